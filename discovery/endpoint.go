@@ -1,0 +1,51 @@
+package discovery
+
+// Health is what a source says about an endpoint. It is not what callers of the endpoint observe:
+// that is kept by package loadbalance.
+type Health uint8
+
+const (
+	// Healthy endpoints take traffic. It is the zero value: an endpoint that a source lists without
+	// saying more is taken to be usable.
+	Healthy Health = iota
+	// Draining endpoints finish what they have begun. They get new calls only when nothing else serves.
+	Draining
+	// Unhealthy endpoints are known to the source and reported as failing. They get new calls only when
+	// nothing else serves.
+	Unhealthy
+)
+
+// String returns the lower-case name of the state.
+func (h Health) String() string {
+	switch h {
+	case Healthy:
+		return "healthy"
+	case Draining:
+		return "draining"
+	case Unhealthy:
+		return "unhealthy"
+	default:
+		return "unknown"
+	}
+}
+
+// Endpoint is one instance of a service. Its identity is Addr: two endpoints with the same Addr are the
+// same instance, whatever else they say.
+//
+// Endpoints are values, but Meta is shared: it must not be changed once the endpoint was handed on.
+type Endpoint struct {
+	// Addr is "host:port". An IPv6 host stands in brackets.
+	Addr string
+	// Weight is the share of traffic in relation to the other endpoints. 0 means 1. Run limits it to
+	// 1,000,000, so that no source can overflow a sum.
+	Weight uint32
+	// Zone is the failure domain the endpoint runs in. Empty means unknown.
+	Zone string
+	// Priority is the failover level: endpoints of level 1 serve when level 0 is short of healthy ones.
+	// 0 is the first level.
+	Priority uint8
+	// Health is what the source says. The zero value is Healthy.
+	Health Health
+	// Meta holds further attributes, for example a version. It may be nil and is read-only.
+	Meta map[string]string
+}
