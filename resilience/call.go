@@ -1,0 +1,279 @@
+package resilience
+
+import "time"
+
+// MaxAttempts is the hard limit of attempts of one call, whatever a policy says.
+const MaxAttempts = 5
+
+// CallConfig is what a call may do. It is read-only while calls use it.
+type CallConfig struct {
+	// Attempts is the largest number of attempts, the first included. Values outside 1..MaxAttempts are
+	// brought into that range.
+	Attempts int
+	// Idempotent says that the call may be executed more than once. Without it only attempts that are
+	// proven unsent are repeated, and no backup is ever started.
+	Idempotent bool
+	// Deadline is when the caller stops waiting. Zero means never.
+	Deadline time.Time
+	// MinRemaining is how much time must be left for another attempt to make sense. Less than 1 ms counts
+	// as 1 ms.
+	MinRemaining time.Duration
+	// Backup is how long an attempt may run before another one joins it. 0 means for ever.
+	Backup time.Duration
+	// Backoff is the pause before a retry.
+	Backoff BackoffConfig
+	// Budget pays for retries and backups. nil means no limit.
+	Budget *Budget
+}
+
+// EventKind says what happened to a call.
+type EventKind uint8
+
+const (
+	// Begin is the first event of every call.
+	Begin EventKind = iota
+	// Done is the end of attempt Event.Attempt, with Event.Verdict.
+	Done
+	// Rejected says that attempt Event.Attempt could not be made at all: there is no endpoint for it.
+	Rejected
+	// Tick says that the time of Action.Wake has come. It may come late, early or needlessly.
+	Tick
+	// Cancel says that the caller went away or his deadline passed.
+	Cancel
+)
+
+// Event is something that happened to a call.
+type Event struct {
+	Kind    EventKind
+	Attempt int
+	Verdict Verdict
+	// Random is a random word for the jitter of the next pause. Used by Done.
+	Random uint64
+}
+
+// ActionKind says what a driver has to do.
+type ActionKind uint8
+
+const (
+	// Wait for the next event, and send Tick at Action.Wake unless that is zero.
+	Wait ActionKind = iota
+	// Launch attempt Action.Attempt, then wait like Wait.
+	Launch
+	// Finish the call with the answer of attempt Action.Attempt, -1 if there is none, for Action.Reason.
+	// Attempts still running are to be cancelled and their answers discarded.
+	Finish
+)
+
+// Reason says why a call ended the way it did.
+type Reason uint8
+
+const (
+	// Answered calls end with a success, or with a failure that no retry is known to help against.
+	Answered Reason = iota
+	// Exhausted calls have used all their attempts.
+	Exhausted
+	// Unsafe calls failed in a way worth repeating, but must not be executed twice.
+	Unsafe
+	// OverBudget calls would have been repeated, had the service not failed too much already.
+	OverBudget
+	// OutOfTime calls have too little time left for another attempt, or the server asked for a pause
+	// longer than that.
+	OutOfTime
+	// Unroutable calls found no endpoint for their attempt.
+	Unroutable
+	// Canceled calls were ended by their caller.
+	Canceled
+)
+
+// String returns the reason in words.
+func (r Reason) String() string {
+	switch r {
+	case Answered:
+		return "answered"
+	case Exhausted:
+		return "attempts exhausted"
+	case Unsafe:
+		return "not safe to repeat"
+	case OverBudget:
+		return "retry budget empty"
+	case OutOfTime:
+		return "no time left to retry"
+	case Unroutable:
+		return "no endpoint"
+	case Canceled:
+		return "canceled"
+	default:
+		return "unknown"
+	}
+}
+
+// Action is what a driver has to do next.
+type Action struct {
+	Kind    ActionKind
+	Attempt int
+	Wake    time.Time
+	Reason  Reason
+}
+
+type attemptState uint8
+
+const (
+	idle attemptState = iota
+	running
+	failed
+	rejected
+)
+
+// Call is the state machine of one logical call. The zero value, with Config set, is ready. It is not safe
+// for concurrent use and must not be copied after the first event.
+type Call struct {
+	Config CallConfig
+
+	launched int  // attempts ever launched
+	running  int  // attempts now running
+	finished bool // Finish was returned
+	alone    bool // no other endpoint is left for a backup
+	last     int  // the failed attempt whose answer is the best so far, -1 if none
+	states   [MaxAttempts]attemptState
+	overdue  time.Time // when the newest attempt deserves a backup
+	resume   time.Time // end of the pause before a retry, zero if there is none
+}
+
+// Step takes an event and returns what to do. Events after Finish return Wait.
+func (c *Call) Step(now time.Time, ev Event) Action {
+	if c.finished {
+		return Action{Kind: Wait}
+	}
+	switch ev.Kind {
+	case Begin:
+		c.last = -1
+		return c.launch(now)
+	case Done:
+		return c.done(now, ev)
+	case Rejected:
+		return c.reject(ev.Attempt)
+	case Tick:
+		return c.tick(now)
+	default:
+		return c.finish(-1, Canceled)
+	}
+}
+
+// Running reports whether the attempt was launched and has not ended.
+func (c *Call) Running(attempt int) bool { return c.states[attempt] == running }
+
+// Launched returns the number of attempts launched so far.
+func (c *Call) Launched() int { return c.launched }
+
+func (c *Call) attempts() int { return min(max(c.Config.Attempts, 1), MaxAttempts) }
+
+func (c *Call) launch(now time.Time) Action {
+	i := c.launched
+	c.states[i] = running
+	c.launched++
+	c.running++
+	c.resume = time.Time{}
+	c.overdue = time.Time{}
+	if c.Config.Backup > 0 && c.Config.Idempotent && c.launched < c.attempts() {
+		c.overdue = now.Add(c.Config.Backup)
+	}
+	return Action{Kind: Launch, Attempt: i, Wake: c.overdue}
+}
+
+func (c *Call) done(now time.Time, ev Event) Action {
+	i, v := ev.Attempt, ev.Verdict
+	if i < 0 || i >= c.launched || c.states[i] != running {
+		return c.wait()
+	}
+	c.states[i] = failed
+	c.running--
+	if v.Outcome == Success {
+		c.Config.Budget.Success()
+		if !v.Retry {
+			return c.finish(i, Answered)
+		}
+	} else if v.Retry && !v.Unsent {
+		c.Config.Budget.Failure()
+	}
+	c.last = i
+	if c.running > 0 {
+		// A failure that is early does not end a call that may yet succeed.
+		return c.wait()
+	}
+	return c.again(now, v, ev.Random)
+}
+
+// again decides what follows when every attempt made so far has failed, the last one with v.
+func (c *Call) again(now time.Time, v Verdict, random uint64) Action {
+	switch {
+	case !v.Retry || v.After < 0:
+		return c.finish(c.last, Answered)
+	case c.launched >= c.attempts():
+		return c.finish(c.last, Exhausted)
+	case !v.Unsent && !c.Config.Idempotent:
+		return c.finish(c.last, Unsafe)
+	case !v.Unsent && !c.Config.Budget.Allow():
+		return c.finish(c.last, OverBudget)
+	}
+	pause := v.After
+	if pause == 0 && !v.Unsent {
+		// What was never sent has put no load on anybody, and goes elsewhere at once.
+		pause = c.Config.Backoff.pause(c.launched, random)
+	}
+	if !c.fits(now.Add(pause)) {
+		return c.finish(c.last, OutOfTime)
+	}
+	if pause == 0 {
+		return c.launch(now)
+	}
+	c.resume = now.Add(pause)
+	return c.wait()
+}
+
+func (c *Call) reject(i int) Action {
+	if i < 0 || i >= c.launched || c.states[i] != running {
+		return c.wait()
+	}
+	c.states[i] = rejected
+	c.running--
+	c.alone = true
+	if c.running > 0 {
+		return c.wait()
+	}
+	return c.finish(c.last, Unroutable)
+}
+
+func (c *Call) tick(now time.Time) Action {
+	if !c.resume.IsZero() && !now.Before(c.resume) {
+		if !c.fits(now) {
+			return c.finish(c.last, OutOfTime)
+		}
+		return c.launch(now)
+	}
+	if !c.overdue.IsZero() && !now.Before(c.overdue) && c.running > 0 {
+		// One decision an attempt: a backup refused now is not asked for again.
+		c.overdue = time.Time{}
+		if !c.alone && c.launched < c.attempts() && c.fits(now) && c.Config.Budget.Take() {
+			return c.launch(now)
+		}
+	}
+	return c.wait()
+}
+
+// fits reports whether an attempt that starts at the given time can be answered before the deadline.
+func (c *Call) fits(start time.Time) bool {
+	d := c.Config.Deadline
+	return d.IsZero() || d.Sub(start) >= max(time.Millisecond, c.Config.MinRemaining)
+}
+
+func (c *Call) wait() Action {
+	if !c.resume.IsZero() {
+		return Action{Kind: Wait, Wake: c.resume}
+	}
+	return Action{Kind: Wait, Wake: c.overdue}
+}
+
+func (c *Call) finish(i int, why Reason) Action {
+	c.finished = true
+	return Action{Kind: Finish, Attempt: i, Reason: why}
+}

@@ -1,0 +1,50 @@
+package resilience
+
+import "time"
+
+// Outcome is the class of one attempt. It is decided once and used by all: load balancing, breaker,
+// budget and telemetry never disagree about what happened.
+type Outcome uint8
+
+const (
+	// Success is an answer of the service, including answers that tell the caller that he is wrong (4xx).
+	Success Outcome = iota
+	// Failure is a broken endpoint: it could not be reached, did not answer in time or failed itself.
+	Failure
+	// Overload is an endpoint that says that it has too much to do (429, 503 with Retry-After,
+	// RESOURCE_EXHAUSTED). Traffic goes elsewhere for a while, but nothing is broken.
+	Overload
+	// Neutral says nothing about the endpoint: the caller went away, a backup was faster, or the attempt
+	// was rejected before it began.
+	Neutral
+)
+
+// String returns the lower-case name of the outcome.
+func (o Outcome) String() string {
+	switch o {
+	case Success:
+		return "success"
+	case Failure:
+		return "failure"
+	case Overload:
+		return "overload"
+	case Neutral:
+		return "neutral"
+	default:
+		return "unknown"
+	}
+}
+
+// Verdict is what the end of an attempt means for the rest of the call.
+type Verdict struct {
+	// Outcome is the class of the attempt.
+	Outcome Outcome
+	// Retry says that another attempt may do better. Whether it is also safe is decided by Call.
+	Retry bool
+	// Unsent says that the server has provably not begun to work on the attempt: nothing was connected,
+	// nothing was written, or the server said so. Repeating it is safe for every call and costs no budget.
+	Unsent bool
+	// After is the pause the server asked for before another attempt. 0 means that it did not say, a
+	// negative value that it wants none.
+	After time.Duration
+}
