@@ -1,0 +1,134 @@
+package loadbalance
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/resilience"
+)
+
+// Node is an endpoint and what is known about it: calls in flight, latency, failures and breaker. It is
+// made by a Balancer and lives as long as the endpoint stays in the set. All methods are safe for concurrent
+// use.
+type Node struct {
+	// Read and written by every call: one cache line.
+	inflight atomic.Int64
+	cost     ewma
+	penalty  penalty
+	inverse  atomic.Uint32 // float32 bits of 1/weight
+
+	addr    string
+	base    time.Time // what times inside the node are measured from
+	rand    func() uint64
+	breaker *resilience.Breaker
+	gone    atomic.Bool
+	ep      atomic.Pointer[discovery.Endpoint]
+
+	mu       sync.Mutex // guards writes of attached
+	attached atomic.Pointer[[]attachment]
+}
+
+type attachment struct {
+	key     any
+	value   any
+	release func()
+}
+
+func (b *Balancer) newNode(ep discovery.Endpoint) *Node {
+	n := &Node{addr: ep.Addr, base: b.base, rand: b.cfg.Rand}
+	if b.cfg.Breaker != nil {
+		n.breaker = resilience.NewBreaker(*b.cfg.Breaker)
+	}
+	n.set(ep)
+	return n
+}
+
+// set takes over what the source now says about the endpoint.
+func (n *Node) set(ep discovery.Endpoint) {
+	n.ep.Store(&ep)
+	n.inverse.Store(math.Float32bits(1 / float32(max(ep.Weight, 1))))
+}
+
+// Addr returns the address, the identity of the node.
+func (n *Node) Addr() string { return n.addr }
+
+// Endpoint returns what the source last said about the endpoint. Meta is read-only.
+func (n *Node) Endpoint() discovery.Endpoint { return *n.ep.Load() }
+
+// InFlight returns the number of attempts on the node that have not ended.
+func (n *Node) InFlight() int { return int(n.inflight.Load()) }
+
+// Cost returns the latency the node is expected to have, by its peak-sensitive moving average, and false
+// while nothing is known.
+func (n *Node) Cost(now time.Time) (time.Duration, bool) {
+	c, ok := n.cost.at(n.since(now))
+	return time.Duration(c), ok
+}
+
+// Penalized reports whether the node failed a short while ago and is being avoided.
+func (n *Node) Penalized(now time.Time) bool { return n.penalty.active(n.since(now)) }
+
+// Breaker returns the circuit breaker of the node, nil if its policy has none.
+func (n *Node) Breaker() *resilience.Breaker { return n.breaker }
+
+// Available reports whether the node may get an attempt: its breaker is not open.
+func (n *Node) Available(now time.Time) bool { return n.breaker == nil || !n.breaker.Open(now) }
+
+// Attach returns the value that belongs to the node under key, made by build if there is none yet. It is
+// meant for what a transport keeps per node, such as connections: release is called when the node has left
+// the set, and again when its last attempt after that has ended; it must not block. build runs under a lock
+// of the node.
+func (n *Node) Attach(key any, build func() (value any, release func())) any {
+	if v, ok := n.find(key); ok {
+		return v
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if v, ok := n.find(key); ok {
+		return v
+	}
+	a := attachment{key: key}
+	a.value, a.release = build()
+	var list []attachment
+	if p := n.attached.Load(); p != nil {
+		list = *p
+	}
+	list = append(list[:len(list):len(list)], a)
+	n.attached.Store(&list)
+	return a.value
+}
+
+func (n *Node) find(key any) (any, bool) {
+	if p := n.attached.Load(); p != nil {
+		for i := range *p {
+			if (*p)[i].key == key {
+				return (*p)[i].value, true
+			}
+		}
+	}
+	return nil, false
+}
+
+// leave marks the node as gone from the set and lets go of what hangs on it.
+func (n *Node) leave() {
+	n.gone.Store(true)
+	n.release()
+}
+
+func (n *Node) release() {
+	if p := n.attached.Load(); p != nil {
+		for _, a := range *p {
+			a.release()
+		}
+	}
+}
+
+func (n *Node) since(now time.Time) time.Duration { return now.Sub(n.base) }
+
+// weighed scales a load by the weight of the endpoint.
+func (n *Node) weighed(load float64) float64 {
+	return load * float64(math.Float32frombits(n.inverse.Load()))
+}

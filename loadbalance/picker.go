@@ -1,0 +1,93 @@
+package loadbalance
+
+import (
+	"math/bits"
+	"slices"
+	"time"
+)
+
+// Info is what a pick may take into account.
+type Info struct {
+	// Now is the time of the pick. Required.
+	Now time.Time
+	// Avoid are the nodes the call has tried. They are picked only when no other is left.
+	Avoid []*Node
+	// Other makes the pick fail with ErrNoOther rather than return a node in Avoid.
+	Other bool
+	// Random is the random word of the pick, drawn by the Balancer; pickers use no other chance.
+	Random uint64
+}
+
+// Usable reports whether a picker may return the node without further thought: it is available and not
+// to be avoided.
+func (in *Info) Usable(n *Node) bool {
+	return n.Available(in.Now) && !slices.Contains(in.Avoid, n)
+}
+
+// Picker chooses from the nodes it was built for. Implementations are pure: the choice depends on Info and
+// on the state of the nodes alone, but for a counter at most. They take no lock, do not allocate,
+// never return nil, and return a node that is not Usable only if none is.
+//
+// Pick must be safe for concurrent use.
+type Picker interface {
+	Pick(Info) *Node
+}
+
+// Builder makes the Picker for a set of nodes, of which there is at least one. It is the plug-in point
+// for algorithms. It must not keep or change the slice's elements' order visible to others: the slice is shared
+// and read-only.
+type Builder func(nodes []*Node) Picker
+
+// index maps a random word to [0, n) by multiplication, without the bias and the division of a modulo.
+func index(r uint64, n int) int {
+	hi, _ := bits.Mul64(r, uint64(n))
+	return int(hi)
+}
+
+// pair draws two distinct indices of [0, n), n >= 2, from one random word. Drawn with replacement, a node
+// that never answers would still win against itself once in n*n picks.
+func pair(r uint64, n int) (int, int) {
+	hi, lo := bits.Mul64(r, uint64(n))
+	i, j := int(hi), index(lo, n-1)
+	if j >= i {
+		j++
+	}
+	return i, j
+}
+
+// walk returns up to two usable nodes, looking from a random place on.
+func walk(nodes []*Node, in *Info) (a, b *Node) {
+	start := index(in.Random, len(nodes))
+	for k := range nodes {
+		i := start + k
+		if i >= len(nodes) {
+			i -= len(nodes)
+		}
+		if n := nodes[i]; in.Usable(n) {
+			if a != nil {
+				return a, n
+			}
+			a = n
+		}
+	}
+	return a, nil
+}
+
+// lastResort returns a node although none is usable: one that was not tried if there is one.
+func lastResort(nodes []*Node, in *Info) *Node {
+	start := index(in.Random, len(nodes))
+	for k := range nodes {
+		if n := nodes[(start+k)%len(nodes)]; !slices.Contains(in.Avoid, n) {
+			return n
+		}
+	}
+	return nodes[start]
+}
+
+// firstUsable is the way out of pickers whose choice fell on nodes that are not usable.
+func firstUsable(nodes []*Node, in *Info) *Node {
+	if n, _ := walk(nodes, in); n != nil {
+		return n
+	}
+	return lastResort(nodes, in)
+}

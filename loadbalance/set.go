@@ -1,0 +1,118 @@
+package loadbalance
+
+import (
+	"slices"
+	"time"
+
+	"github.com/zerohop/zerohop/resilience"
+)
+
+// Set is an immutable snapshot of the nodes of a service, ready to pick from.
+type Set struct {
+	balancer *Balancer
+	nodes    []*Node // all of the snapshot
+	picking  []*Node // those that take traffic
+	picker   Picker
+}
+
+// Nodes returns all nodes of the snapshot. The slice is shared and read-only.
+func (s *Set) Nodes() []*Node { return s.nodes }
+
+// Pick chooses a node and counts an attempt on it as in flight until Done of the Pick is called. It returns
+// ErrNoEndpoints, ErrUnavailable or, if in.Other is set, ErrNoOther.
+func (s *Set) Pick(in Info) (Pick, error) {
+	if s.picker == nil {
+		return Pick{}, ErrNoEndpoints
+	}
+	in.Random = s.balancer.cfg.Rand()
+	n := s.picker.Pick(in)
+	if in.Other && slices.Contains(in.Avoid, n) {
+		return Pick{}, ErrNoOther
+	}
+	if n.breaker == nil {
+		return begin(n, in.Now, resilience.Permit{}), nil
+	}
+	if permit, ok := n.breaker.Allow(); ok {
+		return begin(n, in.Now, permit), nil
+	}
+	return s.admitted(in, n)
+}
+
+// admitted looks for any node whose breaker admits an attempt, after that of rejected did not: untried nodes
+// first. Rejections are rare enough for a walk.
+func (s *Set) admitted(in Info, rejected *Node) (Pick, error) {
+	for _, tried := range []bool{false, true} {
+		if tried && in.Other {
+			return Pick{}, ErrNoOther
+		}
+		start := index(in.Random, len(s.picking))
+		for k := range s.picking {
+			n := s.picking[(start+k)%len(s.picking)]
+			if n == rejected || slices.Contains(in.Avoid, n) != tried {
+				continue
+			}
+			if permit, ok := n.breaker.Allow(); ok {
+				return begin(n, in.Now, permit), nil
+			}
+		}
+	}
+	return Pick{}, ErrUnavailable
+}
+
+// Pick is one attempt on a node. Done must be called exactly once. The zero Pick has no node.
+type Pick struct {
+	node   *Node
+	start  time.Time
+	permit resilience.Permit
+}
+
+func begin(n *Node, now time.Time, permit resilience.Permit) Pick {
+	n.inflight.Add(1)
+	n.penalty.try(n.since(now))
+	return Pick{node: n, start: now, permit: permit}
+}
+
+// Node returns the node that was picked, nil for the zero Pick.
+func (p Pick) Node() *Node { return p.node }
+
+// Start returns the time of the pick.
+func (p Pick) Start() time.Time { return p.start }
+
+// Report is how an attempt went.
+type Report struct {
+	// Now is the time of the report. Required.
+	Now time.Time
+	// Outcome is its class.
+	Outcome resilience.Outcome
+	// Latency is how long the answer took. For a Neutral outcome it is how long no answer came before the
+	// attempt was given up; 0 says that the attempt tells nothing.
+	Latency time.Duration
+	// After is the pause the server asked for, 0 if none.
+	After time.Duration
+}
+
+// Done ends the attempt.
+func (p Pick) Done(r Report) {
+	n := p.node
+	if n == nil {
+		return
+	}
+	start, now := n.since(p.start), n.since(r.Now)
+	switch r.Outcome {
+	case resilience.Success:
+		n.cost.observe(now, r.Latency)
+		n.penalty.succeed(start)
+	case resilience.Failure, resilience.Overload:
+		// A slow failure is at least as slow as it was; a fast one says nothing about speed.
+		n.cost.raise(now, r.Latency)
+		n.penalty.fail(start, now, r.After, n.rand())
+	default:
+		if r.Latency > 0 {
+			n.cost.raise(now, r.Latency)
+		}
+	}
+	p.permit.Done(r.Outcome)
+	if n.inflight.Add(-1) == 0 && n.gone.Load() {
+		n.release()
+	}
+}
