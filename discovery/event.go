@@ -1,0 +1,66 @@
+package discovery
+
+import "time"
+
+// EventKind says what an Event tells.
+type EventKind uint8
+
+const (
+	// EventPublished says that update has taken a new set.
+	EventPublished EventKind = iota + 1
+	// EventWatchFailed says that the watch ended with Event.Err and that the next one starts in Event.Wait.
+	EventWatchFailed
+	// EventEmptyHeld says that the source answered with no endpoints, and that the last set stays until a
+	// second answer agrees.
+	EventEmptyHeld
+	// EventAnswerRejected says that an answer was not usable for the reason in Event.Err, and that the last
+	// set stays.
+	EventAnswerRejected
+	// EventEndpointsDropped says that an answer is used without the parts counted in Event.Dropped.
+	// Event.Err names the first endpoint with an unusable address, if there was one.
+	EventEndpointsDropped
+)
+
+// String returns the name of the kind in lower case.
+func (k EventKind) String() string {
+	switch k {
+	case EventPublished:
+		return "published"
+	case EventWatchFailed:
+		return "watch failed"
+	case EventEmptyHeld:
+		return "empty held"
+	case EventAnswerRejected:
+		return "answer rejected"
+	case EventEndpointsDropped:
+		return "endpoints dropped"
+	default:
+		return "unknown"
+	}
+}
+
+// Event is something that Run did or met. Fields that its Kind does not name are zero, but Endpoints is
+// always set.
+type Event struct {
+	Kind EventKind
+	// Err is the reason, for the kinds that have one.
+	Err error
+	// Wait is the pause before the next watch.
+	Wait time.Duration
+	// Endpoints is the size of the set in use.
+	Endpoints int
+	// Dropped counts what was left out of the answer.
+	Dropped Dropped
+}
+
+// Dropped counts the parts of one answer that were not taken over, by reason.
+type Dropped struct {
+	// Addr counts endpoints whose address is not a valid "host:port".
+	Addr int
+	// Duplicate counts endpoints whose address an endpoint before them has.
+	Duplicate int
+	// Zone counts endpoints that were taken over without their zone, which was too long or not printable.
+	Zone int
+	// Meta counts entries of metadata that were too many, too long or not printable.
+	Meta int
+}
