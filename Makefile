@@ -1,0 +1,66 @@
+GO       ?= go
+TOOL      = tool -modfile=tools/go.mod
+FUZZTIME ?= 30s
+# The file that bench writes, and an older one to compare it with.
+BENCH    ?= bench.txt
+OLD      ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help test vet cross lint bench fuzz generate checkgenerate
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The fault tests hold real processes to latency bounds, which the race detector and a neighbour on the same
+# cores would break: they run last and alone. Both runs always happen, so that one failure does not hide another.
+test: vet cross ## Vet, cross build and test; builds a Consul server first (once, minutes) unless ZEROHOP_CONSUL names one
+	@if [ -z "$$ZEROHOP_CONSUL" ]; then \
+		ZEROHOP_CONSUL=$$(tools/consul/build.sh) || \
+			echo 'no Consul server could be built (see above): the tests that need one skip' >&2; \
+	fi; \
+	export ZEROHOP_CONSUL; \
+	packages=$$($(GO) list ./... | grep -v /faulttest); rc=0; \
+	echo '==> go test'; \
+	$(GO) test -race -shuffle=on -timeout=10m $$packages || rc=1; \
+	$(GO) test -count=1 -timeout=10m ./faulttest/... || rc=1; \
+	exit $$rc
+
+vet: ## Run go vet
+	@echo '==> go vet'
+	@$(GO) vet ./...
+
+cross: ## Build for darwin and windows, vet for linux/arm64
+	@echo '==> cross: darwin, windows, linux/arm64'
+	@GOOS=darwin $(GO) build ./...
+	@GOOS=windows $(GO) build ./...
+	@GOOS=linux GOARCH=arm64 $(GO) vet ./...
+
+lint: ## Check format, vet, staticcheck, error wrapping, response bodies and spelling
+	@rc=0; \
+	echo '==> gofmt'; out=$$(gofmt -l .) && [ -z "$$out" ] || { echo "$$out"; rc=1; }; \
+	for check in vet '$(TOOL) staticcheck' '$(TOOL) go-errorlint -errorf' '$(TOOL) bodyclose'; do \
+		echo "==> $${check##*go.mod }"; $(GO) $$check ./... || rc=1; \
+	done; \
+	echo '==> misspell'; find . -name '*.go' -o -name '*.md' | xargs $(GO) $(TOOL) misspell -error || rc=1; \
+	exit $$rc
+
+bench: ## Run all benchmarks 10 times into BENCH=bench.txt and sum up, against OLD=file if given
+	@$(GO) test -run='^$$' -bench=. -benchmem -count=10 -timeout=0 ./... >$(BENCH) || { cat $(BENCH); exit 1; }
+	@$(GO) $(TOOL) benchstat $(OLD) $(BENCH)
+
+fuzz: ## Run every fuzz target for FUZZTIME=30s
+	@list=$$($(GO) test -list='^Fuzz' ./...) || { echo "$$list"; exit 1; }; \
+	echo "$$list" | awk '/^Fuzz/ { f[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print $$2, f[i]; n = 0 }' | \
+	while read -r package target; do \
+		echo "==> $$package $$target"; \
+		$(GO) test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) "$$package" </dev/null || exit 1; \
+	done
+
+generate: ## Regenerate generated files
+	$(GO) generate ./...
+
+checkgenerate: ## Fail if go mod tidy or generate would change a committed file
+	$(GO) mod tidy -diff
+	cd tools && $(GO) mod tidy -diff
+	@$(MAKE) --no-print-directory generate
+	@out=$$(git status --porcelain) && [ -z "$$out" ] || { echo 'not as committed:'; echo "$$out"; git diff; exit 1; }
