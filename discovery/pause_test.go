@@ -1,0 +1,202 @@
+package discovery
+
+import (
+	"context"
+	"errors"
+	"math"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// longest and shortest give the ends of the range of a random wait.
+func longest() uint64  { return math.MaxUint64 }
+func shortest() uint64 { return 0 }
+
+func TestPauseDoublesUpToItsLimit(t *testing.T) {
+	refused := &RefusedError{Err: errors.New("429")}
+	ms := time.Millisecond
+	for _, tt := range []struct {
+		name string
+		end  ending
+		want []time.Duration
+	}{
+		{"unreachable at start", ending{err: errDown}, []time.Duration{200 * ms, 400 * ms, 800 * ms, 1500 * ms, 1500 * ms}},
+		{"unreachable with a set", ending{err: errDown, serving: true}, []time.Duration{200 * ms, 400 * ms, 800 * ms, 1500 * ms, 1500 * ms}},
+		{"refused at start", ending{err: refused}, []time.Duration{200 * ms, 400 * ms, 800 * ms, 1500 * ms, 1500 * ms}},
+		{"refused with a set", ending{err: refused, serving: true}, []time.Duration{
+			200 * ms, 400 * ms, 800 * ms, 1600 * ms, 3200 * ms, 6400 * ms, 12800 * ms, 25600 * ms, 30 * time.Second, 30 * time.Second}},
+		{"ended to ask again", ending{answered: true, lasted: time.Minute}, []time.Duration{0, 0, 0, 0, 0}},
+		{"works for a while each time", ending{err: errDown, answered: true, lasted: steady, serving: true},
+			[]time.Duration{200 * ms, 200 * ms, 200 * ms, 200 * ms, 200 * ms}},
+		{"answers and breaks at once", ending{err: errDown, answered: true, serving: true},
+			[]time.Duration{200 * ms, 200 * ms, 200 * ms, 1200 * ms, 1400 * ms, 1750 * ms, 1750 * ms}},
+	} {
+		high, low := pauses{rand: longest}, pauses{rand: shortest}
+		for i, want := range tt.want {
+			if got := high.next(tt.end); got != want {
+				t.Errorf("%s: longest wait %d = %v, want %v", tt.name, i, got, want)
+			}
+			got, floor := low.next(tt.end), min(want, 1)
+			if want > steady && tt.end.answered {
+				floor = steady
+			}
+			if got != floor {
+				t.Errorf("%s: shortest wait %d = %v, want %v", tt.name, i, got, floor)
+			}
+		}
+	}
+}
+
+func TestPauseAddsWhatTheSourceAsksFor(t *testing.T) {
+	for _, tt := range []struct{ after, min, max time.Duration }{
+		{-time.Hour, 0, firstWait},
+		{0, 0, firstWait},
+		{10 * time.Second, 10 * time.Second, 10*time.Second + firstWait},
+		{time.Hour, time.Minute, time.Minute + firstWait},
+		{math.MaxInt64, time.Minute, time.Minute + firstWait},
+	} {
+		end := ending{err: &RefusedError{After: tt.after, Err: errDown}}
+		low, high := pauses{rand: shortest}, pauses{rand: longest}
+		if got := low.next(end); got != tt.min+1 {
+			t.Errorf("After = %v: shortest wait %v, want %v", tt.after, got, tt.min+1)
+		}
+		if got := high.next(end); got != tt.max {
+			t.Errorf("After = %v: longest wait %v, want %v", tt.after, got, tt.max)
+		}
+	}
+}
+
+func TestPauseShortensWhenTheSourceGoesFromRefusingToUnreachable(t *testing.T) {
+	p := pauses{rand: longest}
+	for range 10 {
+		p.next(ending{err: &RefusedError{Err: errDown}, serving: true})
+	}
+	if got := p.next(ending{err: errDown, serving: true}); got != shortWait {
+		t.Errorf("wait = %v, want %v", got, shortWait)
+	}
+}
+
+func TestJitterIsUniform(t *testing.T) {
+	const n, buckets = 100_000, 10
+	next, window := seeded(4), shortWait
+	var count [buckets]int
+	for range n {
+		d := jitter(next(), window)
+		if d <= 0 || d > window {
+			t.Fatalf("jitter() = %v, want in (0, %v]", d, window)
+		}
+		count[(d-1)*buckets/window]++
+	}
+	for i, got := range count { // 5 % is five standard deviations
+		if want := n / buckets; math.Abs(float64(got-want)) > 0.05*float64(want) {
+			t.Errorf("bucket %d has %d, want %d ± 5 %%", i, got, want)
+		}
+	}
+}
+
+func TestRunAsksARefusingSourceRarely(t *testing.T) {
+	const runs = 50
+	watches := 0
+	for seed := range uint64(runs) {
+		synctest.Test(t, func(t *testing.T) {
+			first := func(_ context.Context, update func([]Endpoint)) error {
+				update(endpoints("a:1"))
+				time.Sleep(steady)
+				return errDown
+			}
+			rec := startRun(t, inTurn(first, func(context.Context, func([]Endpoint)) error {
+				watches++
+				return &RefusedError{Err: errors.New("429")}
+			}), RunOptions{Rand: seeded(seed)})
+			passed(time.Minute + steady)
+			rec.wantSets(t, "a:1")
+		})
+	}
+	if mean := float64(watches) / runs; mean > 12 {
+		t.Errorf("%.1f watches a minute, want at most 12", mean)
+	}
+}
+
+func TestRunDoesNotFloodASourceThatAnswersAndBreaks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		watches := 0
+		rec := startRun(t, resolverFunc(func(_ context.Context, update func([]Endpoint)) error {
+			watches++
+			update(endpoints("a:1"))
+			return errDown
+		}), RunOptions{Rand: seeded(5)})
+		passed(30 * time.Second)
+		rec.wantSets(t, "a:1")
+		if watches > 30+burst+1 || watches < 15 {
+			t.Errorf("%d watches in 30 s, want at most one a second, and to keep trying", watches)
+		}
+	})
+}
+
+func TestRunSpreadsTheReturnToALostSource(t *testing.T) {
+	const (
+		callers = 1000
+		outage  = 30 * time.Second
+	)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		lost := time.Now()
+		type trace struct {
+			first time.Duration // of the watches after the loss
+			back  time.Duration // from the end of the outage to the watch that works
+		}
+		traces := make([]trace, callers)
+		done := make(chan error, callers)
+		for i := range traces {
+			tr := &traces[i]
+			lostSet := func(_ context.Context, update func([]Endpoint)) error {
+				update(endpoints("a:1"))
+				return errDown
+			}
+			next := func(ctx context.Context, update func([]Endpoint)) error {
+				since := time.Since(lost)
+				if tr.first == 0 {
+					tr.first = since
+				}
+				if since < outage {
+					return errDown
+				}
+				tr.back = since - outage
+				return answers(endpoints("a:1"))(ctx, update)
+			}
+			go func() {
+				done <- Run(ctx, inTurn(lostSet, next), "orders", RunOptions{Rand: seeded(uint64(i))}, func([]Endpoint) {})
+			}()
+		}
+		time.Sleep(outage + 2*time.Second)
+		cancel()
+		for range callers {
+			<-done
+		}
+
+		peak := func(bucket time.Duration, at func(trace) time.Duration) (most int) {
+			count := map[time.Duration]int{}
+			for _, tr := range traces {
+				count[at(tr)/bucket]++
+			}
+			for _, n := range count {
+				most = max(most, n)
+			}
+			return most
+		}
+		// A tenth of the window holds a tenth of the callers, with a margin of 1.5 (five standard deviations).
+		if got, limit := peak(firstWait/10, func(tr trace) time.Duration { return tr.first - 1 }), callers*15/100; got > limit {
+			t.Errorf("%d of %d callers come back within %v, want at most %d", got, callers, firstWait/10, limit)
+		}
+		// Waits uniform in (0, 1.5 s] are 0.75 s long on average: 1/0.75 s is the rate of one caller at any time.
+		if got, limit := peak(shortWait/20, func(tr trace) time.Duration { return tr.back }), callers*15/100; got > limit {
+			t.Errorf("%d of %d callers return within %v of one another, want at most %d", got, callers, shortWait/20, limit)
+		}
+		for i, tr := range traces {
+			if tr.first == 0 || tr.first > firstWait || tr.back > shortWait {
+				t.Fatalf("caller %d: first try after %v, back after %v", i, tr.first, tr.back)
+			}
+		}
+	})
+}
