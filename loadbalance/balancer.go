@@ -38,8 +38,9 @@ type Balancer struct {
 	base time.Time
 	set  atomic.Pointer[Set]
 
-	mu    sync.Mutex // guards nodes
-	nodes map[string]*Node
+	mu      sync.Mutex // guards what follows and serialises updates
+	nodes   map[string]*Node
+	updates uint64 // made so far
 }
 
 // New returns a Balancer without endpoints.
@@ -62,30 +63,31 @@ func (b *Balancer) Update(eps []discovery.Endpoint) {
 	now := time.Since(b.base)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	start := b.medianCost(now)
-	next := make(map[string]*Node, len(eps))
+	old := b.set.Load().nodes
+	start := medianCost(old, now)
+	b.updates++
 	list := make([]*Node, 0, len(eps))
-	for _, ep := range eps {
-		if next[ep.Addr] != nil {
-			continue
-		}
-		n := b.nodes[ep.Addr]
-		if n == nil {
-			n = b.newNode(ep)
+	for i := range eps {
+		n := b.nodes[eps[i].Addr]
+		switch {
+		case n == nil:
+			n = b.newNode(eps[i])
 			if start > 0 {
 				n.cost.observe(now, start)
 			}
-		} else {
-			n.set(ep)
+			b.nodes[n.addr] = n
+		case n.update == b.updates:
+			continue // named twice
+		default:
+			n.set(eps[i])
 		}
-		next[ep.Addr] = n
+		n.update = b.updates
 		list = append(list, n)
 	}
-	old := b.nodes
-	b.nodes = next
 	b.set.Store(b.View(list))
-	for addr, n := range old {
-		if next[addr] == nil {
+	for _, n := range old {
+		if n.update != b.updates {
+			delete(b.nodes, n.addr)
 			n.leave()
 		}
 	}
@@ -108,10 +110,12 @@ func (b *Balancer) View(nodes []*Node) *Set {
 // Pick picks from the present set; see Set.Pick.
 func (b *Balancer) Pick(in Info) (Pick, error) { return b.set.Load().Pick(in) }
 
-func (b *Balancer) medianCost(now time.Duration) time.Duration {
-	costs := make([]float64, 0, len(b.nodes))
-	for _, n := range b.nodes {
-		if c, ok := n.cost.at(now); ok {
+// medianCost returns the median cost of the nodes, taken from a hundred of them if there are more, and 0 if
+// nothing is known.
+func medianCost(nodes []*Node, now time.Duration) time.Duration {
+	var costs []float64
+	for i := 0; i < len(nodes); i += 1 + len(nodes)/100 {
+		if c, ok := nodes[i].cost.at(now); ok {
 			costs = append(costs, c)
 		}
 	}
@@ -125,16 +129,20 @@ func (b *Balancer) medianCost(now time.Duration) time.Duration {
 // inService returns the nodes that take traffic: the healthy ones of the first priority level that has any,
 // and all nodes if no level has, because a call that may fail is better than one that must.
 func inService(nodes []*Node) []*Node {
-	best := -1
+	best, count := -1, 0
 	for _, n := range nodes {
-		if ep := n.ep.Load(); ep.Health == discovery.Healthy && (best < 0 || int(ep.Priority) < best) {
-			best = int(ep.Priority)
+		if ep := n.ep.Load(); ep.Health == discovery.Healthy {
+			if p := int(ep.Priority); best < 0 || p < best {
+				best, count = p, 1
+			} else if p == best {
+				count++
+			}
 		}
 	}
-	if best < 0 {
+	if count == 0 || count == len(nodes) {
 		return nodes
 	}
-	in := make([]*Node, 0, len(nodes))
+	in := make([]*Node, 0, count)
 	for _, n := range nodes {
 		if ep := n.ep.Load(); ep.Health == discovery.Healthy && int(ep.Priority) == best {
 			in = append(in, n)

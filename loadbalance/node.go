@@ -1,6 +1,7 @@
 package loadbalance
 
 import (
+	"maps"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,7 @@ type Node struct {
 	rand    func() uint64
 	breaker *resilience.Breaker
 	gone    atomic.Bool
+	update  uint64 // the last one that named the node; guarded by the lock of the balancer
 	ep      atomic.Pointer[discovery.Endpoint]
 
 	mu       sync.Mutex // guards writes of attached
@@ -48,8 +50,17 @@ func (b *Balancer) newNode(ep discovery.Endpoint) *Node {
 
 // set takes over what the source now says about the endpoint.
 func (n *Node) set(ep discovery.Endpoint) {
-	n.ep.Store(&ep)
+	if old := n.ep.Load(); old != nil && sameEndpoint(old, &ep) {
+		return // most nodes at most updates
+	}
+	stored := ep // ep itself stays off the heap
+	n.ep.Store(&stored)
 	n.inverse.Store(math.Float32bits(1 / float32(max(ep.Weight, 1))))
+}
+
+func sameEndpoint(a, b *discovery.Endpoint) bool {
+	return a.Addr == b.Addr && a.Weight == b.Weight && a.Zone == b.Zone && a.Priority == b.Priority &&
+		a.Health == b.Health && maps.Equal(a.Meta, b.Meta)
 }
 
 // Addr returns the address, the identity of the node.

@@ -20,10 +20,18 @@ const (
 
 // penalty remembers the failures of a node in a row. Times are nanoseconds after the base of the node.
 type penalty struct {
-	until  atomic.Int64 // the node is avoided before this
-	failed atomic.Int64 // when the last failure that counted was seen
-	streak atomic.Int32 // failures that counted since the last success
+	until atomic.Int64 // the node is avoided before this
+	// The failures that counted since the last success and when the last of them was seen, in one word
+	// (see packStreak), so that of many failures at once exactly one counts.
+	streak atomic.Uint64
 }
+
+// packStreak puts a time, in units of 1.02 us, above a streak of at most 255.
+func packStreak(at time.Duration, streak int) uint64 {
+	return stamp(at)<<8 | uint64(min(streak, 255))
+}
+
+func stamp(at time.Duration) uint64 { return uint64(max(at, 0)) >> 10 }
 
 func (p *penalty) active(now time.Duration) bool { return int64(now) < p.until.Load() }
 
@@ -33,21 +41,21 @@ func (p *penalty) active(now time.Duration) bool { return int64(now) < p.until.L
 // Of all attempts that were under way at the first failure only that one counts: one crash that takes
 // down a hundred calls is one failure.
 func (p *penalty) fail(start, now, pause time.Duration, r uint64) {
-	last := p.failed.Load()
-	if p.streak.Load() > 0 && int64(start) <= last {
-		p.extend(now + min(pause, maxPenalty))
-		return
+	pause = min(pause, maxPenalty)
+	for {
+		old := p.streak.Load()
+		streak := int(old & 255)
+		if streak > 0 && stamp(start) <= old>>8 {
+			break
+		}
+		if p.streak.CompareAndSwap(old, packStreak(now, streak+1)) {
+			pause = max(pause, jitter(penaltyAfter(streak+1), r))
+			break
+		}
 	}
-	if !p.failed.CompareAndSwap(last, max(int64(now), 1)) {
-		return
-	}
-	wait := jitter(penaltyAfter(p.streak.Add(1)), r)
-	p.extend(now + max(wait, min(pause, maxPenalty)))
-}
-
-func (p *penalty) extend(until time.Duration) {
-	for old := p.until.Load(); int64(until) > old; old = p.until.Load() {
-		if p.until.CompareAndSwap(old, int64(until)) {
+	until := int64(now + pause)
+	for old := p.until.Load(); until > old; old = p.until.Load() {
+		if p.until.CompareAndSwap(old, until) {
 			return
 		}
 	}
@@ -55,25 +63,35 @@ func (p *penalty) extend(until time.Duration) {
 
 // succeed ends the streak, unless the attempt was made before the last failure.
 func (p *penalty) succeed(start time.Duration) {
-	if p.streak.Load() > 0 && int64(start) > p.failed.Load() {
-		p.streak.Store(0)
-		p.until.Store(0)
+	until := p.until.Load()
+	old := p.streak.Load()
+	if old&255 > 0 && stamp(start) > old>>8 && p.streak.CompareAndSwap(old, old&^255) {
+		p.until.CompareAndSwap(until, 0)
 	}
 }
 
 // try is told that an attempt on the node begins. The first one after a penalty is a probe: until it has
-// ended, or for as long as its failure would count, others keep away.
+// ended, or for the shortest time that its failure would count, others keep away.
 func (p *penalty) try(now time.Duration) {
-	n := p.streak.Load()
-	if n == 0 {
+	streak := int(p.streak.Load() & 255)
+	if streak == 0 {
 		return
 	}
 	if until := p.until.Load(); int64(now) >= until {
-		p.until.CompareAndSwap(until, int64(now+penaltyAfter(n+1)))
+		p.until.CompareAndSwap(until, int64(now+probeFor(streak)))
 	}
 }
 
-func penaltyAfter(streak int32) time.Duration {
+// drop ends the probe that began at start and taught nothing: the next attempt is one.
+func (p *penalty) drop(start, now time.Duration) {
+	if streak := int(p.streak.Load() & 255); streak > 0 {
+		p.until.CompareAndSwap(int64(start+probeFor(streak)), int64(now))
+	}
+}
+
+func probeFor(streak int) time.Duration { return penaltyAfter(streak+1) / 2 }
+
+func penaltyAfter(streak int) time.Duration {
 	if streak <= 1 {
 		return firstPenalty
 	}

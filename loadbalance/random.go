@@ -28,14 +28,17 @@ type column struct {
 }
 
 func (p *random) Pick(in Info) *Node {
-	hi, lo := bits.Mul64(in.Random, uint64(len(p.nodes)))
-	i := int(hi)
-	// The low word of the product is uniform, too, and nearly independent of the column.
-	if p.columns != nil && lo >= p.columns[i].share {
-		i = p.columns[i].alias
-	}
-	if n := p.nodes[i]; in.Usable(n) {
-		return n
+	for range draws {
+		hi, lo := bits.Mul64(in.Random, uint64(len(p.nodes)))
+		i := int(hi)
+		// The low word of the product is uniform, too, and nearly independent of the column.
+		if p.columns != nil && lo >= p.columns[i].share {
+			i = p.columns[i].alias
+		}
+		if n := p.nodes[i]; in.Usable(n) {
+			return n
+		}
+		in.Random = next(in.Random)
 	}
 	return firstUsable(p.nodes, &in)
 }

@@ -1,84 +1,65 @@
 package loadbalance
 
 import (
-	"math/rand/v2"
+	"math/bits"
+	"slices"
 	"sync/atomic"
 )
 
 // WeightedRoundRobin takes the nodes in turn, each as often as its weight says. With equal weights it is
 // plain round robin. It starts at a random place, so that clients that start together do not move together.
 //
-// The schedule is a static stride: turn after turn walks over all nodes, and a node of weight w sits out
-// all but w of every maximum-weight turns, evenly spread. One shared counter is all its state.
+// With unequal weights the nodes share the circle of 64-bit numbers by weight, and every pick moves on by the
+// golden section of it. Such a walk visits each node's part at nearly even distances, whatever its size (the
+// three-distance theorem), and, unlike schedules that go through the nodes, a pick takes no longer when one
+// weight is a million times another. One shared counter is all its state.
 func WeightedRoundRobin(nodes []*Node) Picker {
 	p := &roundRobin{nodes: nodes}
 	if !equalWeights(nodes) {
-		p.strides = strides(nodes)
+		p.ends = ends(nodes)
 	}
-	p.next.Store(rand.Uint64() >> 16)
+	p.next.Store(nodes[0].rand() >> 16) // room for 2^64 picks less a few
 	return p
 }
 
 type roundRobin struct {
-	nodes   []*Node
-	strides []uint64 // weights scaled so that the largest is maxStride; nil if all are equal
-	next    atomic.Uint64
+	nodes []*Node
+	ends  []uint64 // last number of each node's part of the circle; nil if all weights are equal
+	next  atomic.Uint64
 }
 
-// maxStride is fine enough for weights of 1 to 65,535, and small enough that a turn count times a stride
-// overflows only after 2^48 turns.
-const maxStride = 1<<16 - 1
+// golden is 2^64 divided by the golden ratio.
+const golden = 0x9e3779b97f4a7c15
 
 func (p *roundRobin) Pick(in Info) *Node {
-	n := uint64(len(p.nodes))
-	if p.strides == nil {
-		if node := p.nodes[p.next.Add(1)%n]; in.Usable(node) {
-			return node
-		}
-		return p.skip(in)
-	}
-	for {
-		k := p.next.Add(1)
-		i, turn := k%n, k/n
-		if p.due(i, turn) {
-			if node := p.nodes[i]; in.Usable(node) {
-				return node
-			}
-			return p.skip(in)
-		}
-	}
-}
-
-// skip finds the next usable node in the order of the schedule.
-func (p *roundRobin) skip(in Info) *Node {
-	n := uint64(len(p.nodes))
 	for range p.nodes {
 		k := p.next.Add(1)
-		if p.strides != nil && !p.due(k%n, k/n) {
-			continue
+		var n *Node
+		if p.ends == nil {
+			n = p.nodes[k%uint64(len(p.nodes))]
+		} else {
+			i, _ := slices.BinarySearch(p.ends, k*golden)
+			n = p.nodes[i]
 		}
-		if node := p.nodes[k%n]; in.Usable(node) {
-			return node
+		if in.Usable(n) {
+			return n
 		}
 	}
 	return firstUsable(p.nodes, &in)
 }
 
-// due reports whether node i takes part in a turn. Over maxStride turns it does strides[i] times: whenever
-// the accumulated stride passes a multiple of maxStride. The offset spreads nodes of one weight.
-func (p *roundRobin) due(i, turn uint64) bool {
-	s := p.strides[i]
-	return (s*turn+i*(maxStride/2))%maxStride+s >= maxStride
-}
-
-func strides(nodes []*Node) []uint64 {
-	var largest uint64
+func ends(nodes []*Node) []uint64 {
+	var sum, upTo uint64 // of at most 2^32 nodes of weights below 2^32
 	for _, n := range nodes {
-		largest = max(largest, uint64(weight(n)))
+		sum += uint64(weight(n))
 	}
-	s := make([]uint64, len(nodes))
+	list := make([]uint64, len(nodes))
 	for i, n := range nodes {
-		s[i] = max(1, (uint64(weight(n))*maxStride+largest/2)/largest)
+		upTo += uint64(weight(n))
+		if list[i] = 1<<64 - 1; upTo < sum {
+			list[i], _ = bits.Div64(upTo, 0, sum) // 2^64 * upTo/sum
+			list[i]--
+		}
 	}
-	return s
+	return list
 }

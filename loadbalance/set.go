@@ -109,6 +109,8 @@ func (p Pick) Done(r Report) {
 	default:
 		if r.Latency > 0 {
 			n.cost.raise(now, r.Latency)
+		} else {
+			n.penalty.drop(start, now)
 		}
 	}
 	p.permit.Done(r.Outcome)
