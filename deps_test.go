@@ -1,0 +1,236 @@
+package zerohop_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"go/version"
+	"io"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const modulePath = "github.com/zerohop/zerohop"
+
+// A place says where a package stands. It may import our packages of lower layers, and its user may come to
+// link the modules of its price, directly or through others, and no more.
+type place struct {
+	layer int
+	price []string // nil: not limited, as nobody links it
+}
+
+// testLayer is the layer of what only tests run. Its packages may import each other.
+const testLayer = 5
+
+var (
+	backoffPrice = []string{"github.com/cenkalti/backoff/v4"}
+	corePrice    = append([]string{"github.com/sony/gobreaker/v2"}, backoffPrice...)
+	grpcPrice    = []string{
+		"golang.org/x/net", "golang.org/x/sys", "golang.org/x/text", "google.golang.org/genproto/googleapis/rpc",
+		"google.golang.org/grpc", "google.golang.org/protobuf",
+	}
+	consulPrice = []string{
+		"github.com/armon/go-metrics", "github.com/fatih/color", "github.com/go-viper/mapstructure/v2",
+		"github.com/hashicorp/consul/api", "github.com/hashicorp/errwrap", "github.com/hashicorp/go-cleanhttp",
+		"github.com/hashicorp/go-hclog", "github.com/hashicorp/go-immutable-radix",
+		"github.com/hashicorp/go-multierror", "github.com/hashicorp/go-rootcerts",
+		"github.com/hashicorp/golang-lru", "github.com/hashicorp/serf", "github.com/mattn/go-colorable",
+		"github.com/mattn/go-isatty", "github.com/mitchellh/go-homedir", "golang.org/x/exp", "golang.org/x/sys",
+	}
+	otelPrice = []string{
+		"github.com/cespare/xxhash/v2", "github.com/go-logr/logr", "github.com/go-logr/stdr",
+		"go.opentelemetry.io/auto/sdk", "go.opentelemetry.io/otel", "go.opentelemetry.io/otel/log",
+		"go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace",
+	}
+)
+
+// places lists the packages by their path below the module; x/... is x and all below it.
+var places = map[string]place{
+	"discovery":                   {0, backoffPrice},
+	"discovery/consul":            {1, slices.Concat(backoffPrice, consulPrice)},
+	"discovery/discoverytest":     {1, backoffPrice},
+	"resilience":                  {1, corePrice},
+	"loadbalance":                 {1, corePrice},
+	"loadbalance/loadbalancetest": {2, corePrice},
+	"routing":                     {1, []string{}},
+	".":                           {2, corePrice},
+	"httpmesh":                    {3, corePrice},
+	"grpcmesh":                    {3, slices.Concat(corePrice, grpcPrice)},
+	"telemetry":                   {3, slices.Concat(corePrice, otelPrice)},
+	"examples/...":                {4, nil},
+	"bench/...":                   {testLayer, nil},
+	"faulttest/...":               {testLayer, nil},
+	"internal/consultest":         {testLayer, nil},
+	"internal/testenv":            {testLayer, nil},
+	"internal/testproto/...":      {testLayer, nil},
+}
+
+// sideways lists the imports within a layer that are meant.
+var sideways = map[[2]string]string{
+	{"loadbalance", "resilience"}: "a node has a breaker",
+}
+
+// behind says, of modules that only some packages may cost their users, why.
+var behind = map[string]string{
+	"github.com/cilium/ebpf":          "adds 1.5 MB and is of use on Linux alone: ebpfaccel imports it",
+	"github.com/hashicorp/consul/api": "adds 0.9 MB and 17 modules: discovery/consul imports it",
+	"go.opentelemetry.io/otel":        "is one way to watch among others: telemetry imports it",
+	"google.golang.org/grpc":          "adds 5.9 MB: grpcmesh imports it",
+	"google.golang.org/protobuf":      "comes with grpc: grpcmesh imports it",
+	"gopkg.in/yaml.v3":                "is of no use to those who write their Spec in Go: it needs a package of its own",
+	"k8s.io/client-go":                "makes a program of 38 MB: it needs a package of its own",
+}
+
+type listedPackage struct {
+	ImportPath string
+	Standard   bool
+	Module     *struct{ Path string }
+	Imports    []string
+}
+
+func (p *listedPackage) ours() bool { return p.Module != nil && p.Module.Path == modulePath }
+
+// relPath is the path of one of our packages below the module.
+func relPath(importPath string) string {
+	return path.Clean(strings.TrimPrefix(strings.TrimPrefix(importPath, modulePath), "/"))
+}
+
+func placeOf(rel string) (place, bool) {
+	if p, ok := places[rel]; ok {
+		return p, true
+	}
+	for dir := rel; dir != "."; dir = path.Dir(dir) {
+		if p, ok := places[dir+"/..."]; ok {
+			return p, true
+		}
+	}
+	return place{}, false
+}
+
+// goCommand returns what the go command prints.
+func goCommand(t *testing.T, args ...string) []byte {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, &stderr)
+	}
+	return out
+}
+
+func TestImportsKeepTheirDirectionAndPrice(t *testing.T) {
+	all := make(map[string]*listedPackage)
+	dec := json.NewDecoder(bytes.NewReader(goCommand(t, "list", "-deps", "-json=ImportPath,Standard,Module,Imports", "./...")))
+	for {
+		p := new(listedPackage)
+		if err := dec.Decode(p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all[p.ImportPath] = p
+	}
+	for _, p := range all {
+		if !p.ours() {
+			continue
+		}
+		rel := relPath(p.ImportPath)
+		at, ok := placeOf(rel)
+		if !ok {
+			t.Errorf("%s is in no layer: say in places where this package stands", rel)
+			continue
+		}
+		for _, imp := range p.Imports {
+			if to := all[imp]; to != nil && to.ours() {
+				checkEdge(t, rel, at, relPath(imp))
+			}
+		}
+		if at.price != nil {
+			checkPrice(t, all, p, at.price)
+		}
+	}
+}
+
+// checkEdge checks that one of our packages may import another.
+func checkEdge(t *testing.T, from string, at place, to string) {
+	t.Helper()
+	target, ok := placeOf(to)
+	switch _, meant := sideways[[2]string{from, to}]; {
+	case !ok || meant || at.layer == testLayer: // Not ok is reported where the package itself is looked at.
+	case strings.HasSuffix(to, "test"):
+		t.Errorf("%s imports %s, which is for tests only", from, to)
+	case target.layer > at.layer:
+		t.Errorf("%s (layer %d) imports %s (layer %d) above it", from, at.layer, to, target.layer)
+	case target.layer == at.layer:
+		t.Errorf("%s imports %s beside it in layer %d", from, to, at.layer)
+	}
+}
+
+// checkPrice walks all that p imports, breadth first so that the chain it shows is the shortest, and checks
+// that it meets no module beyond the price.
+func checkPrice(t *testing.T, all map[string]*listedPackage, p *listedPackage, price []string) {
+	t.Helper()
+	importer := map[string]string{p.ImportPath: ""}
+	seen := make(map[string]bool) // modules
+	for queue := []*listedPackage{p}; len(queue) > 0; queue = queue[1:] {
+		at := queue[0]
+		if !at.ours() && !seen[at.Module.Path] {
+			seen[at.Module.Path] = true
+			if mod := at.Module.Path; !slices.Contains(price, mod) {
+				chain := at.ImportPath
+				for up := importer[at.ImportPath]; up != ""; up = importer[up] {
+					chain = up + " -> " + chain
+				}
+				why := behind[mod]
+				if why == "" {
+					why = "is not in the price of this package"
+				}
+				t.Errorf("%s: %s %s\n\t%s", relPath(p.ImportPath), mod, why, chain)
+			}
+		}
+		for _, imp := range at.Imports {
+			if next := all[imp]; next != nil && !next.Standard {
+				if _, ok := importer[imp]; !ok {
+					importer[imp] = at.ImportPath
+					queue = append(queue, next)
+				}
+			}
+		}
+	}
+}
+
+// Older versions have known holes that reach a user of this module; minimal version selection makes ours the
+// floor of theirs. The go line is the older of the two supported releases and is raised on purpose only.
+func TestRequirementsKeepTheirFloors(t *testing.T) {
+	var mod struct {
+		Go      string
+		Require []struct{ Path, Version string }
+	}
+	if err := json.Unmarshal(goCommand(t, "mod", "edit", "-json"), &mod); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := mod.Go, "1.26.0"; got != want {
+		t.Errorf("go line of go.mod = %s, want %s", got, want)
+	}
+	floors := map[string]string{
+		"golang.org/x/net":         "v0.56.0",
+		"google.golang.org/grpc":   "v1.82.1",
+		"go.opentelemetry.io/otel": "v1.44.0",
+	}
+	// go/version orders module versions too once they look like those of Go; it ignores what follows a dash.
+	goVersion := func(v string) string { return "go" + strings.TrimPrefix(v, "v") }
+	for _, r := range mod.Require {
+		if floor := floors[r.Path]; floor != "" && version.Compare(goVersion(r.Version), goVersion(floor)) < 0 {
+			t.Errorf("go.mod requires %s %s, want %s or later", r.Path, r.Version, floor)
+		}
+	}
+}
