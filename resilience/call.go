@@ -10,6 +10,8 @@ type CallConfig struct {
 	// Attempts is the largest number of attempts, the first included. Values outside 1..MaxAttempts are
 	// brought into that range.
 	Attempts int
+	// NoRetry says that failed attempts are not repeated. Backups are not concerned.
+	NoRetry bool
 	// Idempotent says that the call may be executed more than once. Without it only attempts that are
 	// proven unsent are repeated, and no backup is ever started.
 	Idempotent bool
@@ -208,7 +210,7 @@ func (c *Call) again(now time.Time, v Verdict, random uint64) Action {
 	switch {
 	case !v.Retry || v.After < 0:
 		return c.finish(c.last, Answered)
-	case c.launched >= c.attempts():
+	case c.Config.NoRetry || c.launched >= c.attempts():
 		return c.finish(c.last, Exhausted)
 	case !v.Unsent && !c.Config.Idempotent:
 		return c.finish(c.last, Unsafe)
