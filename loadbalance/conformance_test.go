@@ -1,0 +1,19 @@
+package loadbalance_test
+
+import (
+	"testing"
+
+	"github.com/zerohop/zerohop/loadbalance"
+	"github.com/zerohop/zerohop/loadbalance/loadbalancetest"
+)
+
+func TestBuildersKeepTheRules(t *testing.T) {
+	for name, build := range map[string]loadbalance.Builder{
+		"PeakEWMA":           loadbalance.PeakEWMA,
+		"LeastRequest":       loadbalance.LeastRequest,
+		"Random":             loadbalance.Random,
+		"WeightedRoundRobin": loadbalance.WeightedRoundRobin,
+	} {
+		t.Run(name, func(t *testing.T) { loadbalancetest.Test(t, build) })
+	}
+}
