@@ -75,6 +75,18 @@ func TestRunForgetsASuspicionOnANonEmptyAnswer(t *testing.T) {
 	})
 }
 
+func TestRunForgetsASuspicionOnARejectedAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		// A source that lists endpoints, if only unusable ones, does not say that there are none.
+		rec := startRun(t, inTurn(answers(endpoints("a:1"), nil, endpoints("invalid")), answers(nil)), RunOptions{})
+		passed(time.Hour)
+		rec.wantSets(t, "a:1")
+		if got, want := rec.kinds(), "published, empty held, answer rejected"; got != want {
+			t.Errorf("events: %s, want %s", got, want)
+		}
+	})
+}
+
 func TestRunChecksASuspicionWithALateWatchOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var started []time.Duration

@@ -137,6 +137,18 @@ func TestNormalize(t *testing.T) {
 	}
 }
 
+func TestNormalizeKeepsTheFirstOfManyDuplicates(t *testing.T) {
+	var answer []Endpoint
+	for i := range uint32(100) {
+		answer = append(answer, Endpoint{Addr: fmt.Sprintf("h%d:1", i%3), Weight: i + 1})
+	}
+	got, _, _ := normalize(answer)
+	want := []Endpoint{{Addr: "h0:1", Weight: 1}, {Addr: "h1:1", Weight: 2}, {Addr: "h2:1", Weight: 3}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("set (-want +got):\n%s", diff)
+	}
+}
+
 func TestNormalizeLimitsMetadataTheSameWayEachTime(t *testing.T) {
 	meta := map[string]string{}
 	for i := range maxMetaKeys + 10 {
