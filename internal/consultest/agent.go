@@ -1,0 +1,243 @@
+//go:build unix
+
+package consultest
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// ManagementToken may do everything at an agent with ACLs.
+const ManagementToken = "5f0a1d3c-6c39-4d1c-9f50-2f0b1d6f6a11"
+
+// startTimeout is how long an agent may take to have a leader. It takes 0.3 s on an idle machine.
+const startTimeout = 60 * time.Second
+
+// Options are the options of Start.
+type Options struct {
+	// ACL denies everything by default and makes ManagementToken valid.
+	ACL bool
+}
+
+// Agent is a Consul agent, which is its own server. It keeps its state in memory: Kill and Restart lose it.
+// It is not safe for concurrent use.
+type Agent struct {
+	bin, dir string
+	opts     Options
+	ports    ports
+	process  *exec.Cmd
+	exited   chan struct{} // closed when process has ended
+}
+
+type ports struct{ http, server, serf int }
+
+// Start starts an agent and waits until it has a leader. It skips the test if there is no Consul server; see
+// testenv.Need. The log of the agent is shown if the test fails.
+func Start(t testing.TB, opts Options) *Agent {
+	t.Helper()
+	a := &Agent{bin: binary(t), dir: t.TempDir(), opts: opts}
+	t.Cleanup(func() { a.end(t) })
+	for range 5 {
+		a.ports = freePorts(t)
+		if a.run(t) {
+			return a
+		}
+	}
+	t.Fatalf("consul: no free ports in 5 attempts:\n%s", a.log())
+	return nil
+}
+
+// Addr returns the address of the HTTP API.
+func (a *Agent) Addr() string { return fmt.Sprintf("127.0.0.1:%d", a.ports.http) }
+
+// Config returns the configuration of a client with the given ACL token.
+func (a *Agent) Config(token string) *api.Config {
+	return &api.Config{Address: a.Addr(), Scheme: "http", Token: token}
+}
+
+// Kill ends the agent with SIGKILL and waits until it is gone.
+func (a *Agent) Kill(t testing.TB) {
+	t.Helper()
+	a.signal(t, syscall.SIGKILL)
+	<-a.exited
+}
+
+// Stop freezes the agent: its sockets stay open and nobody answers.
+func (a *Agent) Stop(t testing.TB) { t.Helper(); a.signal(t, syscall.SIGSTOP) }
+
+// Cont ends what Stop began.
+func (a *Agent) Cont(t testing.TB) { t.Helper(); a.signal(t, syscall.SIGCONT) }
+
+// Restart starts the agent again after Kill, on the same ports and with nothing registered.
+func (a *Agent) Restart(t testing.TB) {
+	t.Helper()
+	for range 5 {
+		if a.run(t) {
+			return
+		}
+	}
+	t.Fatalf("consul: the ports of the agent were taken over:\n%s", a.log())
+}
+
+func (a *Agent) signal(t testing.TB, sig os.Signal) {
+	t.Helper()
+	if err := a.process.Process.Signal(sig); err != nil {
+		t.Fatalf("consul: %v: %v", sig, err)
+	}
+}
+
+func (a *Agent) end(t testing.TB) {
+	if a.process != nil {
+		_ = a.process.Process.Kill() // fails if it has ended before
+		<-a.exited
+	}
+	if t.Failed() {
+		t.Logf("log of the Consul agent at %s:\n%s", a.Addr(), a.log())
+	}
+}
+
+// run starts the process and waits until it serves. It returns false if a port is in use.
+func (a *Agent) run(t testing.TB) bool {
+	t.Helper()
+	config := filepath.Join(a.dir, "agent.hcl")
+	if err := os.WriteFile(config, []byte(a.config()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.OpenFile(a.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	before := len(a.log())
+
+	a.process = exec.Command(a.bin, "agent", "-dev", "-config-file", config)
+	a.process.Stdout, a.process.Stderr = log, log
+	a.process.SysProcAttr = procAttr()
+	a.process.Env = []string{"HOME=" + a.dir, "PATH=" + os.Getenv("PATH")}
+	if err := a.process.Start(); err != nil {
+		a.process = nil
+		t.Fatalf("consul: %v", err)
+	}
+	exited := make(chan struct{})
+	process := a.process
+	go func() { // ends with the process, which end kills and waits for
+		_ = process.Wait()
+		close(exited)
+	}()
+	a.exited = exited
+
+	deadline := time.After(startTimeout)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if a.ready() {
+				return true
+			}
+		case <-exited:
+			if strings.Contains(a.log()[before:], "address already in use") {
+				return false
+			}
+			t.Fatalf("consul: the agent ended:\n%s", a.log())
+		case <-deadline:
+			t.Fatalf("consul: no leader within %v:\n%s", startTimeout, a.log())
+		}
+	}
+}
+
+// ready reports whether the agent has a leader and, with ACLs, knows its token.
+func (a *Agent) ready() bool {
+	leader, ok := a.get("/v1/status/leader")
+	if !ok || bytes.Equal(bytes.TrimSpace(leader), []byte(`""`)) {
+		return false
+	}
+	if a.opts.ACL {
+		_, ok = a.get("/v1/acl/token/self")
+	}
+	return ok
+}
+
+func (a *Agent) get(path string) ([]byte, bool) {
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	req, err := http.NewRequest(http.MethodGet, "http://"+a.Addr()+path, nil)
+	if err != nil {
+		return nil, false
+	}
+	req.Header.Set("X-Consul-Token", ManagementToken)
+	if !a.opts.ACL {
+		req.Header.Del("X-Consul-Token")
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, false
+	}
+	defer resp.Body.Close()
+	var body bytes.Buffer
+	_, err = body.ReadFrom(resp.Body)
+	return body.Bytes(), err == nil && resp.StatusCode == http.StatusOK
+}
+
+func (a *Agent) config() string {
+	config := fmt.Sprintf(`
+bind_addr            = "127.0.0.1"
+client_addr          = "127.0.0.1"
+log_level            = "warn"
+disable_update_check = true
+ports {
+  http = %d
+  server = %d
+  serf_lan = %d
+  serf_wan = -1
+  dns = -1
+  grpc = -1
+  grpc_tls = -1
+}
+`, a.ports.http, a.ports.server, a.ports.serf)
+	if a.opts.ACL {
+		config += fmt.Sprintf(`
+acl {
+  enabled        = true
+  default_policy = "deny"
+  tokens {
+    initial_management = %[1]q
+    agent              = %[1]q
+  }
+}
+`, ManagementToken)
+	}
+	return config
+}
+
+func (a *Agent) logFile() string { return filepath.Join(a.dir, "agent.log") }
+
+func (a *Agent) log() string {
+	text, _ := os.ReadFile(a.logFile())
+	return string(text)
+}
+
+// freePorts returns ports that nobody listened on a moment ago. Another process may be faster: the caller retries.
+func freePorts(t testing.TB) ports {
+	t.Helper()
+	var p ports
+	for _, port := range []*int{&p.http, &p.server, &p.serf} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() // at the end, so that all differ
+		*port = l.Addr().(*net.TCPAddr).Port
+	}
+	return p
+}
