@@ -1,0 +1,90 @@
+package consul
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// maxAnswer bounds an answer of the agent, decompressed. 100,000 instances at the 150 bytes they have at
+// least fit; an endless answer does not fill the memory of every client.
+const maxAnswer = 16 << 20
+
+// maxRetryAfter bounds what an agent can ask us to wait.
+const maxRetryAfter = time.Minute
+
+var errTooLarge = errors.New("the answer is larger than 16 MiB")
+
+// NewClient returns api.NewClient(&config) with an HTTP client that adds what api.Client leaves open:
+//
+//   - An answer is cut off at 16 MiB.
+//   - Redirects are not followed: net/http would send the ACL token along to the other host.
+//   - Retry-After reaches [discovery.RefusedError].
+//
+// config.HttpClient and config.Transport, if set, are used and not changed, except that api.NewClient
+// puts config.TLSConfig into a Transport that has none.
+func NewClient(config api.Config) (*api.Client, error) {
+	if config.HttpClient != nil {
+		own := *config.HttpClient
+		config.HttpClient = &own
+	}
+	client, err := api.NewClient(&config)
+	if err != nil {
+		return nil, fmt.Errorf("consul: client for %q: %w", config.Address, err)
+	}
+	// api.NewClient has put the HTTP client it uses into config, and the client holds the same pointer.
+	next := config.HttpClient.Transport
+	if next == nil {
+		next = http.DefaultTransport
+	}
+	config.HttpClient.Transport = guard{next: next}
+	config.HttpClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return client, nil
+}
+
+// guard bounds the answers of an agent and notes what api.Client drops of them.
+type guard struct {
+	next http.RoundTripper
+}
+
+func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := g.next.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	if x, ok := req.Context().Value(exchangeKey{}).(*exchange); ok {
+		x.answered(retryAfter(resp.Header.Get("Retry-After"), time.Now()))
+	}
+	resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxAnswer}
+	return resp, nil
+}
+
+// boundedBody fails once more than left bytes were read, so that api.Client stops draining it, too.
+type boundedBody struct {
+	io.ReadCloser
+	left int
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= n; b.left < 0 {
+		return 0, errTooLarge
+	}
+	return n, err
+}
+
+// retryAfter reads the header of this name: seconds or a date. What cannot be read or lies in the past is 0.
+func retryAfter(value string, now time.Time) time.Duration {
+	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {
+		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return min(max(at.Sub(now), 0), maxRetryAfter)
+	}
+	return 0
+}

@@ -1,0 +1,131 @@
+package consul
+
+import (
+	"maps"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/zerohop/zerohop/discovery"
+)
+
+// Keys of service metadata that have a field of discovery.Endpoint, and the one that stands for the tags.
+const (
+	zoneKey     = "zone"
+	priorityKey = "zerohop-priority"
+	tagsKey     = "consul-tags"
+)
+
+// endpoints returns the instances that have an address.
+func endpoints(entries []*api.ServiceEntry) []discovery.Endpoint {
+	set := make([]discovery.Endpoint, 0, len(entries))
+	for _, entry := range entries {
+		if ep, ok := endpoint(entry); ok {
+			set = append(set, ep)
+		}
+	}
+	return set
+}
+
+func endpoint(entry *api.ServiceEntry) (discovery.Endpoint, bool) {
+	if entry == nil || entry.Service == nil {
+		return discovery.Endpoint{}, false
+	}
+	service, node := entry.Service, entry.Node
+	if node == nil {
+		node = new(api.Node)
+	}
+	host, port := service.Address, service.DefaultPort()
+	if host == "" {
+		host = node.Address
+	}
+	if host == "" || port < 1 || port > 65535 {
+		return discovery.Endpoint{}, false
+	}
+	ep := discovery.Endpoint{Addr: net.JoinHostPort(host, strconv.Itoa(port)), Meta: maps.Clone(service.Meta)}
+	ep.Zone = firstOf(service.Meta[zoneKey], zone(service.Locality), node.Meta[zoneKey], zone(node.Locality))
+	delete(ep.Meta, zoneKey)
+	if level, err := strconv.ParseUint(service.Meta[priorityKey], 10, 8); err == nil {
+		ep.Priority = uint8(level)
+		delete(ep.Meta, priorityKey)
+	}
+	if len(service.Tags) > 0 {
+		if ep.Meta == nil {
+			ep.Meta = make(map[string]string, 1)
+		}
+		ep.Meta[tagsKey] = strings.Join(service.Tags, ",")
+	}
+	if len(ep.Meta) == 0 {
+		ep.Meta = nil
+	}
+	ep.Weight, ep.Health = rate(entry.Checks, service.Weights)
+	return ep, true
+}
+
+// rate returns weight and health from the worst of the checks. A check in a state that Consul does not have counts
+// as critical.
+func rate(checks api.HealthChecks, weights api.AgentWeights) (uint32, discovery.Health) {
+	warning, critical := false, false
+	for _, check := range checks {
+		if check == nil {
+			continue
+		}
+		if check.CheckID == api.NodeMaint || strings.HasPrefix(check.CheckID, api.ServiceMaintPrefix) {
+			return weight(weights.Passing), discovery.Draining
+		}
+		switch check.Status {
+		case api.HealthPassing:
+		case api.HealthWarning:
+			warning = true
+		default:
+			critical = true
+		}
+	}
+	switch {
+	case critical:
+		return weight(weights.Passing), discovery.Unhealthy
+	case warning && weights.Warning < 1:
+		return weight(weights.Passing), discovery.Draining
+	case warning:
+		return weight(weights.Warning), discovery.Healthy
+	}
+	return weight(weights.Passing), discovery.Healthy
+}
+
+// weight keeps what does not fit: Consul knows no weights below 1 and none above 65535.
+func weight(w int) uint32 { return uint32(min(max(w, 1), maxWeight)) }
+
+// maxWeight is the highest weight that Consul takes.
+const maxWeight = 65535
+
+// union returns set and those of last that are not in it.
+func union(set, last []discovery.Endpoint) []discovery.Endpoint {
+	known := make(map[string]bool, len(set))
+	for _, ep := range set {
+		known[ep.Addr] = true
+	}
+	for _, ep := range last {
+		if !known[ep.Addr] {
+			set = append(set, ep)
+		}
+	}
+	return set
+}
+
+func zone(l *api.Locality) string {
+	if l == nil {
+		return ""
+	}
+	return l.Zone
+}
+
+func firstOf(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
