@@ -67,8 +67,18 @@ func (b *Balancer) Update(eps []discovery.Endpoint) {
 	start := medianCost(old, now)
 	b.updates++
 	list := make([]*Node, 0, len(eps))
+	at := 0 // in old, where the next endpoint is looked for first: sets are sorted and change little
 	for i := range eps {
-		n := b.nodes[eps[i].Addr]
+		var n *Node
+		for skip := range 2 { // one may have left
+			if k := at + skip; k < len(old) && old[k].addr == eps[i].Addr {
+				n, at = old[k], k+1
+				break
+			}
+		}
+		if n == nil {
+			n = b.nodes[eps[i].Addr]
+		}
 		switch {
 		case n == nil:
 			n = b.newNode(eps[i])

@@ -1,0 +1,154 @@
+package loadbalance
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/zerohop/zerohop/discovery"
+)
+
+const forever = time.Hour
+
+// Node n0 is the one that misbehaves; the first seconds warm up.
+
+func TestFastFailureAttractsNoTraffic(t *testing.T) {
+	for _, p := range policies[:2] {
+		for _, n := range []int{2, 3, 10} {
+			t.Run(p.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := simulate(p.build, n, between(5*time.Second, forever, failFast), healthy)
+					s.run(400, 15*time.Second)
+					if got := s.share("n0", 2*time.Second, 5*time.Second); got > 1.2/float64(n) {
+						t.Errorf("share of %d nodes before the failure = %.3f, want <= %.3f", n, got, 1.2/float64(n))
+					}
+					if got := s.share("n0", 7*time.Second, 15*time.Second); got > 0.01 {
+						t.Errorf("share of %d nodes 2 s after the failure = %.4f, want <= 0.01", n, got)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestNodeThatFailsFromTheStartGetsFewCalls(t *testing.T) {
+	for _, p := range policies[:2] {
+		t.Run(p.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := simulate(p.build, 3, failFast, healthy)
+				s.run(100, 20*time.Second)
+				if got := s.share("n0", 0, 20*time.Second); got > 0.05 {
+					t.Errorf("share = %.3f, want <= 0.05", got)
+				}
+			})
+		})
+	}
+}
+
+func TestHungNodeIsLeftAlone(t *testing.T) {
+	for _, n := range []int{2, 3, 10} {
+		synctest.Test(t, func(t *testing.T) {
+			s := simulate(PeakEWMA, n, between(10*time.Second, forever, hung), healthy)
+			s.run(100, 40*time.Second)
+			if got, _ := s.count("n0", 10*time.Second, 12*time.Second); got > 5 {
+				t.Errorf("%d nodes: picks in the first 2 s = %d, want <= 5", n, got)
+			}
+			for from := 12 * time.Second; from < 40*time.Second; from += 4 * time.Second {
+				if got, _ := s.count("n0", from, from+4*time.Second); got > 4 {
+					t.Errorf("%d nodes: picks in 4 s from %v = %d, want <= 1/s", n, from, got)
+				}
+			}
+		})
+	}
+}
+
+func TestSlowNodeGetsFewCalls(t *testing.T) {
+	for _, n := range []int{2, 3, 10} {
+		synctest.Test(t, func(t *testing.T) {
+			s := simulate(PeakEWMA, n, between(5*time.Second, forever, slow), healthy)
+			s.run(400, 30*time.Second)
+			// A node 20 times slower that got traffic by its speed would have 1/20 of a share.
+			if got, want := s.share("n0", 5*time.Second, 30*time.Second), 0.05/float64(n)*2; got > want {
+				t.Errorf("share of %d nodes = %.4f, want <= %.4f", n, got, want)
+			}
+		})
+	}
+}
+
+// A failed node is found healed by the probe that follows its last pause, a slow or hung one when its peak
+// has decayed to what the others cost.
+func TestHealedNodeGetsTrafficAgain(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		b      behaviour
+		within time.Duration
+	}{
+		{"failing", failFast, 15 * time.Second},
+		{"hung", hung, 45 * time.Second},
+		{"slow", slow, 55 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const healed = 15 * time.Second
+				s := simulate(PeakEWMA, 3, between(5*time.Second, healed, c.b), healthy)
+				s.run(200, healed+c.within+5*time.Second)
+				if got := s.share("n0", healed+c.within, healed+c.within+5*time.Second); got < 0.15 {
+					t.Errorf("share %v after it healed = %.3f, want >= 0.15", c.within, got)
+				}
+				for at := healed; at < healed+c.within; at += 100 * time.Millisecond {
+					if s.share("n0", at, at+time.Second) >= 0.15 {
+						t.Logf("has half its share again %v after it healed", at-healed)
+						return
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestRandomFailuresEverywhereKeepTheLoadEven(t *testing.T) {
+	for _, p := range policies {
+		for _, n := range []int{2, 3, 10} {
+			synctest.Test(t, func(t *testing.T) {
+				s := simulate(p.build, n, failing(0.01))
+				s.run(1000, 10*time.Second)
+				for addr := range s.nodes {
+					if got := s.share(addr, 0, 10*time.Second); got > 1.5/float64(n) {
+						t.Errorf("%s: share of %s of %d nodes = %.3f, want <= %.3f", p.name, addr, n, got, 1.5/float64(n))
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestAllNodesFailingShareTheLoad(t *testing.T) {
+	for _, p := range policies[:2] {
+		synctest.Test(t, func(t *testing.T) {
+			s := simulate(p.build, 3, failFast)
+			s.run(400, 10*time.Second)
+			for addr := range s.nodes {
+				if got := s.share(addr, 0, 10*time.Second); got > 0.5 {
+					t.Errorf("%s: share of %s = %.3f, want <= 0.5", p.name, addr, got)
+				}
+			}
+		})
+	}
+}
+
+func TestNewNodeStartsAtItsFairShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := simulate(PeakEWMA, 20, healthy)
+		s.run(1000, 5*time.Second)
+		s.nodes["new"] = healthy
+		eps := []discovery.Endpoint{{Addr: "new"}}
+		for _, n := range s.bal.Set().Nodes() {
+			eps = append(eps, n.Endpoint())
+		}
+		s.bal.Update(eps)
+		s.run(1000, 10*time.Second)
+		if got := s.share("new", 5*time.Second, 6*time.Second); got < 0.01 || got > 0.1 {
+			t.Errorf("share in the first second = %.3f, want 0.01 to 0.1", got)
+		}
+	})
+}
