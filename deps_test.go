@@ -53,7 +53,7 @@ var (
 var places = map[string]place{
 	"discovery":                   {0, backoffPrice},
 	"discovery/consul":            {1, slices.Concat(backoffPrice, consulPrice)},
-	"discovery/discoverytest":     {1, backoffPrice},
+	"discovery/discoverytest":     {1, slices.Concat(backoffPrice, []string{"go.uber.org/goleak"})},
 	"resilience":                  {1, corePrice},
 	"loadbalance":                 {1, corePrice},
 	"loadbalance/loadbalancetest": {2, corePrice},
