@@ -164,6 +164,9 @@ func (c *Call) Step(now time.Time, ev Event) Action {
 // Running reports whether the attempt was launched and has not ended.
 func (c *Call) Running(attempt int) bool { return c.states[attempt] == running }
 
+// Active returns the number of attempts that are running.
+func (c *Call) Active() int { return c.running }
+
 // Launched returns the number of attempts launched so far.
 func (c *Call) Launched() int { return c.launched }
 

@@ -1,0 +1,110 @@
+package zerohop
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/zerohop/zerohop/loadbalance"
+	"github.com/zerohop/zerohop/resilience"
+)
+
+// Attempt is one attempt of a Call.
+type Attempt struct {
+	// Number counts the attempts of the call from 0.
+	Number int
+	// Status is the HTTP status or gRPC code of the answer. It is -1 before Exchange.Attempt sets it.
+	Status int
+	// Err is the error of the attempt, set by Exchange.Attempt; nil if there is an answer.
+	Err error
+
+	call    *Call
+	ctx     context.Context // that AttemptDone gets
+	cancel  context.CancelFunc
+	backup  bool
+	begun   time.Time
+	pick    loadbalance.Pick
+	refused error // why there is no endpoint
+	verdict resilience.Verdict
+	latency time.Duration
+	alarm   *time.Timer // of the attempt timeout
+	started bool        // AttemptStart was called
+	ended   atomic.Bool
+	answer  bool // the call's
+}
+
+// Node returns the endpoint of the attempt, nil if there is none (yet).
+func (a *Attempt) Node() *loadbalance.Node { return a.pick.Node() }
+
+// Verdict returns what the attempt was found to be when it was answered.
+func (a *Attempt) Verdict() resilience.Verdict { return a.verdict }
+
+// Policy returns the policy of the call.
+func (a *Attempt) Policy() *Policy { return &a.call.target.policy }
+
+// Service returns the name of the service the call goes to.
+func (a *Attempt) Service() string { return a.call.target.service.name }
+
+// Pick chooses the endpoint of an attempt whose Request asked for LatePick, from the given set. It may be
+// called again if the transport finds that it cannot reach the node after all. Its error ends the attempt.
+func (a *Attempt) Pick(now time.Time, set *loadbalance.Set) (*loadbalance.Node, error) {
+	a.unpick(now)
+	a.refused = nil
+	p, err := set.Pick(loadbalance.Info{Now: now, Avoid: a.call.avoid(), Other: a.backup})
+	if err != nil {
+		a.refused = err
+		return nil, err
+	}
+	a.pick = p
+	a.call.try(p.Node())
+	return p.Node(), nil
+}
+
+// unpick gives up an earlier choice.
+func (a *Attempt) unpick(now time.Time) {
+	if a.pick.Node() != nil {
+		a.pick.Done(loadbalance.Report{Now: now, Outcome: resilience.Neutral})
+		a.pick = loadbalance.Pick{}
+	}
+}
+
+func (a *Attempt) info() AttemptInfo {
+	return AttemptInfo{Number: a.Number, Backup: a.backup, Node: a.pick.Node()}
+}
+
+// End is to be called when the attempt that Call.Run returned is over, for HTTP when the body is: its load
+// falls, its context ends and so does the call. outcome is usually that of Verdict, Failure if the answer broke
+// off, with the error. Calls after the first do nothing.
+func (a *Attempt) End(outcome resilience.Outcome, err error) {
+	if !a.ended.CompareAndSwap(false, true) {
+		return
+	}
+	c := a.call
+	now := time.Now()
+	a.pick.Done(loadbalance.Report{Now: now, Outcome: outcome, Latency: a.latency, After: a.verdict.After})
+	if a.alarm != nil {
+		a.alarm.Stop()
+	}
+	if a.cancel != nil {
+		a.cancel()
+	}
+	if h := c.mesh.cfg.Hooks.AttemptDone; h != nil && a.started {
+		if err == nil {
+			err = a.Err
+		}
+		h(a.ctx, c.info, a.info(), AttemptResult{
+			Status: a.Status, Outcome: outcome, Err: err, Latency: a.latency, Duration: now.Sub(a.begun),
+		})
+	}
+	if a.answer {
+		c.close(now, a.Status, outcome, err)
+	}
+}
+
+// addr returns the address of the endpoint, empty if there is none.
+func (a *Attempt) addr() string {
+	if n := a.pick.Node(); n != nil {
+		return n.Addr()
+	}
+	return ""
+}

@@ -1,0 +1,114 @@
+package zerohop
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/zerohop/zerohop/resilience"
+)
+
+// tick is called by the watchdog when an attempt is overdue.
+func (c *Call) tick(now time.Time) {
+	if act := c.step(now, resilience.Event{Kind: resilience.Tick}); act.Kind == resilience.Launch {
+		c.spawn(now, act)
+	}
+}
+
+// spawn makes a backup in a goroutine of its own, which ends when the attempt does: at the latest soon after the
+// call has finished and cancelled it. Close of the mesh waits for it.
+func (c *Call) spawn(now time.Time, act resilience.Action) {
+	c.mu.Lock()
+	if c.signal == nil {
+		c.signal = make(chan struct{}, 1)
+	}
+	c.mu.Unlock()
+	started := c.mesh.task(func() { c.post(c.guarded(now, act)) })
+	if !started {
+		c.post(c.step(now, resilience.Event{Kind: resilience.Rejected, Attempt: act.Attempt}))
+	}
+}
+
+// guarded makes an attempt in a goroutine of the library, where a panic of the transport would end the process
+// without the caller having a chance to catch it.
+func (c *Call) guarded(now time.Time, act resilience.Action) (next resilience.Action) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.mu.Lock()
+			c.slot(act.Attempt).Err = fmt.Errorf("zerohop: transport panicked: %v", p)
+			c.mu.Unlock()
+			next = c.step(time.Now(), resilience.Event{
+				Kind: resilience.Done, Attempt: act.Attempt, Verdict: resilience.Verdict{Outcome: resilience.Failure},
+			})
+		}
+	}()
+	return c.attempt(now, act)
+}
+
+// abandon lets go of an attempt whose transport panicked.
+func (c *Call) abandon(a *Attempt) {
+	c.mesh.overdue.forget(&c.listed)
+	a.End(resilience.Neutral, errPanicked)
+	if !a.backup {
+		c.step(time.Now(), resilience.Event{Kind: resilience.Cancel})
+		c.close(time.Now(), -1, resilience.Neutral, errPanicked)
+	}
+}
+
+// post hands on what is to be done after a backup.
+func (c *Call) post(act resilience.Action) {
+	c.mu.Lock()
+	if act.Kind == resilience.Launch {
+		c.next, c.left = act, true
+	}
+	busy := !c.waiting && !c.over
+	c.mu.Unlock()
+	if busy && act.Kind == resilience.Wait && !act.Wake.IsZero() {
+		c.mesh.overdue.watch(&c.listed, act.Wake)
+	}
+	select {
+	case c.signal <- struct{}{}:
+	default:
+	}
+}
+
+// wait blocks the goroutine of the caller until there is something to do.
+func (c *Call) wait(wake time.Time) resilience.Action {
+	c.mu.Lock()
+	if act, ok := c.pending(); ok {
+		c.mu.Unlock()
+		return act
+	}
+	if c.signal == nil {
+		c.signal = make(chan struct{}, 1)
+	}
+	c.waiting = true
+	c.mu.Unlock()
+
+	var alarm <-chan time.Time
+	if !wake.IsZero() {
+		t := time.NewTimer(time.Until(wake))
+		defer t.Stop()
+		alarm = t.C
+	}
+	ev := resilience.Event{Kind: resilience.Tick}
+	select {
+	case <-c.signal:
+	case <-alarm:
+	case <-c.ctx.Done():
+		ev.Kind = resilience.Cancel
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting = false
+	if act, ok := c.pending(); ok {
+		return act
+	}
+	return c.stepLocked(time.Now(), ev)
+}
+
+// pending returns what a backup left to do, if anything. c.mu is held.
+func (c *Call) pending() (resilience.Action, bool) {
+	ok := c.over || c.left
+	c.left = false
+	return c.next, ok
+}

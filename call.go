@@ -1,0 +1,272 @@
+package zerohop
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/zerohop/zerohop/loadbalance"
+	"github.com/zerohop/zerohop/resilience"
+)
+
+// Call drives one logical call: it asks resilience.Call what to do and does it. Transports embed one in what
+// they keep per call, and run it. The zero value is ready, and good for one Run.
+//
+// The first attempt runs in the goroutine of the caller, without a timer; further goroutines exist only while
+// backups run.
+type Call struct {
+	mesh     *Mesh
+	target   *target
+	exchange Exchange
+	ctx      context.Context // of the call, from Run to the end of its answer: backups start under it
+	cancel   context.CancelFunc
+	info     CallInfo
+	late     bool
+	timeout  time.Duration // of an attempt
+	listed   watched
+
+	mu      sync.Mutex // guards what follows
+	machine resilience.Call
+	over    bool              // the machine has finished
+	next    resilience.Action // its last action if over; else what a backup left to do
+	left    bool              // next is to be done
+	waiting bool              // the caller's goroutine is in wait
+	closed  bool              // CallDone was called
+	signal  chan struct{}     // tells the caller's goroutine that a backup ended
+	first   Attempt
+	more    [resilience.MaxAttempts - 1]*Attempt
+	tried   []*loadbalance.Node
+	room    [2]*loadbalance.Node
+}
+
+// Run makes the call. It returns the attempt whose answer is the caller's, be it a failure: the transport then
+// owes it a call of End. Or it returns an *Error, and the call is over.
+func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attempt, error) {
+	now := time.Now()
+	o := optionsOf(ctx)
+	if m.ctx.Err() != nil {
+		return nil, &Error{Service: r.Service, Reason: Closed, Err: ErrClosed}
+	}
+	t, err := m.target(&r.Request)
+	if err != nil {
+		return nil, &Error{Service: r.Service, Reason: NoEndpoints, Err: err}
+	}
+	t.service.touch(now)
+	c.mesh, c.target, c.exchange, c.late = m, t, x, r.LatePick
+	c.info = CallInfo{Service: t.service.name, Host: r.Service, Route: t.route, Protocol: r.Protocol, Method: r.Method, Start: now}
+	if r.Protocol == "grpc" {
+		c.info.Method = r.Path
+	}
+	if h := m.cfg.Hooks.CallStart; h != nil {
+		ctx = h(ctx, c.info)
+	}
+	c.ctx = ctx
+	if d := pick(o.Timeout, t.policy.Timeout); d > 0 {
+		c.ctx, c.cancel = context.WithTimeout(ctx, d)
+	}
+	if !t.service.serving.Load() {
+		if err := t.service.wait(c.ctx, o.WaitReady); err != nil {
+			return nil, c.unready(err)
+		}
+		now = time.Now()
+	}
+	c.timeout = pick(o.AttemptTimeout, t.policy.AttemptTimeout)
+	c.tried = c.room[:0]
+	c.listed.call = c
+	c.machine.Config = t.config(c.ctx, now, r, o)
+	return c.drive(now)
+}
+
+// drive carries out what the machine decides until it finishes.
+func (c *Call) drive(now time.Time) (*Attempt, error) {
+	act := c.step(now, resilience.Event{Kind: resilience.Begin})
+	for {
+		switch act.Kind {
+		case resilience.Launch:
+			act = c.attempt(now, act)
+		case resilience.Wait:
+			act = c.wait(act.Wake)
+		case resilience.Finish:
+			return c.finish(act)
+		}
+		if act.Kind == resilience.Launch {
+			now = time.Now()
+		}
+	}
+}
+
+// step tells the machine what happened. When it finishes, the attempts that still run are given up.
+func (c *Call) step(now time.Time, ev resilience.Event) resilience.Action {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stepLocked(now, ev)
+}
+
+func (c *Call) stepLocked(now time.Time, ev resilience.Event) resilience.Action {
+	if c.over {
+		return c.next
+	}
+	act := c.machine.Step(now, ev)
+	if act.Kind == resilience.Finish {
+		c.over, c.next = true, act
+		for i := range c.machine.Launched() {
+			if a := c.slot(i); c.machine.Running(i) && a.cancel != nil {
+				a.cancel()
+			}
+		}
+	}
+	return act
+}
+
+// slot returns the place of attempt i. c.mu is held.
+func (c *Call) slot(i int) *Attempt {
+	if i == 0 {
+		return &c.first
+	}
+	if c.more[i-1] == nil {
+		c.more[i-1] = &Attempt{}
+	}
+	return c.more[i-1]
+}
+
+// attempt makes attempt act.Attempt in the present goroutine and returns what to do next.
+func (c *Call) attempt(now time.Time, act resilience.Action) resilience.Action {
+	a, ok := c.open(now, act)
+	if !ok {
+		return c.step(now, resilience.Event{Kind: resilience.Rejected, Attempt: act.Attempt})
+	}
+	if !act.Wake.IsZero() {
+		c.mesh.overdue.watch(&c.listed, act.Wake)
+	}
+	answered := false
+	defer func() {
+		if !answered { // the transport panicked: let go of everything, and let the panic pass
+			c.abandon(a)
+		}
+	}()
+	verdict := c.exchange.Attempt(a.ctx, a)
+	answered = true
+	return c.answered(a, verdict)
+}
+
+// open prepares an attempt: its endpoint and its context. It returns false if there is no endpoint.
+func (c *Call) open(now time.Time, act resilience.Action) (*Attempt, bool) {
+	c.mu.Lock()
+	a := c.slot(act.Attempt)
+	a.backup = c.machine.Active() > 1
+	c.mu.Unlock()
+	a.Number, a.Status, a.call, a.begun = act.Attempt, -1, c, now
+	if !c.late {
+		if _, err := a.Pick(now, c.target.service.balancer.Set()); err != nil {
+			return a, false
+		}
+	}
+	ctx := c.ctx
+	if h := c.mesh.cfg.Hooks.AttemptStart; h != nil {
+		ctx = h(ctx, c.info, a.info())
+	}
+	a.started = true
+	if a.backup || c.timeout > 0 || !act.Wake.IsZero() {
+		ctx = c.cancelable(ctx, a)
+	}
+	a.ctx = ctx
+	return a, true
+}
+
+// cancelable makes the attempt one that can be given up.
+func (c *Call) cancelable(ctx context.Context, a *Attempt) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
+	if c.timeout > 0 {
+		// Not a deadline of the context: that would cut the body of an answer, too.
+		a.alarm = time.AfterFunc(c.timeout, cancel)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a.cancel = cancel
+	if c.over {
+		cancel()
+	}
+	return ctx
+}
+
+// answered judges an attempt that has returned, tells the machine and lets go of the attempt unless it is the
+// answer.
+func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
+	now := time.Now()
+	a.latency = now.Sub(a.begun)
+	if a.alarm != nil && !a.alarm.Stop() && v.Outcome != resilience.Success && c.ctx.Err() == nil {
+		v = resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: v.Unsent}
+		a.Err = errAttemptTimeout(c.timeout)
+	}
+	if f := c.mesh.cfg.Classify; f != nil {
+		v = f(c.info, AttemptResult{Status: a.Status, Outcome: v.Outcome, Err: a.Err, Latency: a.latency, Duration: a.latency}, v)
+	}
+	c.mesh.overdue.forget(&c.listed)
+
+	c.mu.Lock()
+	ev := resilience.Event{Kind: resilience.Done, Attempt: a.Number, Random: c.mesh.cfg.Rand()}
+	switch gone := c.ctx.Err(); {
+	case v.Outcome == resilience.Success:
+	case a.refused != nil:
+		ev.Kind, v = resilience.Rejected, resilience.Verdict{Outcome: resilience.Neutral, Unsent: true}
+	case c.over: // given up for another attempt: the endpoint takes at least as long as this one ran
+		v = resilience.Verdict{Outcome: resilience.Neutral, Unsent: v.Unsent}
+		if c.next.Reason == resilience.Canceled {
+			a.latency = 0
+		}
+	case gone != nil:
+		ev.Kind, v = resilience.Cancel, resilience.Verdict{Outcome: c.blame(a, gone), Unsent: v.Unsent}
+		if v.Outcome == resilience.Neutral {
+			a.latency = 0
+		}
+	}
+	a.verdict, ev.Verdict = v, v
+	act := c.stepLocked(now, ev)
+	a.answer = act.Kind == resilience.Finish && act.Attempt == a.Number
+	mine := a.answer
+	c.mu.Unlock()
+
+	if v.Outcome == resilience.Success {
+		c.target.latency.Observe(now.Sub(c.mesh.base), a.latency)
+	}
+	if !mine {
+		c.exchange.Release(a)
+		a.End(v.Outcome, nil)
+	}
+	return act
+}
+
+// blame decides whose fault it is that the caller went away before an answer came. That the caller cancelled
+// says nothing about the endpoint. That its deadline passed does, if the endpoint had as much time as it usually
+// takes.
+func (c *Call) blame(a *Attempt, gone error) resilience.Outcome {
+	if !errors.Is(gone, context.DeadlineExceeded) {
+		return resilience.Neutral
+	}
+	usual, _, known := c.target.latency.Quantiles()
+	if !known {
+		usual = unknownUsual
+	}
+	if a.latency < usual {
+		return resilience.Neutral
+	}
+	return resilience.Failure
+}
+
+// unknownUsual is what an endpoint is taken to need usually before anything is known.
+const unknownUsual = unlearnedBackup / 2
+
+// avoid returns the nodes that were tried.
+func (c *Call) avoid() []*loadbalance.Node {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tried
+}
+
+// try notes that a node is being tried. Readers of the slice before see it as it was.
+func (c *Call) try(n *loadbalance.Node) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tried = append(c.tried, n)
+}

@@ -1,0 +1,72 @@
+package zerohop
+
+import (
+	"context"
+	"errors"
+	"net"
+
+	"github.com/zerohop/zerohop/loadbalance"
+	"github.com/zerohop/zerohop/resilience"
+	"github.com/zerohop/zerohop/routing"
+)
+
+// ClassifiedError tells Do what an error means, if Do would misjudge it.
+type ClassifiedError struct {
+	// Verdict is the meaning.
+	Verdict resilience.Verdict
+	// Err is the error. Never nil.
+	Err error
+}
+
+// Error returns the text of Err.
+func (e *ClassifiedError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *ClassifiedError) Unwrap() error { return e.Err }
+
+// Do calls f with an endpoint of the service, under the policy of the service, and again with another one if it
+// fails and may be repeated. It is for protocols that have no transport of their own here.
+//
+// An error of f counts as a failure of the endpoint worth repeating; a failed dial (*net.OpError) also as
+// proven unsent; a *ClassifiedError as what it says. Calls are repeated only if they are declared idempotent, by
+// Policy.Idempotent or CallOptions.Idempotent, or were not sent. f may then run twice at the same time, and must
+// return soon after its context ended, which for the attempt whose result Do returns happens when Do returns.
+//
+// The error is an *Error, which wraps that of the last attempt.
+func Do[T any](ctx context.Context, m *Mesh, service string, f func(ctx context.Context, node *loadbalance.Node) (T, error)) (T, error) {
+	var x doExchange[T]
+	x.f = f
+	a, err := x.call.Run(ctx, m, &Request{Request: routing.Request{Service: service}}, &x)
+	if err != nil {
+		var zero T
+		return zero, err
+	}
+	a.End(a.Verdict().Outcome, nil)
+	return x.results[a.Number], nil
+}
+
+type doExchange[T any] struct {
+	call    Call
+	f       func(context.Context, *loadbalance.Node) (T, error)
+	results [resilience.MaxAttempts]T
+}
+
+func (x *doExchange[T]) Attempt(ctx context.Context, a *Attempt) resilience.Verdict {
+	x.results[a.Number], a.Err = x.f(ctx, a.Node())
+	if a.Err == nil {
+		return resilience.Verdict{Outcome: resilience.Success}
+	}
+	var c *ClassifiedError
+	if errors.As(a.Err, &c) {
+		return c.Verdict
+	}
+	return resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: DialFailed(a.Err)}
+}
+
+func (x *doExchange[T]) Release(*Attempt) {}
+
+// DialFailed reports whether the error says that no connection could be made, so that nothing was sent.
+func DialFailed(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}

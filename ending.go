@@ -1,0 +1,161 @@
+package zerohop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/loadbalance"
+	"github.com/zerohop/zerohop/resilience"
+)
+
+var errPanicked = errors.New("zerohop: transport panicked")
+
+// timeoutError says that an attempt was given up because its policy bounds attempts.
+type timeoutError time.Duration
+
+func errAttemptTimeout(d time.Duration) error { return timeoutError(d) }
+
+func (e timeoutError) Error() string {
+	return fmt.Sprintf("zerohop: attempt took longer than %v", time.Duration(e))
+}
+
+func (e timeoutError) Timeout() bool { return true }
+
+// finish returns the answer of the call, or its error.
+func (c *Call) finish(act resilience.Action) (*Attempt, error) {
+	c.mesh.overdue.forget(&c.listed)
+	var a *Attempt
+	if act.Attempt >= 0 {
+		c.mu.Lock()
+		a = c.slot(act.Attempt)
+		a.answer = true
+		c.mu.Unlock()
+	}
+	if a != nil && a.Err == nil {
+		if a.ended.Load() { // it was let go of, but kept its answer
+			c.close(time.Now(), a.Status, a.verdict.Outcome, nil)
+		}
+		return a, nil
+	}
+	e := &Error{Reason: Failed, Detail: act.Reason}
+	switch {
+	case act.Reason == resilience.Canceled:
+		e.Reason, e.Err = Ended, c.ended()
+	case a != nil:
+		e.Err = a.Err
+	default:
+		e.Reason, e.Err = c.refusal(act.Reason)
+	}
+	e.Attempts, e.Sent = c.records()
+	if a != nil {
+		a.answer = false
+		a.End(a.verdict.Outcome, nil)
+	}
+	return nil, c.fail(e)
+}
+
+// unready is the end of a call whose service has no endpoints.
+func (c *Call) unready(err error) error {
+	e := &Error{Reason: NoEndpoints, Detail: resilience.Unroutable, Err: err}
+	if gone := c.ctx.Err(); gone != nil {
+		e.Reason, e.Detail = Ended, resilience.Canceled
+	}
+	if errors.Is(err, ErrClosed) {
+		e.Reason = Closed
+	}
+	return c.fail(e)
+}
+
+// ended is the error of a call that its caller gave up: that of the context, and that of the last attempt
+// if it tells more.
+func (c *Call) ended() error {
+	err := c.ctx.Err()
+	if err == nil {
+		err = context.Canceled
+	}
+	var last error
+	c.mu.Lock()
+	for i := range c.machine.Launched() {
+		if a := c.slot(i); !c.machine.Running(i) && a.Err != nil {
+			last = a.Err
+		}
+	}
+	c.mu.Unlock()
+	if last == nil || errors.Is(last, err) {
+		return err
+	}
+	return fmt.Errorf("%w (last attempt: %w)", err, last)
+}
+
+// refusal says why no attempt could be made.
+func (c *Call) refusal(why resilience.Reason) (Reason, error) {
+	s := c.target.service
+	c.mu.Lock()
+	err := c.first.refused
+	c.mu.Unlock()
+	switch {
+	case errors.Is(err, loadbalance.ErrUnavailable):
+		return Unavailable, err
+	case err == nil:
+		err = loadbalance.ErrNoEndpoints
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil && !errors.Is(s.err, discovery.ErrUnknownService) {
+		err = fmt.Errorf("%w (%w)", err, s.err)
+	}
+	return NoEndpoints, err
+}
+
+// records lists the attempts made, and reports whether the service may have begun to work on one.
+func (c *Call) records() (list []AttemptRecord, sent bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range c.machine.Launched() {
+		a := c.slot(i)
+		switch {
+		case c.machine.Running(i) && !a.ended.Load(): // given up, and not back yet
+			list = append(list, AttemptRecord{Addr: a.addr(), Outcome: resilience.Neutral, Status: -1})
+			sent = true
+		case a.refused == nil:
+			list = append(list, AttemptRecord{
+				Addr: a.addr(), Outcome: a.verdict.Outcome, Status: a.Status, Duration: a.latency, Err: a.Err,
+			})
+			sent = sent || !a.verdict.Unsent
+		}
+	}
+	return list, sent
+}
+
+// fail completes the error of a call and ends the call with it.
+func (c *Call) fail(e *Error) error {
+	e.Service = c.target.service.name
+	outcome := resilience.Failure
+	if e.Reason == Ended {
+		outcome = resilience.Neutral
+	}
+	c.close(time.Now(), -1, outcome, e)
+	return e
+}
+
+// close ends the call.
+func (c *Call) close(now time.Time, status int, outcome resilience.Outcome, err error) {
+	c.mu.Lock()
+	closed, attempts, detail := c.closed, c.machine.Launched(), c.next.Reason
+	c.closed = true
+	c.mu.Unlock()
+	if closed {
+		return
+	}
+	if c.cancel != nil {
+		c.cancel()
+	}
+	if h := c.mesh.cfg.Hooks.CallDone; h != nil {
+		h(c.ctx, c.info, CallResult{
+			Attempts: attempts, Status: status, Outcome: outcome, Detail: detail, Err: err, Duration: now.Sub(c.info.Start),
+		})
+	}
+}

@@ -1,0 +1,90 @@
+package zerohop
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/zerohop/zerohop/resilience"
+)
+
+// ErrClosed is returned for calls on a Mesh that was closed.
+var ErrClosed = errors.New("zerohop: mesh is closed")
+
+// Reason says why a call failed.
+type Reason string
+
+const (
+	// NoEndpoints means that the service is unknown, has no endpoints, or that its source could not be
+	// asked; Err says which.
+	NoEndpoints Reason = "no endpoints"
+	// Unavailable means that all endpoints are rejected by their circuit breakers.
+	Unavailable Reason = "all endpoints unavailable"
+	// Failed means that the last attempt failed and no other was made, because it would not have helped, the
+	// call is not safe to repeat, or no attempts, budget or time were left; Detail says which.
+	Failed Reason = "failed"
+	// Closed means that the mesh was closed.
+	Closed Reason = "mesh closed"
+	// Ended means that the caller cancelled the call or its deadline passed.
+	Ended Reason = "ended by caller"
+)
+
+// Error is the error of every call that failed in zerohop or below it. Use errors.As to get at it; errors.Is
+// finds the cause, context errors included.
+type Error struct {
+	// Service is the service the call went to.
+	Service string
+	// Reason says why the call failed, and Detail what ended the attempts.
+	Reason Reason
+	Detail resilience.Reason
+	// Attempts are all attempts in the order in which they began.
+	Attempts []AttemptRecord
+	// Sent is false if the service provably has not begun to work on the call.
+	Sent bool
+	// Err is the cause: the error of the last attempt, or what prevented one.
+	Err error
+}
+
+// AttemptRecord is what became of one attempt.
+type AttemptRecord struct {
+	// Addr is the endpoint, empty if none was chosen.
+	Addr string
+	// Outcome is the class of the attempt.
+	Outcome resilience.Outcome
+	// Status is the HTTP status or the gRPC code of the answer, -1 if there was none.
+	Status int
+	// Duration is the time until the answer or the error.
+	Duration time.Duration
+	// Err is the error of the attempt, nil if there was an answer.
+	Err error
+}
+
+// Error describes the failure with every attempt and its endpoint.
+func (e *Error) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "zerohop: %s: %s", e.Service, e.Reason)
+	if e.Reason == Failed {
+		fmt.Fprintf(&b, " (%s)", e.Detail)
+	}
+	for i, a := range e.Attempts {
+		sep := ", "
+		if i == 0 {
+			sep = " after "
+		}
+		fmt.Fprintf(&b, "%s%s in %v", sep, a.Addr, a.Duration.Round(time.Microsecond))
+	}
+	if e.Err != nil {
+		fmt.Fprintf(&b, ": %v", e.Err)
+	}
+	return b.String()
+}
+
+// Unwrap returns Err.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Timeout reports whether the cause is a timeout, as net.Error has it.
+func (e *Error) Timeout() bool {
+	var t interface{ Timeout() bool }
+	return errors.As(e.Err, &t) && t.Timeout()
+}

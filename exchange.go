@@ -1,0 +1,34 @@
+package zerohop
+
+import (
+	"context"
+
+	"github.com/zerohop/zerohop/resilience"
+	"github.com/zerohop/zerohop/routing"
+)
+
+// Request is what a transport knows of a call before it begins.
+type Request struct {
+	routing.Request
+	// Protocol is a short name for hooks, such as "http".
+	Protocol string
+	// Idempotent says that the protocol lets the call be executed more than once.
+	Idempotent bool
+	// Attempts limits the attempts further, for example to 1 when the body can be sent only once. 0 means
+	// no limit.
+	Attempts int
+	// LatePick leaves the choice of endpoints to the transport, which calls Attempt.Pick itself.
+	LatePick bool
+}
+
+// Exchange is one call as its protocol sees it. It is implemented by transports.
+type Exchange interface {
+	// Attempt makes one attempt on a.Node and blocks until it knows how it went. ctx ends when the attempt
+	// is given up; when a's answer becomes the call's, it lives until a.End. Attempt records an error or a
+	// status in a. It is called from several goroutines if a backup is made.
+	Attempt(ctx context.Context, a *Attempt) resilience.Verdict
+	// Release frees what an attempt holds, after Attempt returned, because another attempt follows or has
+	// won. It must not block for long. If it keeps the answer, that may still become the call's; if not, it
+	// sets a.Err. An attempt is released at most once, and never after it became the answer.
+	Release(a *Attempt)
+}

@@ -1,0 +1,86 @@
+package zerohop
+
+import (
+	"context"
+	"time"
+
+	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/loadbalance"
+	"github.com/zerohop/zerohop/resilience"
+)
+
+// Hooks observe calls. Every field may be nil. They run in the goroutine of the call and must neither block
+// nor panic; attempts of one call may run at the same time, so they must be safe for concurrent use.
+type Hooks struct {
+	// CallStart is called when a call begins, after its route was chosen. The call goes on with the context
+	// it returns, which must be derived from ctx.
+	CallStart func(ctx context.Context, call CallInfo) context.Context
+	// CallDone is called when a call is over: when it failed, or when its answer was read to the end. It
+	// gets the context that CallStart returned. It is called once for every CallStart, unless the caller
+	// never closes a body.
+	CallDone func(ctx context.Context, call CallInfo, result CallResult)
+	// AttemptStart is called before each attempt, when its endpoint is known (for gRPC: before it is known,
+	// with a nil Node). The attempt goes on with the context it returns.
+	AttemptStart func(ctx context.Context, call CallInfo, attempt AttemptInfo) context.Context
+	// AttemptDone is called once after each AttemptStart, with the context that it returned.
+	AttemptDone func(ctx context.Context, call CallInfo, attempt AttemptInfo, result AttemptResult)
+	// Propagate is called once for each attempt, with the context of the attempt, to set headers (HTTP) or
+	// metadata (gRPC) such as traceparent.
+	Propagate func(ctx context.Context, set func(key, value string))
+	// Discovery is called for everything that happens to the endpoint set of a service. Calls for one
+	// service are sequential.
+	Discovery func(service string, ev discovery.Event)
+}
+
+// CallInfo describes a call. It is the same in all hooks of the call.
+type CallInfo struct {
+	// Service is the service the call goes to, Host the one it named.
+	Service, Host string
+	// Route is the name of the route that matched, empty if none did.
+	Route string
+	// Protocol is "http", "grpc" or, for Do, empty.
+	Protocol string
+	// Method is the HTTP method or the full gRPC method.
+	Method string
+	// Start is when the call began.
+	Start time.Time
+}
+
+// CallResult is how a call ended.
+type CallResult struct {
+	// Attempts is the number of attempts made.
+	Attempts int
+	// Status is the HTTP status or gRPC code of the answer, -1 if there was none.
+	Status int
+	// Outcome is the class of the answer; Neutral if the caller went away.
+	Outcome resilience.Outcome
+	// Detail says what ended the attempts.
+	Detail resilience.Reason
+	// Err is the error of the call, nil if there was an answer.
+	Err error
+	// Duration is the time from the start to now.
+	Duration time.Duration
+}
+
+// AttemptInfo describes an attempt.
+type AttemptInfo struct {
+	// Number counts from 0.
+	Number int
+	// Backup says that another attempt of the call was under way.
+	Backup bool
+	// Node is the endpoint, nil if it is not known yet or none was found.
+	Node *loadbalance.Node
+}
+
+// AttemptResult is how an attempt ended.
+type AttemptResult struct {
+	// Status is the HTTP status or gRPC code of the answer, -1 if there was none.
+	Status int
+	// Outcome is its class.
+	Outcome resilience.Outcome
+	// Err is its error, nil if there was an answer.
+	Err error
+	// Latency is the time until the answer or the error, Duration that until its end: for HTTP the end of
+	// the body.
+	Latency, Duration time.Duration
+}

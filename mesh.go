@@ -1,0 +1,209 @@
+package zerohop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/loadbalance"
+	"github.com/zerohop/zerohop/resilience"
+	"github.com/zerohop/zerohop/routing"
+)
+
+// Config is the set-up of a Mesh. Spec is what can be kept in a file; the rest is what data cannot hold.
+type Config struct {
+	// Resolver finds the endpoints of services. Required.
+	Resolver discovery.Resolver
+	// Spec holds policies and routes. The zero value is a good default.
+	Spec Spec
+	// Balancers are algorithms of the user's own, by the name that Policy.Balance refers to.
+	Balancers map[string]loadbalance.Builder
+	// Classify, if not nil, has the last word on what the end of an attempt means. verdict is what zerohop
+	// made of it. It must be safe for concurrent use.
+	Classify func(call CallInfo, result AttemptResult, verdict resilience.Verdict) resilience.Verdict
+	// Hooks observe calls and discovery.
+	Hooks Hooks
+	// Rand is the source of all randomness, for reproducible runs. It must be safe for concurrent use. nil
+	// means math/rand/v2.
+	Rand func() uint64
+	// StartTimeout is how long a call waits for the first answer of the resolver when its context allows
+	// more. 0 means 5 s.
+	StartTimeout time.Duration
+}
+
+// maxDynamicServices bounds the services that are watched only because a call named them, so that names from
+// a request cannot fill the memory. The one that was idle longest gives way.
+const maxDynamicServices = 1000
+
+// Mesh knows the services, keeps what is learned about them and carries calls to them. Transports share
+// it: the state of a service is one, whatever protocol its calls use. All methods are safe for concurrent use.
+type Mesh struct {
+	cfg    Config
+	routes *routing.Table // nil if there are none
+	// backends are the services behind the routes, by rule and backend.
+	backends [][]*service
+	overdue  watchdog
+	base     time.Time // what the clocks of latencies start from
+
+	ctx    context.Context // ends with Close; watches run under it
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup
+
+	services atomic.Pointer[map[string]*service]
+	mu       sync.Mutex // guards writes of services, and closed against new tasks
+	closed   bool
+}
+
+// New checks the configuration and starts to look up the services named in the spec, without waiting for them.
+// Its error names the field of every mistake. The Mesh must be closed.
+func New(cfg Config) (*Mesh, error) {
+	var errs []error
+	if cfg.Resolver == nil {
+		errs = append(errs, errors.New("resolver: must be set"))
+	}
+	if cfg.StartTimeout < 0 {
+		errs = append(errs, fmt.Errorf("startTimeout: must not be negative, got %v", cfg.StartTimeout))
+	}
+	errs = append(errs, cfg.Spec.validate(cfg.Balancers))
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("zerohop: invalid configuration: %w", err)
+	}
+	if cfg.Rand == nil {
+		cfg.Rand = rand.Uint64
+	}
+	if cfg.StartTimeout == 0 {
+		cfg.StartTimeout = 5 * time.Second
+	}
+	m := &Mesh{cfg: cfg, base: time.Now()}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.services.Store(&map[string]*service{})
+	if len(cfg.Spec.Routes) > 0 {
+		table, err := routing.Compile(cfg.Spec.Routes)
+		if err != nil {
+			return nil, err // Validate has compiled it before
+		}
+		m.routes = table
+	}
+	for name := range cfg.Spec.Services {
+		m.add(name, true)
+	}
+	for _, name := range m.routes.Services() {
+		m.add(name, true)
+	}
+	for _, rule := range cfg.Spec.Routes {
+		list := make([]*service, len(rule.Backends))
+		for i, b := range rule.Backends {
+			list[i] = (*m.services.Load())[b.Service]
+		}
+		m.backends = append(m.backends, list)
+	}
+	return m, nil
+}
+
+// Close ends the watches, closes idle connections and waits for what runs in the background. Calls that have
+// begun go on to their end, new ones fail with ErrClosed. It is idempotent and returns nil.
+func (m *Mesh) Close() error {
+	m.mu.Lock()
+	m.closed = true
+	m.mu.Unlock()
+	m.cancel()
+	m.tasks.Wait()
+	for _, s := range *m.services.Load() {
+		s.balancer.Update(nil)
+	}
+	m.overdue.stop()
+	return nil
+}
+
+// IsService reports whether a URL host means a service rather than a host: it is named in the spec or by a
+// route, or it is a single label without a port, and neither "localhost" nor an IP address.
+func (m *Mesh) IsService(host string) bool {
+	if s := (*m.services.Load())[host]; s != nil {
+		return true
+	}
+	return host != "" && len(host) <= maxNameLength && !strings.ContainsAny(host, ".:[]%") &&
+		!strings.EqualFold(host, "localhost") && net.ParseIP(host) == nil
+}
+
+// task runs f in the background, unless the mesh is closed. Close waits for it.
+func (m *Mesh) task(f func()) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return false
+	}
+	m.tasks.Go(f)
+	return true
+}
+
+// service returns the service of that name and begins to watch it if it is new.
+func (m *Mesh) service(name string) (*service, error) {
+	if s := (*m.services.Load())[name]; s != nil {
+		return s, nil
+	}
+	if name == "" || len(name) > maxNameLength {
+		return nil, fmt.Errorf("%w: a name must have 1 to %d bytes", discovery.ErrUnknownService, maxNameLength)
+	}
+	if s := m.add(name, false); s != nil {
+		return s, nil
+	}
+	return nil, ErrClosed
+}
+
+// add returns the service of that name, made and watched if there is none, or nil if the mesh is closed.
+func (m *Mesh) add(name string, named bool) *service {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := *m.services.Load()
+	if s := old[name]; s != nil {
+		return s
+	}
+	if m.closed {
+		return nil
+	}
+	next := make(map[string]*service, len(old)+1)
+	var dynamic int
+	var idlest *service
+	for k, s := range old {
+		next[k] = s
+		if s.named {
+			continue
+		}
+		dynamic++
+		if !s.busy() && (idlest == nil || s.used.Load() < idlest.used.Load()) {
+			idlest = s
+		}
+	}
+	if !named && dynamic >= maxDynamicServices && idlest != nil {
+		delete(next, idlest.name)
+		idlest.stop()
+	}
+	s := newService(m, name, named)
+	next[name] = s
+	m.services.Store(&next)
+	m.tasks.Go(s.watch)
+	return s
+}
+
+// target finds where a call goes and under which policy.
+func (m *Mesh) target(r *routing.Request) (*target, error) {
+	rule, backend := -1, -1
+	if m.routes != nil {
+		rule, backend = m.routes.Route(r, m.cfg.Rand())
+	}
+	if backend >= 0 {
+		return m.backends[rule][backend].target(rule), nil
+	}
+	s, err := m.service(r.Service)
+	if err != nil {
+		return nil, err
+	}
+	return s.target(rule), nil
+}

@@ -1,0 +1,222 @@
+package zerohop
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/zerohop/zerohop/loadbalance"
+	"github.com/zerohop/zerohop/resilience"
+)
+
+// Switch turns a stage on or off. The zero value inherits.
+type Switch string
+
+const (
+	// Inherit takes the setting of the next wider policy.
+	Inherit Switch = ""
+	// On switches a stage on.
+	On Switch = "on"
+	// Off switches a stage off.
+	Off Switch = "off"
+)
+
+// Policy says how calls are balanced and protected. It is plain data. A field at its zero value inherits:
+// built-in default < Spec.Defaults < Spec.Services < policy of the route < WithCall.
+type Policy struct {
+	// Balance names the algorithm: "peak-ewma" (the default), "least-request", "weighted-round-robin",
+	// "random", or a name in Config.Balancers. It belongs to a service, not to a route.
+	Balance string `json:"balance,omitempty" yaml:"balance,omitempty"`
+	// Timeout bounds the whole call, its body included. 0 inherits; the built-in default is none, so that
+	// downloads and event streams are not cut. The caller's own deadline always holds.
+	Timeout time.Duration `json:"timeout,omitempty" yaml:"timeout,omitempty"`
+	// AttemptTimeout bounds one attempt until its response headers (HTTP) or its end (gRPC, Do). The
+	// built-in default is none: slow attempts get a backup instead; see Backup.
+	AttemptTimeout time.Duration `json:"attemptTimeout,omitempty" yaml:"attemptTimeout,omitempty"`
+	// ConnectTimeout bounds how long HTTP connections may take to be set up. The built-in default is 1 s.
+	ConnectTimeout time.Duration `json:"connectTimeout,omitempty" yaml:"connectTimeout,omitempty"`
+	// Idempotent says that calls may be executed more than once, or (Off) that none may. The built-in
+	// default asks the protocol: HTTP methods and Idempotency-Key, idempotency_level of protobuf methods.
+	Idempotent Switch `json:"idempotent,omitempty" yaml:"idempotent,omitempty"`
+	// Retry says when failed attempts are repeated.
+	Retry Retry `json:"retry,omitzero" yaml:"retry,omitempty"`
+	// Backup says when slow attempts are joined by another one.
+	Backup Backup `json:"backup,omitzero" yaml:"backup,omitempty"`
+	// Budget limits retries and backups of all calls of a service together. It belongs to a service.
+	Budget Budget `json:"budget,omitzero" yaml:"budget,omitempty"`
+	// Breaker is the circuit breaker of each endpoint. It belongs to a service.
+	Breaker Breaker `json:"breaker,omitzero" yaml:"breaker,omitempty"`
+}
+
+// Retry says when failed attempts are repeated: on another endpoint while there is one, only if the attempt
+// failed in a way worth repeating, and only if the call is idempotent or the attempt provably not sent.
+type Retry struct {
+	// Mode switches retries. The built-in default is On.
+	Mode Switch `json:"mode,omitempty" yaml:"mode,omitempty"`
+	// Attempts is the largest number of attempts, the first one and backups included. 0 inherits; the
+	// built-in default is 3, the most is 5.
+	Attempts int `json:"attempts,omitempty" yaml:"attempts,omitempty"`
+	// Base and Max bound the pause before a retry: a random time between 0 and an interval that starts at
+	// Base and doubles up to Max. The built-in defaults are 25 ms and 250 ms.
+	Base time.Duration `json:"base,omitempty" yaml:"base,omitempty"`
+	Max  time.Duration `json:"max,omitempty" yaml:"max,omitempty"`
+}
+
+// Backup says when a slow attempt of an idempotent call is joined by another one on another endpoint: when
+// it has run for Factor times the learned 99th percentile of its route, but at least Min. The first success
+// wins and the other attempt is cancelled.
+type Backup struct {
+	// Mode switches backups. The built-in default is On.
+	Mode Switch `json:"mode,omitempty" yaml:"mode,omitempty"`
+	// Min is the least time before a backup. 0 inherits; the built-in default is 50 ms.
+	Min time.Duration `json:"min,omitempty" yaml:"min,omitempty"`
+	// Factor is multiplied with the learned 99th percentile. 0 inherits; the built-in default is 3.
+	Factor float64 `json:"factor,omitempty" yaml:"factor,omitempty"`
+}
+
+// Budget limits extra attempts; see resilience.BudgetConfig for the fields.
+type Budget struct {
+	// Mode switches the limit. The built-in default is On; Off lets every call use all its attempts.
+	Mode Switch `json:"mode,omitempty" yaml:"mode,omitempty"`
+	// Tokens is the size of the bucket. The built-in default is 10.
+	Tokens float64 `json:"tokens,omitempty" yaml:"tokens,omitempty"`
+	// Ratio is what a success pays in. The built-in default is 0.1.
+	Ratio float64 `json:"ratio,omitempty" yaml:"ratio,omitempty"`
+}
+
+// Breaker is a circuit breaker for each endpoint; see resilience.BreakerConfig for the fields.
+type Breaker struct {
+	// Mode switches the breaker. The built-in default is Off: the balancer avoids failing endpoints
+	// without one. Switch it on to stop calling an endpoint altogether.
+	Mode Switch `json:"mode,omitempty" yaml:"mode,omitempty"`
+	// Consecutive failures that open it. The built-in default is 5.
+	Consecutive uint32 `json:"consecutive,omitempty" yaml:"consecutive,omitempty"`
+	// Ratio of failures that opens it. The built-in default is 0.5.
+	Ratio float64 `json:"ratio,omitempty" yaml:"ratio,omitempty"`
+	// MinRequests is the volume below which Ratio says nothing. The built-in default is 20.
+	MinRequests uint32 `json:"minRequests,omitempty" yaml:"minRequests,omitempty"`
+	// Window is the time over which failures count. The built-in default is 10 s.
+	Window time.Duration `json:"window,omitempty" yaml:"window,omitempty"`
+	// OpenFor is the time until the first probe. The built-in default is 1 s.
+	OpenFor time.Duration `json:"openFor,omitempty" yaml:"openFor,omitempty"`
+	// Probes let through at a time after that. The built-in default is 1.
+	Probes uint32 `json:"probes,omitempty" yaml:"probes,omitempty"`
+}
+
+func (b Breaker) config() resilience.BreakerConfig {
+	return resilience.BreakerConfig{
+		Consecutive: b.Consecutive, Ratio: b.Ratio, MinRequests: b.MinRequests,
+		Window: b.Window, OpenFor: b.OpenFor, Probes: b.Probes,
+	}
+}
+
+// builtin is the policy that all others refine.
+var builtin = Policy{
+	Balance:        "peak-ewma",
+	ConnectTimeout: time.Second,
+	Retry:          Retry{Mode: On, Attempts: 3},
+	Backup:         Backup{Mode: On, Min: 50 * time.Millisecond, Factor: 3},
+	Budget:         Budget{Mode: On},
+	Breaker:        Breaker{Mode: Off},
+}
+
+// balancers are the algorithms that a policy can name.
+var balancers = map[string]loadbalance.Builder{
+	"peak-ewma":            loadbalance.PeakEWMA,
+	"least-request":        loadbalance.LeastRequest,
+	"weighted-round-robin": loadbalance.WeightedRoundRobin,
+	"random":               loadbalance.Random,
+}
+
+func pick[T comparable](narrow, wide T) T {
+	var zero T
+	if narrow != zero {
+		return narrow
+	}
+	return wide
+}
+
+// over returns p with every unset field taken from wide.
+func (p Policy) over(wide Policy) Policy {
+	return Policy{
+		Balance:        pick(p.Balance, wide.Balance),
+		Timeout:        pick(p.Timeout, wide.Timeout),
+		AttemptTimeout: pick(p.AttemptTimeout, wide.AttemptTimeout),
+		ConnectTimeout: pick(p.ConnectTimeout, wide.ConnectTimeout),
+		Idempotent:     pick(p.Idempotent, wide.Idempotent),
+		Retry: Retry{
+			Mode:     pick(p.Retry.Mode, wide.Retry.Mode),
+			Attempts: pick(p.Retry.Attempts, wide.Retry.Attempts),
+			Base:     pick(p.Retry.Base, wide.Retry.Base),
+			Max:      pick(p.Retry.Max, wide.Retry.Max),
+		},
+		Backup: Backup{
+			Mode:   pick(p.Backup.Mode, wide.Backup.Mode),
+			Min:    pick(p.Backup.Min, wide.Backup.Min),
+			Factor: pick(p.Backup.Factor, wide.Backup.Factor),
+		},
+		Budget: Budget{
+			Mode:   pick(p.Budget.Mode, wide.Budget.Mode),
+			Tokens: pick(p.Budget.Tokens, wide.Budget.Tokens),
+			Ratio:  pick(p.Budget.Ratio, wide.Budget.Ratio),
+		},
+		Breaker: Breaker{
+			Mode:        pick(p.Breaker.Mode, wide.Breaker.Mode),
+			Consecutive: pick(p.Breaker.Consecutive, wide.Breaker.Consecutive),
+			Ratio:       pick(p.Breaker.Ratio, wide.Breaker.Ratio),
+			MinRequests: pick(p.Breaker.MinRequests, wide.Breaker.MinRequests),
+			Window:      pick(p.Breaker.Window, wide.Breaker.Window),
+			OpenFor:     pick(p.Breaker.OpenFor, wide.Breaker.OpenFor),
+			Probes:      pick(p.Breaker.Probes, wide.Breaker.Probes),
+		},
+	}
+}
+
+// validate reports every mistake, each with the path of its field.
+func (p Policy) validate(path string, own map[string]loadbalance.Builder) error {
+	var errs []error
+	fail := func(field, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s.%s: %s", path, field, fmt.Sprintf(format, args...)))
+	}
+	if p.Balance != "" && balancers[p.Balance] == nil && own[p.Balance] == nil {
+		fail("balance", "unknown algorithm %q", p.Balance)
+	}
+	for _, d := range []struct {
+		field string
+		value time.Duration
+	}{
+		{"timeout", p.Timeout}, {"attemptTimeout", p.AttemptTimeout}, {"connectTimeout", p.ConnectTimeout},
+		{"retry.base", p.Retry.Base}, {"retry.max", p.Retry.Max}, {"backup.min", p.Backup.Min},
+	} {
+		if d.value < 0 {
+			fail(d.field, "must not be negative, got %v", d.value)
+		}
+	}
+	for _, s := range []struct {
+		field string
+		value Switch
+	}{
+		{"idempotent", p.Idempotent}, {"retry.mode", p.Retry.Mode}, {"backup.mode", p.Backup.Mode},
+		{"budget.mode", p.Budget.Mode}, {"breaker.mode", p.Breaker.Mode},
+	} {
+		if s.value != Inherit && s.value != On && s.value != Off {
+			fail(s.field, `must be "on" or "off", got %q`, string(s.value))
+		}
+	}
+	if p.Retry.Attempts < 0 || p.Retry.Attempts > resilience.MaxAttempts {
+		fail("retry.attempts", "must be between 1 and %d, got %d", resilience.MaxAttempts, p.Retry.Attempts)
+	}
+	if p.Retry.Max > 0 && p.Retry.Base > p.Retry.Max {
+		fail("retry.base", "must not be more than retry.max (%v), got %v", p.Retry.Max, p.Retry.Base)
+	}
+	if f := p.Backup.Factor; f != 0 && !(f >= 1 && f <= 1000) {
+		fail("backup.factor", "must be between 1 and 1000, got %v", f)
+	}
+	if err := (resilience.BudgetConfig{Tokens: p.Budget.Tokens, Ratio: p.Budget.Ratio}).Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("%s.budget.%w", path, err))
+	}
+	if err := p.Breaker.config().Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("%s.breaker.%w", path, err))
+	}
+	return errors.Join(errs...)
+}

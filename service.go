@@ -1,0 +1,224 @@
+package zerohop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/loadbalance"
+	"github.com/zerohop/zerohop/resilience"
+)
+
+// service is what the mesh knows of one service: its endpoints, its budget and the policy of its calls.
+type service struct {
+	mesh     *Mesh
+	name     string
+	named    bool // in the spec, so never forgotten
+	policy   Policy
+	balancer *loadbalance.Balancer
+	budget   *resilience.Budget
+	direct   *target
+	byRule   []atomic.Pointer[target]
+	ctx      context.Context // of the watch
+	stop     context.CancelFunc
+	used     atomic.Int64 // when a call was last made, in seconds; kept for dynamic services only
+	serving  atomic.Bool  // there are endpoints
+
+	mu      sync.Mutex    // guards what follows
+	known   bool          // the source has answered
+	err     error         // why it does not answer now
+	changed chan struct{} // closed at the next change of the above
+	watcher map[*subscription]struct{}
+}
+
+type subscription struct {
+	mu sync.Mutex // held while fn runs
+	fn func(Endpoints)
+}
+
+// Endpoints is what is known of the endpoints of a service.
+type Endpoints struct {
+	// Balancer holds the nodes.
+	Balancer *loadbalance.Balancer
+	// Known is set as soon as the source has answered, be it with no endpoints.
+	Known bool
+	// Err is why the source does not answer now; nil if it does.
+	Err error
+}
+
+func newService(m *Mesh, name string, named bool) *service {
+	s := &service{
+		mesh: m, name: name, named: named,
+		policy:  m.cfg.Spec.Services[name].over(m.cfg.Spec.Defaults).over(builtin),
+		byRule:  make([]atomic.Pointer[target], len(m.cfg.Spec.Routes)),
+		changed: make(chan struct{}),
+		watcher: map[*subscription]struct{}{},
+	}
+	s.ctx, s.stop = context.WithCancel(m.ctx)
+	lb := loadbalance.Config{Builder: m.cfg.Balancers[s.policy.Balance], Rand: m.cfg.Rand}
+	if lb.Builder == nil {
+		lb.Builder = balancers[s.policy.Balance]
+	}
+	if s.policy.Breaker.Mode == On {
+		c := s.policy.Breaker.config()
+		lb.Breaker = &c
+	}
+	s.balancer = loadbalance.New(lb)
+	if s.policy.Budget.Mode == On {
+		s.budget = resilience.NewBudget(resilience.BudgetConfig{Tokens: s.policy.Budget.Tokens, Ratio: s.policy.Budget.Ratio})
+	}
+	s.direct = newTarget(s, "", s.policy)
+	return s
+}
+
+// target returns the target for calls that came under a rule, -1 if none.
+func (s *service) target(rule int) *target {
+	if rule < 0 {
+		return s.direct
+	}
+	if t := s.byRule[rule].Load(); t != nil {
+		return t
+	}
+	spec := &s.mesh.cfg.Spec
+	r := s.mesh.routes.Rule(rule)
+	s.byRule[rule].CompareAndSwap(nil, newTarget(s, r.Name, spec.Policies[r.Policy].over(s.policy)))
+	return s.byRule[rule].Load()
+}
+
+// watch keeps the balancer up to date until the mesh is closed or the service is forgotten.
+func (s *service) watch() {
+	opts := discovery.RunOptions{Rand: s.mesh.cfg.Rand, Observe: s.observe}
+	_ = discovery.Run(s.ctx, s.mesh.cfg.Resolver, s.name, opts, s.update) // it ends with the context only
+	s.balancer.Update(nil)
+}
+
+func (s *service) update(eps []discovery.Endpoint) {
+	s.balancer.Update(eps)
+	s.serving.Store(len(eps) > 0)
+	s.change(func() { s.known, s.err = true, nil })
+}
+
+func (s *service) observe(ev discovery.Event) {
+	switch ev.Kind {
+	case discovery.EventWatchFailed, discovery.EventAnswerRejected:
+		s.change(func() { s.err = ev.Err })
+	case discovery.EventPublished:
+		s.change(func() { s.err = nil })
+	}
+	if h := s.mesh.cfg.Hooks.Discovery; h != nil {
+		h(s.name, ev)
+	}
+}
+
+func (s *service) change(set func()) {
+	s.mu.Lock()
+	set()
+	close(s.changed)
+	s.changed = make(chan struct{})
+	subs := make([]*subscription, 0, len(s.watcher))
+	for sub := range s.watcher {
+		subs = append(subs, sub)
+	}
+	s.mu.Unlock()
+	for _, sub := range subs {
+		sub.tell(s)
+	}
+}
+
+func (sub *subscription) tell(s *service) {
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	s.mu.Lock()
+	_, live := s.watcher[sub]
+	eps := Endpoints{Balancer: s.balancer, Known: s.known, Err: s.err}
+	s.mu.Unlock()
+	if live {
+		sub.fn(eps)
+	}
+}
+
+// busy reports whether somebody would miss the service.
+func (s *service) busy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.watcher) > 0
+}
+
+// touch notes that the service is in use. A second is exact enough to find the one idle longest, and the
+// word is written once a second only.
+func (s *service) touch(now time.Time) {
+	if sec := now.Unix(); !s.named && s.used.Load() != sec {
+		s.used.Store(sec)
+	}
+}
+
+var errStartTimeout = errors.New("the source has not answered yet")
+
+// wait blocks until the service has endpoints, or reports why it has none: at once if the source answered or
+// failed, unless the caller is patient.
+func (s *service) wait(ctx context.Context, patient bool) error {
+	if s.serving.Load() {
+		return nil
+	}
+	start := time.NewTimer(s.mesh.cfg.StartTimeout)
+	defer start.Stop()
+	for {
+		s.mu.Lock()
+		known, err, changed := s.known, s.err, s.changed
+		s.mu.Unlock()
+		switch {
+		case s.serving.Load():
+			return nil
+		case patient:
+		case err != nil:
+			return err
+		case known:
+			return loadbalance.ErrNoEndpoints
+		}
+		expired := start.C
+		if patient {
+			expired = nil
+		}
+		select {
+		case <-changed:
+		case <-expired:
+			return fmt.Errorf("%w within %v", errStartTimeout, s.mesh.cfg.StartTimeout)
+		case <-ctx.Done():
+			if err == nil {
+				err = errStartTimeout
+			}
+			return fmt.Errorf("%w (%w)", ctx.Err(), err)
+		case <-s.mesh.ctx.Done():
+			return ErrClosed
+		}
+	}
+}
+
+// Subscribe calls fn with what is known of the endpoints of the service, at once and after each change, until
+// stop is called. Calls are sequential, and none begins after stop returned. fn must not call stop. It is for
+// transports that hold connections of their own; calls need no subscription.
+func (m *Mesh) Subscribe(name string, fn func(Endpoints)) (stop func(), err error) {
+	s, err := m.service(name)
+	if err != nil {
+		return nil, err
+	}
+	sub := &subscription{fn: fn}
+	s.mu.Lock()
+	s.watcher[sub] = struct{}{}
+	s.mu.Unlock()
+	sub.tell(s)
+	return func() {
+		s.mu.Lock()
+		delete(s.watcher, sub)
+		s.mu.Unlock()
+		sub.mu.Lock() // wait for a call that is under way
+		sub.mu.Unlock()
+	}, nil
+}
+
+// Reachable returns the services that calls to the named one can be routed to.
+func (m *Mesh) Reachable(name string) []string { return m.routes.Reachable(name) }

@@ -1,0 +1,68 @@
+package zerohop
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/zerohop/zerohop/loadbalance"
+	"github.com/zerohop/zerohop/routing"
+)
+
+// Spec is the part of the configuration that is plain data and can be kept in a file. The zero value is
+// valid: every service gets the built-in policy, and calls go to the service they name.
+type Spec struct {
+	// Defaults apply to all services.
+	Defaults Policy `json:"defaults,omitzero" yaml:"defaults,omitempty"`
+	// Services are the policies of services by name. To name a service here, be it with an empty policy,
+	// makes its name a service for every transport, also when it looks like a host, and has its endpoints
+	// looked up at once.
+	Services map[string]Policy `json:"services,omitempty" yaml:"services,omitempty"`
+	// Routes send calls to other services than the one they name, or give them another policy.
+	Routes []routing.Rule `json:"routes,omitempty" yaml:"routes,omitempty"`
+	// Policies are the policies that routes name. They refine that of the service the call goes to.
+	Policies map[string]Policy `json:"policies,omitempty" yaml:"policies,omitempty"`
+}
+
+// maxNameLength is that of a DNS name.
+const maxNameLength = 253
+
+// Validate reports every mistake in the spec, each with the path of its field, for example
+// "services.orders.retry.attempts: must be between 1 and 5, got 9". Names of algorithms in Config.Balancers
+// are known to New only.
+func (s Spec) Validate() error { return s.validate(nil) }
+
+func (s Spec) validate(own map[string]loadbalance.Builder) error {
+	errs := []error{s.Defaults.validate("defaults", own)}
+	for _, name := range slices.Sorted(maps.Keys(s.Services)) {
+		if name == "" || len(name) > maxNameLength {
+			errs = append(errs, fmt.Errorf("services: a name must have 1 to %d bytes, got %q", maxNameLength, name))
+			continue
+		}
+		errs = append(errs, s.Services[name].validate("services."+name, own))
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Policies)) {
+		p, path := s.Policies[name], "policies."+name
+		errs = append(errs, p.validate(path, own))
+		for _, f := range []struct {
+			field string
+			set   bool
+		}{
+			{"balance", p.Balance != ""}, {"budget", p.Budget != Budget{}}, {"breaker", p.Breaker != Breaker{}},
+		} {
+			if f.set {
+				errs = append(errs, fmt.Errorf("%s.%s: belongs to a service, not to a route", path, f.field))
+			}
+		}
+	}
+	if _, err := routing.Compile(s.Routes); err != nil {
+		errs = append(errs, err)
+	}
+	for i, r := range s.Routes {
+		if _, ok := s.Policies[r.Policy]; r.Policy != "" && !ok {
+			errs = append(errs, fmt.Errorf("routes[%d].policy: there is no policy %q", i, r.Policy))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,61 @@
+package zerohop
+
+import (
+	"context"
+	"time"
+
+	"github.com/zerohop/zerohop/resilience"
+)
+
+// target is a service as reached under one policy: what a route leads to.
+type target struct {
+	service *service
+	route   string
+	policy  Policy
+	limits  resilience.CallConfig // what all calls have in common
+	latency resilience.Latency    // of successful attempts
+}
+
+func newTarget(s *service, route string, p Policy) *target {
+	t := &target{service: s, route: route, policy: p}
+	t.limits = resilience.CallConfig{
+		Attempts: p.Retry.Attempts,
+		NoRetry:  p.Retry.Mode == Off,
+		Backoff:  resilience.BackoffConfig{Base: p.Retry.Base, Max: p.Retry.Max},
+		Budget:   s.budget,
+	}
+	return t
+}
+
+// unlearnedBackup is how long an attempt runs before a backup joins it while the latency of the route is not
+// known yet. Few calls see it: a score of answers is enough to learn from.
+const unlearnedBackup = time.Second
+
+// config returns what a call may do.
+func (t *target) config(ctx context.Context, now time.Time, r *Request, o *CallOptions) resilience.CallConfig {
+	c := t.limits
+	c.Deadline, _ = ctx.Deadline()
+	if o.Attempts > 0 {
+		c.Attempts = o.Attempts
+	}
+	if r.Attempts > 0 {
+		c.Attempts = min(c.Attempts, r.Attempts)
+	}
+	switch pick(o.Idempotent, t.policy.Idempotent) {
+	case On:
+		c.Idempotent = true
+	case Inherit:
+		c.Idempotent = r.Idempotent
+	}
+	p50, p99, learned := t.latency.Quantiles()
+	c.MinRemaining = p50 / 2
+	if pick(o.Backup, t.policy.Backup.Mode) == On && c.Idempotent && c.Attempts > 1 {
+		if learned {
+			c.Backup = time.Duration(t.policy.Backup.Factor * float64(p99))
+		} else if c.Backup = unlearnedBackup; !c.Deadline.IsZero() {
+			c.Backup = min(c.Backup, c.Deadline.Sub(now)/2)
+		}
+		c.Backup = max(c.Backup, t.policy.Backup.Min)
+	}
+	return c
+}
