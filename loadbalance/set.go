@@ -85,7 +85,7 @@ type Report struct {
 	// Outcome is its class.
 	Outcome resilience.Outcome
 	// Latency is how long the answer took. For a Neutral outcome it is how long no answer came before the
-	// attempt was given up; 0 says that the attempt tells nothing.
+	// attempt was given up. 0 says that the attempt tells nothing about speed.
 	Latency time.Duration
 	// After is the pause the server asked for, 0 if none.
 	After time.Duration
@@ -100,7 +100,9 @@ func (p Pick) Done(r Report) {
 	start, now := n.since(p.start), n.since(r.Now)
 	switch r.Outcome {
 	case resilience.Success:
-		n.cost.observe(now, r.Latency)
+		if r.Latency > 0 {
+			n.cost.observe(now, r.Latency)
+		}
 		n.penalty.succeed(start)
 	case resilience.Failure, resilience.Overload:
 		// A slow failure is at least as slow as it was; a fast one says nothing about speed.
