@@ -68,6 +68,13 @@ func (a *Attempt) unpick(now time.Time) {
 	}
 }
 
+// Backup reports whether another attempt of the call was under way when this one began.
+func (a *Attempt) Backup() bool { return a.backup }
+
+// Refuse says that no endpoint could be reached for an attempt whose Request asked for LatePick, and why. It is not
+// counted as an attempt then.
+func (a *Attempt) Refuse(err error) { a.refused = err }
+
 func (a *Attempt) info() AttemptInfo {
 	return AttemptInfo{Number: a.Number, Backup: a.backup, Node: a.pick.Node()}
 }

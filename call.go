@@ -23,6 +23,7 @@ type Call struct {
 	cancel   context.CancelFunc
 	info     CallInfo
 	late     bool
+	stream   bool
 	timeout  time.Duration // of an attempt
 	listed   watched
 
@@ -53,7 +54,7 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 		return nil, &Error{Service: r.Service, Reason: NoEndpoints, Err: err}
 	}
 	t.service.touch(now)
-	c.mesh, c.target, c.exchange, c.late = m, t, x, r.LatePick
+	c.mesh, c.target, c.exchange, c.late, c.stream = m, t, x, r.LatePick, r.Stream
 	c.info = CallInfo{Service: t.service.name, Host: r.Service, Route: t.route, Protocol: r.Protocol, Method: r.Method, Start: now}
 	if r.Protocol == "grpc" {
 		c.info.Method = r.Path
@@ -206,20 +207,24 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 
 	c.mu.Lock()
 	ev := resilience.Event{Kind: resilience.Done, Attempt: a.Number, Random: c.mesh.cfg.Rand()}
+	unsent := v.Unsent || a.refused != nil
 	switch gone := c.ctx.Err(); {
 	case v.Outcome == resilience.Success:
-	case a.refused != nil:
-		ev.Kind, v = resilience.Rejected, resilience.Verdict{Outcome: resilience.Neutral, Unsent: true}
+		if c.stream {
+			a.latency = 0
+		}
 	case c.over: // given up for another attempt: the endpoint takes at least as long as this one ran
-		v = resilience.Verdict{Outcome: resilience.Neutral, Unsent: v.Unsent}
+		v = resilience.Verdict{Outcome: resilience.Neutral, Unsent: unsent}
 		if c.next.Reason == resilience.Canceled {
 			a.latency = 0
 		}
 	case gone != nil:
-		ev.Kind, v = resilience.Cancel, resilience.Verdict{Outcome: c.blame(a, gone), Unsent: v.Unsent}
+		ev.Kind, v = resilience.Cancel, resilience.Verdict{Outcome: c.blame(a, gone), Unsent: unsent}
 		if v.Outcome == resilience.Neutral {
 			a.latency = 0
 		}
+	case a.refused != nil:
+		ev.Kind, v = resilience.Rejected, resilience.Verdict{Outcome: resilience.Neutral, Unsent: true}
 	}
 	a.verdict, ev.Verdict = v, v
 	act := c.stepLocked(now, ev)
@@ -227,7 +232,7 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 	mine := a.answer
 	c.mu.Unlock()
 
-	if v.Outcome == resilience.Success {
+	if v.Outcome == resilience.Success && a.latency > 0 {
 		c.target.latency.Observe(now.Sub(c.mesh.base), a.latency)
 	}
 	if !mine {
@@ -241,7 +246,7 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 // says nothing about the endpoint. That its deadline passed does, if the endpoint had as much time as it usually
 // takes.
 func (c *Call) blame(a *Attempt, gone error) resilience.Outcome {
-	if !errors.Is(gone, context.DeadlineExceeded) {
+	if !errors.Is(gone, context.DeadlineExceeded) || a.Node() == nil {
 		return resilience.Neutral
 	}
 	usual, _, known := c.target.latency.Quantiles()
@@ -256,6 +261,16 @@ func (c *Call) blame(a *Attempt, gone error) resilience.Outcome {
 
 // unknownUsual is what an endpoint is taken to need usually before anything is known.
 const unknownUsual = unlearnedBackup / 2
+
+// Propagates reports whether there is a hook that sets headers of attempts.
+func (c *Call) Propagates() bool { return c.mesh.cfg.Hooks.Propagate != nil }
+
+// Propagate calls the hook that sets headers of an attempt, given the context of the attempt.
+func (c *Call) Propagate(ctx context.Context, set func(key, value string)) {
+	if h := c.mesh.cfg.Hooks.Propagate; h != nil {
+		h(ctx, set)
+	}
+}
 
 // avoid returns the nodes that were tried.
 func (c *Call) avoid() []*loadbalance.Node {

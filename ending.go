@@ -34,7 +34,7 @@ func (c *Call) finish(act resilience.Action) (*Attempt, error) {
 		a.answer = true
 		c.mu.Unlock()
 	}
-	if a != nil && a.Err == nil {
+	if a != nil && (a.Err == nil || a.Status >= 0) {
 		if a.ended.Load() { // it was let go of, but kept its answer
 			c.close(time.Now(), a.Status, a.verdict.Outcome, nil)
 		}
@@ -55,6 +55,16 @@ func (c *Call) finish(act resilience.Action) (*Attempt, error) {
 		a.End(a.verdict.Outcome, nil)
 	}
 	return nil, c.fail(e)
+}
+
+// Failure returns the error of a call whose answer is that of attempt a: a failure that Run returned as the
+// answer, because it is one of the service. It is to be called before a.End.
+func (c *Call) Failure(a *Attempt) *Error {
+	c.mu.Lock()
+	e := &Error{Service: c.target.service.name, Reason: Failed, Detail: c.next.Reason, Err: a.Err}
+	c.mu.Unlock()
+	e.Attempts, e.Sent = c.records()
+	return e
 }
 
 // unready is the end of a call whose service has no endpoints.

@@ -17,6 +17,9 @@ type Request struct {
 	// Attempts limits the attempts further, for example to 1 when the body can be sent only once. 0 means
 	// no limit.
 	Attempts int
+	// Stream says that an attempt is answered when it has begun, so that nothing is to be learned from how
+	// long that took.
+	Stream bool
 	// LatePick leaves the choice of endpoints to the transport, which calls Attempt.Pick itself.
 	LatePick bool
 }
@@ -25,10 +28,12 @@ type Request struct {
 type Exchange interface {
 	// Attempt makes one attempt on a.Node and blocks until it knows how it went. ctx ends when the attempt
 	// is given up; when a's answer becomes the call's, it lives until a.End. Attempt records an error or a
-	// status in a. It is called from several goroutines if a backup is made.
+	// status in a. An error with a status is an answer of the service, and becomes that of the call like any
+	// other; one without makes Run return an *Error. Attempt is called from several goroutines if a backup
+	// is made.
 	Attempt(ctx context.Context, a *Attempt) resilience.Verdict
 	// Release frees what an attempt holds, after Attempt returned, because another attempt follows or has
 	// won. It must not block for long. If it keeps the answer, that may still become the call's; if not, it
-	// sets a.Err. An attempt is released at most once, and never after it became the answer.
+	// sets a.Err, and a.Status to -1. An attempt is released at most once, and never after it became the answer.
 	Release(a *Attempt)
 }

@@ -115,9 +115,6 @@ func (m *Mesh) Close() error {
 	m.mu.Unlock()
 	m.cancel()
 	m.tasks.Wait()
-	for _, s := range *m.services.Load() {
-		s.balancer.Update(nil)
-	}
 	m.overdue.stop()
 	return nil
 }
@@ -125,7 +122,7 @@ func (m *Mesh) Close() error {
 // IsService reports whether a URL host means a service rather than a host: it is named in the spec or by a
 // route, or it is a single label without a port, and neither "localhost" nor an IP address.
 func (m *Mesh) IsService(host string) bool {
-	if s := (*m.services.Load())[host]; s != nil {
+	if s := (*m.services.Load())[host]; s != nil && s.named {
 		return true
 	}
 	return host != "" && len(host) <= maxNameLength && !strings.ContainsAny(host, ".:[]%") &&

@@ -99,15 +99,18 @@ func (s *service) watch() {
 func (s *service) update(eps []discovery.Endpoint) {
 	s.balancer.Update(eps)
 	s.serving.Store(len(eps) > 0)
-	s.change(func() { s.known, s.err = true, nil })
+	s.change(func() {
+		s.known = true
+		if !errors.Is(s.err, discovery.ErrUnknownService) || len(eps) > 0 { // that is why there are none
+			s.err = nil
+		}
+	})
 }
 
 func (s *service) observe(ev discovery.Event) {
 	switch ev.Kind {
 	case discovery.EventWatchFailed, discovery.EventAnswerRejected:
 		s.change(func() { s.err = ev.Err })
-	case discovery.EventPublished:
-		s.change(func() { s.err = nil })
 	}
 	if h := s.mesh.cfg.Hooks.Discovery; h != nil {
 		h(s.name, ev)

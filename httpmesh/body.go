@@ -1,0 +1,101 @@
+package httpmesh
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/resilience"
+)
+
+// A response that is not wanted any more is read to its end, so that its connection can be used again, and kept
+// in case that nothing better follows; but only so much of it and for so long.
+const (
+	drainLimit = 64 << 10
+	drainTime  = 50 * time.Millisecond
+)
+
+// keptBody is the body of a response that was read when its attempt was let go of.
+type keptBody struct{ bytes.Reader }
+
+func (*keptBody) Close() error { return nil }
+
+func kept(resp *http.Response) bool {
+	_, ok := resp.Body.(*keptBody)
+	return ok
+}
+
+// Release reads and closes the body of a response, so that its connection is free, and keeps it if it is small.
+func (x *exchange) Release(a *zerohop.Attempt) {
+	resp := x.responses[a.Number]
+	if resp == nil {
+		return
+	}
+	timer := time.AfterFunc(drainTime, func() { resp.Body.Close() })
+	data, err := io.ReadAll(io.LimitReader(resp.Body, drainLimit+1))
+	timer.Stop()
+	resp.Body.Close()
+	if err == nil && len(data) <= drainLimit {
+		body := &keptBody{}
+		body.Reset(data)
+		resp.Body = body
+		return
+	}
+	x.responses[a.Number] = nil
+	a.Status = -1
+	a.Err = fmt.Errorf("httpmesh: answer %q was discarded for another attempt", resp.Status)
+}
+
+// guard returns the body of an answer such that the attempt ends with it.
+func guard(resp *http.Response, a *zerohop.Attempt) io.ReadCloser {
+	if resp.Body == nil || resp.Body == http.NoBody {
+		a.End(a.Verdict().Outcome, nil)
+		return resp.Body
+	}
+	b := &body{rc: resp.Body, attempt: a}
+	if w, ok := resp.Body.(io.Writer); ok && resp.StatusCode == http.StatusSwitchingProtocols {
+		return &tunnel{body: b, Writer: w}
+	}
+	return b
+}
+
+type body struct {
+	rc      io.ReadCloser
+	attempt *zerohop.Attempt
+}
+
+// tunnel is the body of a 101 response, to which the caller may write.
+type tunnel struct {
+	*body
+	io.Writer
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.rc.Read(p)
+	if err != nil {
+		b.end(err)
+	}
+	return n, err
+}
+
+func (b *body) Close() error {
+	err := b.rc.Close()
+	b.end(io.EOF)
+	return err
+}
+
+func (b *body) end(err error) {
+	switch {
+	case err == io.EOF:
+		b.attempt.End(b.attempt.Verdict().Outcome, nil)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		b.attempt.End(resilience.Neutral, err)
+	default: // it broke off
+		b.attempt.End(resilience.Failure, err)
+	}
+}

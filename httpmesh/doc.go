@@ -1,0 +1,8 @@
+// Package httpmesh puts HTTP clients on a mesh: an http.RoundTripper for calls to services by name.
+//
+//	client := &http.Client{Transport: httpmesh.NewTransport(mesh, nil)}
+//	resp, err := client.Get("http://orders/v1/orders/42") // "orders" is a service, not a host
+//
+// Requests to hosts that are not services pass to the base transport untouched, so that a Transport can replace
+// http.DefaultTransport.
+package httpmesh

@@ -1,0 +1,116 @@
+package httpmesh
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"maps"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/resilience"
+)
+
+// exchange is one call over HTTP.
+type exchange struct {
+	call      zerohop.Call
+	transport *Transport
+	req       *http.Request
+	sent      atomic.Bool // the body of req was given to a transport, which closes it
+	responses [resilience.MaxAttempts]*http.Response
+}
+
+// Attempt sends the request to the node of a and waits for the response headers.
+func (x *exchange) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Verdict {
+	req, err := x.request(ctx, a)
+	if err != nil {
+		a.Err = err
+		return resilience.Verdict{Outcome: resilience.Neutral, Unsent: true}
+	}
+	var resp *http.Response
+	if t := x.transport; t.pool != nil {
+		resp, err = t.transport(a.Node(), a.Policy().ConnectTimeout).RoundTrip(req)
+	} else {
+		resp, err = t.base.RoundTrip(req)
+	}
+	if err != nil {
+		a.Err = err
+		return resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: unsent(err)}
+	}
+	x.responses[a.Number] = resp
+	a.Status = resp.StatusCode
+	return resilience.HTTPStatus(resp.StatusCode, retryAfter(resp))
+}
+
+// request makes the request of an attempt out of that of the call, which is not touched.
+func (x *exchange) request(ctx context.Context, a *zerohop.Attempt) (*http.Request, error) {
+	req := x.req.WithContext(ctx)
+	if a.Number > 0 && req.GetBody != nil {
+		body, err := req.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		req.Body = body
+	} else {
+		x.sent.Store(true)
+	}
+	if x.transport.pool == nil {
+		u := *req.URL
+		if req.Host == "" {
+			req.Host = u.Host
+		}
+		u.Host = a.Node().Addr()
+		req.URL = &u
+	}
+	if x.call.Propagates() {
+		req.Header = maps.Clone(req.Header)
+		if req.Header == nil {
+			req.Header = http.Header{}
+		}
+		x.call.Propagate(ctx, req.Header.Set)
+	}
+	return req, nil
+}
+
+// deliver returns the response of the answer.
+func (x *exchange) deliver(a *zerohop.Attempt) *http.Response {
+	resp := x.responses[a.Number]
+	resp.Request = x.req
+	if !kept(resp) {
+		resp.Body = guard(resp, a)
+	}
+	return resp
+}
+
+// idempotent reports whether HTTP lets the request be executed more than once (RFC 9110, section 9.2.2), or
+// its sender does by a key.
+func idempotent(req *http.Request) bool {
+	if req.Header.Get("Upgrade") != "" {
+		return false
+	}
+	switch req.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return req.Header.Get("Idempotency-Key") != "" || req.Header.Get("X-Idempotency-Key") != ""
+}
+
+// replayable reports whether the request can be sent again: net/http's rule for its body. Tunnels and upgrades are
+// made once.
+func replayable(req *http.Request) bool {
+	if req.Method == http.MethodConnect || req.Header.Get("Upgrade") != "" {
+		return false
+	}
+	return req.Body == nil || req.Body == http.NoBody || req.GetBody != nil
+}
+
+// unsent reports whether the error says that the request did not leave: the connection was not made.
+func unsent(err error) bool {
+	var (
+		certificate *tls.CertificateVerificationError
+		record      tls.RecordHeaderError
+		alert       tls.AlertError
+	)
+	return zerohop.DialFailed(err) || errors.As(err, &certificate) || errors.As(err, &record) || errors.As(err, &alert)
+}

@@ -1,0 +1,75 @@
+package httpmesh
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/zerohop/zerohop/loadbalance"
+)
+
+// idlePerNode is how many idle connections an endpoint may keep if the base transport does not say. net/http's
+// own default of two makes a busy client open a connection for most requests.
+const idlePerNode = 100
+
+// transport returns the transport of a node.
+//
+// Connections of one node only are in its pool. net/http pools by the host in the URL, the service: with one pool
+// for all nodes, a request would go out on a connection to whatever node was dialled before.
+func (t *Transport) transport(n *loadbalance.Node, connectTimeout time.Duration) *http.Transport {
+	return n.Attach(t, func() (any, func()) {
+		tr := t.dedicated(n.Addr(), connectTimeout)
+		t.mu.Lock()
+		t.nodes[n] = tr
+		t.mu.Unlock()
+		return tr, func() {
+			t.mu.Lock()
+			delete(t.nodes, n)
+			t.mu.Unlock()
+			tr.CloseIdleConnections()
+		}
+	}).(*http.Transport)
+}
+
+// dedicated clones the base transport for one address.
+func (t *Transport) dedicated(addr string, connectTimeout time.Duration) *http.Transport {
+	tr := t.pool.Clone()
+	tr.Proxy = nil
+	if tr.MaxIdleConnsPerHost == 0 {
+		tr.MaxIdleConnsPerHost = max(tr.MaxIdleConns, idlePerNode)
+	}
+	tr.MaxIdleConns = 0 // one host only: the limit above is the limit
+	dial := tr.DialContext
+	if dial == nil && tr.Dial == nil { //nolint:staticcheck // a base may still use it
+		// net/http speaks HTTP/2 by itself only with its own dialer and TLS settings; the dialer below
+		// stands for its own.
+		if tr.TLSClientConfig == nil && tr.DialTLSContext == nil && tr.TLSNextProto == nil {
+			tr.ForceAttemptHTTP2 = true
+		}
+		dial = (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext
+	} else if dial == nil {
+		old := tr.Dial //nolint:staticcheck // as above
+		dial = func(_ context.Context, network, addr string) (net.Conn, error) { return old(network, addr) }
+	}
+	tr.Dial = nil //nolint:staticcheck // as above
+	tr.DialContext = to(addr, dial, connectTimeout)
+	if dialTLS := tr.DialTLSContext; dialTLS != nil {
+		tr.DialTLSContext = to(addr, dialTLS, 0)
+	}
+	return tr
+}
+
+type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// to makes a dialer connect to the given address, whatever it is asked for, and within the timeout.
+func to(addr string, dial dialFunc, timeout time.Duration) dialFunc {
+	return func(ctx context.Context, network, _ string) (net.Conn, error) {
+		if timeout > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, timeout)
+			defer cancel()
+		}
+		return dial(ctx, network, addr)
+	}
+}

@@ -1,0 +1,78 @@
+package httpmesh
+
+import (
+	"net/http"
+	"sync"
+
+	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/loadbalance"
+	"github.com/zerohop/zerohop/routing"
+)
+
+// Transport is an http.RoundTripper that carries requests to services of a mesh. It is safe for concurrent use.
+type Transport struct {
+	mesh *zerohop.Mesh
+	base http.RoundTripper
+	pool *http.Transport // what the transports of nodes are cloned from; nil if base is of another type
+
+	mu    sync.Mutex // guards nodes
+	nodes map[*loadbalance.Node]*http.Transport
+}
+
+// NewTransport returns a Transport over base. nil means http.DefaultTransport.
+//
+// If base is an *http.Transport, each endpoint gets a clone of it, so that connections, TLS sessions and limits such
+// as MaxConnsPerHost are per endpoint. The clones connect to the endpoint and use no proxy; TLS verifies the name
+// in the URL, the service. Any other base gets requests with the address of the endpoint in the URL and the
+// service in Host, and verifies what it will.
+func NewTransport(mesh *zerohop.Mesh, base http.RoundTripper) *Transport {
+	if base == nil {
+		base = http.DefaultTransport
+	}
+	t := &Transport{mesh: mesh, base: base, nodes: map[*loadbalance.Node]*http.Transport{}}
+	t.pool, _ = base.(*http.Transport)
+	return t
+}
+
+// RoundTrip sends a request to its service, if the host of its URL is one (see zerohop.Mesh.IsService), and else
+// through the base transport. It obeys the contract of http.RoundTripper: the request is not changed and its body
+// is always closed.
+//
+// The response is that of the first attempt that succeeded or else of the last one. If there is none, the error is
+// a *zerohop.Error. Requests with a body are repeated only if they have GetBody.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL == nil || !t.mesh.IsService(req.URL.Host) {
+		return t.base.RoundTrip(req)
+	}
+	x := &exchange{transport: t, req: req}
+	r := zerohop.Request{
+		Request: routing.Request{
+			Service: req.URL.Host, Method: req.Method, Path: req.URL.EscapedPath(), Header: req.Header,
+		},
+		Protocol:   "http",
+		Idempotent: idempotent(req),
+	}
+	if !replayable(req) {
+		r.Attempts = 1
+	}
+	a, err := x.call.Run(req.Context(), t.mesh, &r, x)
+	if !x.sent.Load() && req.Body != nil {
+		req.Body.Close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return x.deliver(a), nil
+}
+
+// CloseIdleConnections closes the idle connections to endpoints and those of the base transport.
+func (t *Transport) CloseIdleConnections() {
+	t.mu.Lock()
+	for _, tr := range t.nodes {
+		tr.CloseIdleConnections()
+	}
+	t.mu.Unlock()
+	if c, ok := t.base.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}
