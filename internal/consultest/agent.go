@@ -36,8 +36,13 @@ type Agent struct {
 	bin, dir string
 	opts     Options
 	ports    ports
-	process  *exec.Cmd
-	exited   chan struct{} // closed when process has ended
+	process  process
+	started  chan process // to reap
+}
+
+type process struct {
+	*exec.Cmd
+	exited chan struct{} // closed when it has ended
 }
 
 type ports struct{ http, server, serf int }
@@ -46,8 +51,21 @@ type ports struct{ http, server, serf int }
 // testenv.Need. The log of the agent is shown if the test fails.
 func Start(t testing.TB, opts Options) *Agent {
 	t.Helper()
-	a := &Agent{bin: binary(t), dir: t.TempDir(), opts: opts}
-	t.Cleanup(func() { a.end(t) })
+	a := &Agent{bin: binary(t), dir: t.TempDir(), opts: opts, started: make(chan process)}
+	reaped := make(chan struct{})
+	// One goroutine for all processes: a restart within a test starts none, which a check for leaks would find.
+	go func() {
+		defer close(reaped)
+		for p := range a.started {
+			_ = p.Wait()
+			close(p.exited)
+		}
+	}()
+	t.Cleanup(func() {
+		a.end(t)
+		close(a.started)
+		<-reaped
+	})
 	for range 5 {
 		a.ports = freePorts(t)
 		if a.run(t) {
@@ -70,7 +88,7 @@ func (a *Agent) Config(token string) *api.Config {
 func (a *Agent) Kill(t testing.TB) {
 	t.Helper()
 	a.signal(t, syscall.SIGKILL)
-	<-a.exited
+	<-a.process.exited
 }
 
 // Stop freezes the agent: its sockets stay open and nobody answers.
@@ -98,9 +116,9 @@ func (a *Agent) signal(t testing.TB, sig os.Signal) {
 }
 
 func (a *Agent) end(t testing.TB) {
-	if a.process != nil {
+	if a.process.Cmd != nil {
 		_ = a.process.Process.Kill() // fails if it has ended before
-		<-a.exited
+		<-a.process.exited
 	}
 	if t.Failed() {
 		t.Logf("log of the Consul agent at %s:\n%s", a.Addr(), a.log())
@@ -121,21 +139,15 @@ func (a *Agent) run(t testing.TB) bool {
 	defer log.Close()
 	before := len(a.log())
 
-	a.process = exec.Command(a.bin, "agent", "-dev", "-config-file", config)
-	a.process.Stdout, a.process.Stderr = log, log
-	a.process.SysProcAttr = procAttr()
-	a.process.Env = []string{"HOME=" + a.dir, "PATH=" + os.Getenv("PATH")}
-	if err := a.process.Start(); err != nil {
-		a.process = nil
+	p := process{exec.Command(a.bin, "agent", "-dev", "-config-file", config), make(chan struct{})}
+	p.Stdout, p.Stderr = log, log
+	p.SysProcAttr = procAttr()
+	p.Env = []string{"HOME=" + a.dir, "PATH=" + os.Getenv("PATH")}
+	if err := p.Start(); err != nil {
 		t.Fatalf("consul: %v", err)
 	}
-	exited := make(chan struct{})
-	process := a.process
-	go func() { // ends with the process, which end kills and waits for
-		_ = process.Wait()
-		close(exited)
-	}()
-	a.exited = exited
+	a.process = p
+	a.started <- p
 
 	deadline := time.After(startTimeout)
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -146,7 +158,7 @@ func (a *Agent) run(t testing.TB) bool {
 			if a.ready() {
 				return true
 			}
-		case <-exited:
+		case <-p.exited:
 			if strings.Contains(a.log()[before:], "address already in use") {
 				return false
 			}
