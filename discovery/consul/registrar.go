@@ -21,15 +21,16 @@ const (
 	defaultInterval        = 10 * time.Second
 	defaultTimeout         = 2 * time.Second
 	defaultDeregisterAfter = 10 * time.Minute
-	// minTTL leaves a third of a second for each of three renewals.
-	minTTL = time.Second
+	// minTTL leaves a second for each of three renewals, the pace of all requests. A shorter lease is lost to
+	// a pause of the scheduler.
+	minTTL = 3 * paceInterval
 )
 
 // Registrar registers instances with the agent of Client, which should be the one on the same host: Consul ties
 // instances to agents. It is a [discovery.Registrar], safe for concurrent use.
 //
 // Between two renewals it keeps a request open at the agent, so it notices at once when the agent dies or loses
-// the instance, and registers it again at most 1.5 s after the agent answers again, for ever.
+// the instance, and registers it again at most 1 s after the agent answers again, for ever.
 //
 // An instance with a lease passes from the start; one that Consul calls passes after the first call, and when
 // it was lost and registered again until that call says otherwise. A warning instance gets weight 1.
@@ -48,7 +49,8 @@ var _ discovery.Registrar = Registrar{}
 // Register implements [discovery.Registrar]. The host of inst.Endpoint.Addr must be one that callers can reach: an
 // empty or unspecified one (0.0.0.0, ::) is an error. Weights above 65535, the most that Consul takes, become
 // 65535. Endpoint.Health is for Consul to find out and is not used. If ctx ends during the request, the
-// agent may have registered the instance; it forgets it by inst.Check.DeregisterAfter.
+// agent may have registered the instance; it forgets it by inst.Check.DeregisterAfter. A lease shorter than 3 s is
+// an error.
 func (r Registrar) Register(ctx context.Context, inst discovery.Instance) (discovery.Registration, error) {
 	if r.Client == nil {
 		return nil, fmt.Errorf("%w in Registrar", errNoClient)

@@ -14,9 +14,9 @@ import (
 
 const (
 	// firstPause and longPause bound the random pause after a failure. With longPause an instance is back well
-	// within 2 s after the agent is.
+	// within 2 s after the agent is; the agent is on this host and a request that it does not answer is cheap.
 	firstPause = 200 * time.Millisecond
-	longPause  = 1500 * time.Millisecond
+	longPause  = time.Second
 	// refusedPause is the bound while the agent denies or limits us: asking again at once cannot help.
 	refusedPause = 30 * time.Second
 )
