@@ -1,0 +1,59 @@
+package grpcmesh
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/resilience"
+)
+
+// statusError is an error of the mesh that gRPC knows the status of.
+type statusError struct {
+	cause *zerohop.Error
+	code  codes.Code
+}
+
+// Error returns the text of the *zerohop.Error.
+func (e *statusError) Error() string { return e.cause.Error() }
+
+// GRPCStatus returns the status of the call.
+func (e *statusError) GRPCStatus() *status.Status {
+	if s, ok := status.FromError(e.cause.Err); ok && s.Code() == e.code {
+		return s // with its details
+	}
+	return status.New(e.code, e.Error())
+}
+
+// Unwrap returns the *zerohop.Error.
+func (e *statusError) Unwrap() error { return e.cause }
+
+// statusOf gives the error of a call without an answer its status.
+func statusOf(err error) error {
+	var e *zerohop.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	code := codes.Unavailable
+	switch {
+	case errors.Is(e.Err, context.DeadlineExceeded):
+		code = codes.DeadlineExceeded
+	case e.Reason == zerohop.Ended, e.Reason == zerohop.Closed:
+		code = codes.Canceled
+	case e.Reason == zerohop.Failed:
+		code = status.Code(e.Err)
+	}
+	return &statusError{cause: e, code: code}
+}
+
+// answerError returns the error that is the answer of a call, nil if the answer is none. An error of the application is
+// the caller's as it is; a failure carries what was tried.
+func answerError(call *zerohop.Call, a *zerohop.Attempt) error {
+	if a.Err == nil || a.Verdict().Outcome == resilience.Success {
+		return a.Err
+	}
+	return &statusError{cause: call.Failure(a), code: status.Code(a.Err)}
+}

@@ -1,0 +1,40 @@
+package grpcmesh
+
+import (
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+
+	"github.com/zerohop/zerohop"
+)
+
+const scheme = "zerohop"
+
+// Target returns the target of a service for grpc.NewClient.
+func Target(service string) string { return scheme + ":///" + service }
+
+// serviceOf returns the service of a connection, and false if the connection was not made with Target.
+func serviceOf(conn *grpc.ClientConn) (string, bool) {
+	return strings.CutPrefix(conn.Target(), scheme+":///")
+}
+
+// maxReconnect bounds the pause between two attempts of gRPC to connect to an endpoint, so that one that is back
+// gets calls within two seconds. gRPC's own bound is two minutes.
+const maxReconnect = 1500 * time.Millisecond
+
+// DialOptions returns the options that put a connection to a Target on the mesh: resolver, balancer, interceptors
+// and a reconnect backoff of at most 1.5 s. Credentials and everything else are added by the caller; options
+// after these take precedence. Interceptors that are added run inside of the mesh's, once for each attempt; ones
+// that come before run outside, once for each call.
+func DialOptions(mesh *zerohop.Mesh) []grpc.DialOption {
+	b := backoff.DefaultConfig
+	b.BaseDelay, b.MaxDelay = 100*time.Millisecond, maxReconnect
+	return []grpc.DialOption{
+		grpc.WithResolvers(&resolverBuilder{mesh: mesh}),
+		grpc.WithChainUnaryInterceptor(unaryInterceptor(mesh)),
+		grpc.WithChainStreamInterceptor(streamInterceptor(mesh)),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: b, MinConnectTimeout: 5 * time.Second}),
+	}
+}
