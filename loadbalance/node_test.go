@@ -5,7 +5,14 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 )
+
+func TestNodeFillsTwoCacheLines(t *testing.T) {
+	if got := unsafe.Sizeof(Node{}); unsafe.Sizeof(uintptr(0)) == 8 && got != 128 {
+		t.Errorf("size of a Node = %d, want 128", got)
+	}
+}
 
 func TestAttachBuildsOnce(t *testing.T) {
 	type key struct{ name string }
