@@ -116,6 +116,7 @@ func TestDoneTeachesByOutcome(t *testing.T) {
 		penalized bool
 	}{
 		{"success", Report{Latency: 10 * ms}, 10 * ms, false},
+		{"success of unknown speed", Report{}, 0, false},
 		{"fast failure", Report{Outcome: resilience.Failure, Latency: ms}, 0, true},
 		{"slow failure", Report{Outcome: resilience.Failure, Latency: time.Second}, time.Second, true},
 		{"overload", Report{Outcome: resilience.Overload, Latency: ms}, 0, true},
