@@ -1,0 +1,151 @@
+package consul
+
+import (
+	"encoding/json"
+	"math"
+	"net"
+	"strconv"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/consul/api"
+
+	"github.com/zerohop/zerohop/discovery"
+)
+
+func TestEndpointsOfInstances(t *testing.T) {
+	const addr = "192.0.2.1:80"
+	for name, test := range map[string]struct {
+		json string
+		want []discovery.Endpoint
+	}{
+		"address of the service": {
+			`{"Node": {"Address": "192.0.2.9"}, "Service": {"Address": "192.0.2.1", "Port": 80}}`,
+			[]discovery.Endpoint{{Addr: addr, Weight: 1}},
+		},
+		"address of the node": {
+			`{"Node": {"Address": "192.0.2.1"}, "Service": {"Port": 80, "Weights": {"Passing": 5, "Warning": 2}}}`,
+			[]discovery.Endpoint{{Addr: addr, Weight: 5}},
+		},
+		"IPv6": {
+			`{"Service": {"Address": "2001:db8::1", "Port": 80}}`,
+			[]discovery.Endpoint{{Addr: "[2001:db8::1]:80", Weight: 1}},
+		},
+		"the default of several ports": {
+			`{"Service": {"Address": "192.0.2.1", "Ports": [{"Name": "a", "Port": 79}, {"Name": "b", "Port": 80, "Default": true}]}}`,
+			[]discovery.Endpoint{{Addr: addr, Weight: 1}},
+		},
+		"no service":           {`{"Node": {"Address": "192.0.2.1"}}`, nil},
+		"nothing":              {`null`, nil},
+		"no address":           {`{"Node": {}, "Service": {"Port": 80}}`, nil},
+		"no node":              {`{"Service": {"Port": 80}}`, nil},
+		"Unix socket":          {`{"Service": {"Address": "192.0.2.1", "SocketPath": "/run/a"}}`, nil},
+		"port out of range":    {`{"Service": {"Address": "192.0.2.1", "Port": 65536}}`, nil},
+		"port below the range": {`{"Service": {"Address": "192.0.2.1", "Port": -1}}`, nil},
+		"zone, priority, tags and metadata": {
+			`{"Service": {"Address": "192.0.2.1", "Port": 80, "Tags": ["a", "b"],
+			  "Meta": {"zone": "z1", "zerohop-priority": "3", "version": "2"}}}`,
+			[]discovery.Endpoint{{Addr: addr, Weight: 1, Zone: "z1", Priority: 3, Meta: map[string]string{"version": "2", "consul-tags": "a,b"}}},
+		},
+		"only tags": {
+			`{"Service": {"Address": "192.0.2.1", "Port": 80, "Tags": ["a"]}}`,
+			[]discovery.Endpoint{{Addr: addr, Weight: 1, Meta: map[string]string{"consul-tags": "a"}}},
+		},
+		"a priority that is none": {
+			`{"Service": {"Address": "192.0.2.1", "Port": 80, "Meta": {"zerohop-priority": "256"}}}`,
+			[]discovery.Endpoint{{Addr: addr, Weight: 1, Meta: map[string]string{"zerohop-priority": "256"}}},
+		},
+		"zone of the locality": {
+			`{"Node": {"Meta": {"zone": "n"}}, "Service": {"Address": "192.0.2.1", "Port": 80, "Locality": {"Zone": "z"}}}`,
+			[]discovery.Endpoint{{Addr: addr, Weight: 1, Zone: "z"}},
+		},
+		"zone of the node": {
+			`{"Node": {"Meta": {"zone": "n"}, "Locality": {"Zone": "l"}}, "Service": {"Address": "192.0.2.1", "Port": 80}}`,
+			[]discovery.Endpoint{{Addr: addr, Weight: 1, Zone: "n"}},
+		},
+		"zone of the node's locality": {
+			`{"Node": {"Locality": {"Zone": "l"}}, "Service": {"Address": "192.0.2.1", "Port": 80}}`,
+			[]discovery.Endpoint{{Addr: addr, Weight: 1, Zone: "l"}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var entry *api.ServiceEntry
+			if err := json.Unmarshal([]byte(test.json), &entry); err != nil {
+				t.Fatal(err)
+			}
+			got := endpoints([]*api.ServiceEntry{entry})
+			if len(got) == 0 {
+				got = nil
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("endpoints (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestRateTakesTheWorstCheck(t *testing.T) {
+	weights := api.AgentWeights{Passing: 10, Warning: 3}
+	is := func(status string) *api.HealthCheck { return &api.HealthCheck{Status: status} }
+	for name, test := range map[string]struct {
+		checks     api.HealthChecks
+		weights    api.AgentWeights
+		wantWeight uint32
+		wantHealth discovery.Health
+	}{
+		"no checks":            {nil, weights, 10, discovery.Healthy},
+		"passing":              {api.HealthChecks{is("passing"), nil}, weights, 10, discovery.Healthy},
+		"warning":              {api.HealthChecks{is("warning"), is("passing")}, weights, 3, discovery.Healthy},
+		"warning of no weight": {api.HealthChecks{is("warning")}, api.AgentWeights{Passing: 10}, 10, discovery.Draining},
+		"critical":             {api.HealthChecks{is("critical"), is("warning")}, weights, 10, discovery.Unhealthy},
+		"unknown status":       {api.HealthChecks{is("")}, weights, 10, discovery.Unhealthy},
+		"node maintenance":     {api.HealthChecks{is("critical"), {CheckID: api.NodeMaint, Status: "critical"}}, weights, 10, discovery.Draining},
+		"service maintenance":  {api.HealthChecks{{CheckID: "_service_maintenance:a", Status: "critical"}}, weights, 10, discovery.Draining},
+		"no weights":           {nil, api.AgentWeights{}, 1, discovery.Healthy},
+		"weights out of range": {nil, api.AgentWeights{Passing: math.MaxInt}, maxWeight, discovery.Healthy},
+		"negative weights":     {api.HealthChecks{is("warning")}, api.AgentWeights{Passing: -1, Warning: -1}, 1, discovery.Draining},
+	} {
+		gotWeight, gotHealth := rate(test.checks, test.weights)
+		if gotWeight != test.wantWeight || gotHealth != test.wantHealth {
+			t.Errorf("%s: rate() = %d, %v, want %d, %v", name, gotWeight, gotHealth, test.wantWeight, test.wantHealth)
+		}
+	}
+}
+
+// FuzzEndpoints checks what may be built on without a look at the answer of an agent.
+func FuzzEndpoints(f *testing.F) {
+	f.Add([]byte(instances(80, 0, 65536)))
+	f.Add([]byte(`[null, {"Service": null}, {"Service": {"Port": 1, "Tags": ["a"]}, "Checks": [null, {"Status": "x"}]}]`))
+	f.Add([]byte(`[{"Node": {"Address": "::1", "Meta": {"zone": "z"}}, "Service": {"Port": 9, "Meta": {"zerohop-priority": "-1"}}}]`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var entries []*api.ServiceEntry
+		if json.Unmarshal(data, &entries) != nil {
+			return
+		}
+		set := endpoints(entries)
+		if len(set) > len(entries) {
+			t.Fatalf("%d endpoints of %d instances", len(set), len(entries))
+		}
+		for _, ep := range set {
+			i := len(ep.Addr) - 1
+			for i >= 0 && ep.Addr[i] != ':' {
+				i--
+			}
+			if n, err := strconv.Atoi(ep.Addr[i+1:]); err != nil || n < 1 || n > 65535 || i < 1 {
+				t.Errorf("address %q has no host or no port", ep.Addr)
+			}
+			if host, _, err := net.SplitHostPort(ep.Addr); err == nil && host == "" {
+				t.Errorf("address %q has no host", ep.Addr)
+			}
+			if ep.Weight < 1 || ep.Weight > maxWeight {
+				t.Errorf("weight %d of %q is out of range", ep.Weight, ep.Addr)
+			}
+			if ep.Health > discovery.Unhealthy {
+				t.Errorf("health %v of %q is unknown", ep.Health, ep.Addr)
+			}
+			if _, ok := ep.Meta[zoneKey]; ok {
+				t.Errorf("the zone of %q is in its metadata, too", ep.Addr)
+			}
+		}
+	})
+}
