@@ -67,7 +67,7 @@ var places = map[string]place{
 	"faulttest/...":               {testLayer, nil},
 	"internal/consultest":         {testLayer, nil},
 	"internal/testenv":            {testLayer, nil},
-	"internal/testproto/...":      {testLayer, nil},
+	"internal/echopb":             {0, grpcPrice},
 }
 
 // sideways lists the imports within a layer that are meant.
