@@ -48,24 +48,25 @@ func (a *Attempt) Service() string { return a.call.target.service.name }
 // Pick chooses the endpoint of an attempt whose Request asked for LatePick, from the given set. It may be
 // called again if the transport finds that it cannot reach the node after all. Its error ends the attempt.
 func (a *Attempt) Pick(now time.Time, set *loadbalance.Set) (*loadbalance.Node, error) {
-	a.unpick(now)
-	a.refused = nil
+	a.choose(loadbalance.Pick{}).Done(loadbalance.Report{Now: now, Outcome: resilience.Neutral})
 	p, err := set.Pick(loadbalance.Info{Now: now, Avoid: a.call.avoid(), Other: a.backup})
-	if err != nil {
-		a.refused = err
+	if a.refused = err; err != nil {
 		return nil, err
 	}
-	a.pick = p
-	a.call.try(p.Node())
+	a.choose(p)
 	return p.Node(), nil
 }
 
-// unpick gives up an earlier choice.
-func (a *Attempt) unpick(now time.Time) {
-	if a.pick.Node() != nil {
-		a.pick.Done(loadbalance.Report{Now: now, Outcome: resilience.Neutral})
-		a.pick = loadbalance.Pick{}
+// choose replaces the choice of the attempt and returns the one before. Other attempts of the call read it.
+func (a *Attempt) choose(p loadbalance.Pick) (old loadbalance.Pick) {
+	c := a.call
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old, a.pick = a.pick, p
+	if n := p.Node(); n != nil {
+		c.tried = append(c.tried, n)
 	}
+	return old
 }
 
 // Backup reports whether another attempt of the call was under way when this one began.

@@ -272,16 +272,9 @@ func (c *Call) Propagate(ctx context.Context, set func(key, value string)) {
 	}
 }
 
-// avoid returns the nodes that were tried.
+// avoid returns the nodes that were tried. Nodes tried later do not show in the slice.
 func (c *Call) avoid() []*loadbalance.Node {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.tried
-}
-
-// try notes that a node is being tried. Readers of the slice before see it as it was.
-func (c *Call) try(n *loadbalance.Node) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.tried = append(c.tried, n)
 }
