@@ -2,8 +2,11 @@ package consul
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -70,6 +73,27 @@ func TestClientLeavesTheGivenOneAlone(t *testing.T) {
 		t.Errorf("the HTTP client of the caller was changed: %v", own)
 	}
 	clientOf(t, api.Config{HttpClient: &http.Client{}}) // without a transport
+}
+
+func TestClientVerifiesTheAgent(t *testing.T) {
+	agent := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		respond(w, "5", instances(1))
+	}))
+	agent.Config.ErrorLog = log.New(io.Discard, "", 0) // of the handshake that must fail
+	agent.StartTLS()
+	defer agent.Close()
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: agent.Certificate().Raw})
+	for name, config := range map[string]api.TLSConfig{"known": {CAPem: ca}, "unknown": {}} {
+		ctx, cancel := context.WithCancel(t.Context())
+		c := clientOf(t, api.Config{Address: agent.URL, TLSConfig: config, Transport: &http.Transport{DisableKeepAlives: true}})
+		found := false
+		err := Resolver{Client: c}.Watch(ctx, "orders", func([]discovery.Endpoint) { found = true; cancel() })
+		cancel()
+		_, got := errors.AsType[x509.UnknownAuthorityError](err)
+		if want := name == "unknown"; got != want || found == want {
+			t.Errorf("%s authority: found is %v, error %v", name, found, err)
+		}
+	}
 }
 
 func TestClientReportsBadConfigs(t *testing.T) {

@@ -152,7 +152,10 @@ func TestRegistrarRegistersAgain(t *testing.T) {
 	for name, inst := range map[string]discovery.Instance{"lease": orders, "called": called} {
 		t.Run(name, func(t *testing.T) {
 			registered(t, inst, func(t *testing.T, a *fakeAgent, _ discovery.Registration, errs func() int) {
-				time.Sleep(time.Minute)
+				time.Sleep(5 * time.Minute)
+				if got := errs(); got != 0 {
+					t.Errorf("%d errors while nothing happened, want none", got)
+				}
 				a.change(func() { clear(a.services) }) // somebody else took it out
 				time.Sleep(paceInterval)
 				synctest.Wait()
