@@ -73,7 +73,7 @@ func (r Resolver) Watch(ctx context.Context, service string, update func([]disco
 		if err := sleep(ctx, pace.take(time.Now())); err != nil {
 			return err
 		}
-		set, meta, err := r.ask(ctx, service, index)
+		set, meta, err := r.ask(ctx, service, index, &pace)
 		if err != nil {
 			return err
 		}
@@ -92,8 +92,10 @@ func (r Resolver) Watch(ctx context.Context, service string, update func([]disco
 	}
 }
 
-// ask makes one query, which blocks if index is not 0.
-func (r Resolver) ask(ctx context.Context, service string, index uint64) (set []discovery.Endpoint, meta *api.QueryMeta, err error) {
+// ask makes one query, which blocks if index is not 0. What it needs beyond that it takes from pace.
+func (r Resolver) ask(ctx context.Context, service string, index uint64, pace *pacer) (
+	set []discovery.Endpoint, meta *api.QueryMeta, err error,
+) {
 	limit := answerTime
 	if index > 0 {
 		limit += waitTime + waitTime/16
@@ -110,7 +112,7 @@ func (r Resolver) ask(ctx context.Context, service string, index uint64) (set []
 		return nil, nil, err
 	}
 	if len(entries) == 0 {
-		hidden, err := r.hidden(ctx, x, meta)
+		hidden, err := r.hidden(ctx, x, meta, pace)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -124,12 +126,15 @@ func (r Resolver) ask(ctx context.Context, service string, index uint64) (set []
 // hidden reports whether an empty answer is empty because of ACLs. Consul says so to the holder of a token. To
 // everybody else it does not; then the Consul servers, which are registered everywhere, are the probe: who
 // may not see them may see nothing.
-func (r Resolver) hidden(ctx context.Context, x *exchange, meta *api.QueryMeta) (bool, error) {
+func (r Resolver) hidden(ctx context.Context, x *exchange, meta *api.QueryMeta, pace *pacer) (bool, error) {
 	if meta.ResultsFilteredByACLs {
 		return true, nil
 	}
 	if meta.DefaultACLPolicy != "deny" || !x.anonymous() {
 		return false, nil
+	}
+	if err := sleep(ctx, pace.take(time.Now())); err != nil {
+		return false, err
 	}
 	var servers []*api.ServiceEntry
 	_, err := r.agent().call(ctx, `health of "consul"`, answerTime, func(q *api.QueryOptions) (err error) {

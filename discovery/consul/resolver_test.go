@@ -90,19 +90,31 @@ func TestWatchBlocksOnlyOnUsableIndexes(t *testing.T) {
 }
 
 func TestWatchAsksOnceASecondWhateverTheServerDoes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		requests := 0
-		c := client(t, func(w http.ResponseWriter, req *http.Request) {
-			requests++
-			respond(w, fmt.Sprint(requests), instances(1))
+	for name, answer := range map[string]func(path string) string{
+		"instances": func(string) string { return instances(1) },
+		"nothing that needs a second request": func(path string) string {
+			if strings.HasSuffix(path, "/consul") {
+				return instances(8300)
+			}
+			return "[]"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				requests := 0
+				c := client(t, func(w http.ResponseWriter, req *http.Request) {
+					requests++
+					respond(w, fmt.Sprint(requests), answer(req.URL.Path), "X-Consul-Default-ACL-Policy", "deny")
+				})
+				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second-time.Millisecond)
+				defer cancel()
+				_ = Resolver{Client: c}.Watch(ctx, "orders", ignore)
+				if want := 30 + paceBurst - 1; requests != want {
+					t.Errorf("%d requests in 30 s, want %d", requests, want)
+				}
+			})
 		})
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second-time.Millisecond)
-		defer cancel()
-		_ = Resolver{Client: c}.Watch(ctx, "orders", ignore)
-		if want := 30 + paceBurst - 1; requests != want {
-			t.Errorf("%d requests in 30 s, want %d", requests, want)
-		}
-	})
+	}
 }
 
 func TestWatchHoldsRemovalsWhileStale(t *testing.T) {
