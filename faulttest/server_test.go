@@ -1,0 +1,183 @@
+//go:build unix
+
+package faulttest
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/zerohop/zerohop/internal/echopb"
+)
+
+// mode is how a backend behaves. It is changed by a line of its standard input.
+type mode string
+
+const (
+	healthy mode = "healthy"
+	slow    mode = "slow"  // works 20 times as long
+	flaky   mode = "flaky" // refuses a third of the requests with 503 or UNAVAILABLE
+	failing mode = "failing"
+	hanging mode = "hanging"
+)
+
+const slowdown = 20
+
+// setup is what a backend is told when it starts.
+type setup struct {
+	HTTP, GRPC string // listen addresses; empty means a free port
+	Log        string // file that gets a byte for each request that arrives
+	Seed       uint64
+	capacity
+}
+
+// capacity says how much a backend can do.
+type capacity struct {
+	Workers, Queue int
+	Mean           time.Duration // of the time that a worker needs for a request
+	Fixed          bool          // every request takes Mean; else times are exponential
+}
+
+// server is a backend process: a fixed number of workers behind a queue, as most services are.
+type server struct {
+	echopb.UnimplementedEchoServer
+	setup
+	log     *os.File
+	mode    atomic.Pointer[mode]
+	room    chan struct{} // holds a value for each request that waits or is worked on
+	workers chan struct{} // holds a value for each request that is worked on
+
+	mu   sync.Mutex // guards rand
+	rand *rand.Rand
+}
+
+// serve runs a backend until its standard input ends, which it does at the latest with the test.
+func serve(config string) error {
+	s := &server{}
+	if err := json.Unmarshal([]byte(config), &s.setup); err != nil {
+		return err
+	}
+	m := healthy
+	s.mode.Store(&m)
+	s.room = make(chan struct{}, s.Workers+s.Queue)
+	s.workers = make(chan struct{}, s.Workers)
+	s.rand = rand.New(rand.NewPCG(s.Seed, 0))
+	var err error
+	if s.log, err = os.OpenFile(s.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+		return err
+	}
+	h, err := listen(s.HTTP)
+	if err != nil {
+		return err
+	}
+	g, err := listen(s.GRPC)
+	if err != nil {
+		return err
+	}
+	rpc := grpc.NewServer()
+	echopb.RegisterEchoServer(rpc, s)
+	ended := make(chan error, 3)
+	go func() { ended <- http.Serve(h, s) }()
+	go func() { ended <- rpc.Serve(g) }()
+	go func() { ended <- s.obey(os.Stdin) }()
+	fmt.Println(h.Addr(), g.Addr())
+	return <-ended
+}
+
+// listen takes a port that the system does not use for outgoing connections, so that none takes it while the backend is
+// down.
+func listen(addr string) (net.Listener, error) {
+	if addr != "" {
+		return net.Listen("tcp", addr)
+	}
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.N(12_000)))
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return l, err
+		}
+	}
+	return nil, syscall.EADDRINUSE
+}
+
+func (s *server) obey(control io.Reader) error {
+	lines := bufio.NewScanner(control)
+	for lines.Scan() {
+		m := mode(lines.Text())
+		s.mode.Store(&m)
+	}
+	return lines.Err()
+}
+
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(s.handle(r.Context()))
+}
+
+// Say answers like the HTTP side: what is an error there is UNAVAILABLE here.
+func (s *server) Say(ctx context.Context, r *echopb.SayRequest) (*echopb.SayReply, error) {
+	if code := s.handle(ctx); code != http.StatusOK {
+		return nil, status.Error(codes.Unavailable, http.StatusText(code))
+	}
+	return &echopb.SayReply{Text: r.Text, Node: s.GRPC}, nil
+}
+
+// handle works on a request and returns the HTTP status of the answer.
+func (s *server) handle(ctx context.Context) int {
+	if _, err := s.log.WriteString("."); err != nil {
+		return http.StatusInsufficientStorage
+	}
+	work := s.Mean
+	if !s.Fixed {
+		work = time.Duration(s.draw(true) * float64(s.Mean))
+	}
+	switch *s.mode.Load() {
+	case slow:
+		work *= slowdown
+	case flaky:
+		if s.draw(false) < 1./3 {
+			return http.StatusServiceUnavailable
+		}
+	case failing:
+		return http.StatusInternalServerError
+	case hanging:
+		<-ctx.Done()
+		return http.StatusServiceUnavailable
+	}
+	select {
+	case s.room <- struct{}{}:
+		defer func() { <-s.room }()
+	default:
+		return http.StatusServiceUnavailable
+	}
+	select {
+	case s.workers <- struct{}{}:
+		defer func() { <-s.workers }()
+	case <-ctx.Done(): // who has left the queue is not served; work begun goes on to its end
+		return http.StatusServiceUnavailable
+	}
+	time.Sleep(work)
+	return http.StatusOK
+}
+
+func (s *server) draw(exponential bool) float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if exponential {
+		return s.rand.ExpFloat64()
+	}
+	return s.rand.Float64()
+}
