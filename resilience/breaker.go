@@ -30,16 +30,16 @@ func (c BreakerConfig) withDefaults() BreakerConfig {
 	if c.Consecutive == 0 {
 		c.Consecutive = 5
 	}
-	if c.Ratio == 0 {
+	if !(c.Ratio > 0) {
 		c.Ratio = 0.5
 	}
 	if c.MinRequests == 0 {
 		c.MinRequests = 20
 	}
-	if c.Window == 0 {
+	if c.Window <= 0 {
 		c.Window = 10 * time.Second
 	}
-	if c.OpenFor == 0 {
+	if c.OpenFor <= 0 {
 		c.OpenFor = time.Second
 	}
 	if c.Probes == 0 {
@@ -77,7 +77,7 @@ var (
 	errNeutral = errors.New("neutral")
 )
 
-// NewBreaker returns a closed breaker.
+// NewBreaker returns a closed breaker. Fields that make no sense count as 0; see Validate.
 func NewBreaker(c BreakerConfig) *Breaker {
 	c = c.withDefaults()
 	b := &Breaker{base: time.Now()}
@@ -109,7 +109,7 @@ func NewBreaker(c BreakerConfig) *Breaker {
 // false Allow may still refuse: a breaker on probation admits few.
 func (b *Breaker) Open(now time.Time) bool {
 	until := b.openUntil.Load()
-	return until != 0 && int64(now.Sub(b.base)) < until
+	return until != 0 && int64(now.Sub(b.base)) <= until
 }
 
 // OpenUntil returns when an open breaker admits its next probe, and the zero time if it is not open.

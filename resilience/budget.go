@@ -56,7 +56,7 @@ func NewBudget(c BudgetConfig) *Budget {
 		c.Ratio = defaultRatio
 	}
 	b := &Budget{
-		size:  int64(math.Min(c.Tokens, maxTokens) * milli),
+		size:  max(1, int64(math.Min(c.Tokens, maxTokens)*milli)),
 		ratio: max(1, int64(math.Min(c.Ratio, 1)*milli)),
 	}
 	b.tokens.Store(b.size)
@@ -65,12 +65,15 @@ func NewBudget(c BudgetConfig) *Budget {
 
 // Success pays in for a successful attempt.
 func (b *Budget) Success() {
-	if b == nil {
-		return
+	if b != nil {
+		b.pay(b.ratio)
 	}
+}
+
+func (b *Budget) pay(amount int64) {
 	// A full bucket, the usual state, is only read: no cache line is fought over.
 	for t := b.tokens.Load(); t < b.size; t = b.tokens.Load() {
-		if b.tokens.CompareAndSwap(t, min(b.size, t+b.ratio)) {
+		if b.tokens.CompareAndSwap(t, min(b.size, t+amount)) {
 			return
 		}
 	}
@@ -104,6 +107,13 @@ func (b *Budget) Take() bool {
 		}
 	}
 	return false
+}
+
+// refund takes back a Take for a backup that could not be made.
+func (b *Budget) refund() {
+	if b != nil {
+		b.pay(milli)
+	}
 }
 
 // Level returns the share of the bucket that is filled, from 0 to 1.

@@ -5,10 +5,14 @@ import "time"
 // MaxAttempts is the hard limit of attempts of one call, whatever a policy says.
 const MaxAttempts = 5
 
+// maxAfter bounds the pause that a server can ask for: a call without a deadline must not sleep for a month
+// because of a header.
+const maxAfter = time.Minute
+
 // CallConfig is what a call may do. It is read-only while calls use it.
 type CallConfig struct {
 	// Attempts is the largest number of attempts, the first included. Values outside 1..MaxAttempts are
-	// brought into that range.
+	// brought into that range. Rejected attempts do not count.
 	Attempts int
 	// NoRetry says that failed attempts are not repeated. Backups are not concerned.
 	NoRetry bool
@@ -18,7 +22,7 @@ type CallConfig struct {
 	// Deadline is when the caller stops waiting. Zero means never.
 	Deadline time.Time
 	// MinRemaining is how much time must be left for another attempt to make sense. Less than 1 ms counts
-	// as 1 ms.
+	// as 1 ms. The first attempt is made in any case.
 	MinRemaining time.Duration
 	// Backup is how long an attempt may run before another one joins it. 0 means for ever.
 	Backup time.Duration
@@ -133,12 +137,16 @@ type Call struct {
 
 	launched int  // attempts ever launched
 	running  int  // attempts now running
+	rejected int  // attempts that could not be made; no other endpoint is left for a backup then
 	finished bool // Finish was returned
-	alone    bool // no other endpoint is left for a backup
-	last     int  // the failed attempt whose answer is the best so far, -1 if none
+	refused  bool // the server wants no other attempt
+	misled   bool // a success was repeated
+	last     int  // the attempt that failed last, -1 if none
 	states   [MaxAttempts]attemptState
-	overdue  time.Time // when the newest attempt deserves a backup
-	resume   time.Time // end of the pause before a retry, zero if there is none
+	paid     [MaxAttempts]bool // by Budget.Take
+	failure  Event             // the Done of last, if what follows from it is yet to be decided
+	overdue  time.Time         // when the newest attempt deserves a backup
+	resume   time.Time         // end of the pause before a retry, zero if there is none
 }
 
 // Step takes an event and returns what to do. Events after Finish return Wait.
@@ -148,12 +156,15 @@ func (c *Call) Step(now time.Time, ev Event) Action {
 	}
 	switch ev.Kind {
 	case Begin:
+		if c.launched > 0 {
+			return c.wait()
+		}
 		c.last = -1
 		return c.launch(now)
 	case Done:
 		return c.done(now, ev)
 	case Rejected:
-		return c.reject(ev.Attempt)
+		return c.reject(now, ev.Attempt)
 	case Tick:
 		return c.tick(now)
 	default:
@@ -170,7 +181,10 @@ func (c *Call) Active() int { return c.running }
 // Launched returns the number of attempts launched so far.
 func (c *Call) Launched() int { return c.launched }
 
-func (c *Call) attempts() int { return min(max(c.Config.Attempts, 1), MaxAttempts) }
+// spent reports whether no attempt is left. One that was rejected did not use any up, save its place.
+func (c *Call) spent() bool {
+	return c.launched-c.rejected >= max(c.Config.Attempts, 1) || c.launched >= MaxAttempts
+}
 
 func (c *Call) launch(now time.Time) Action {
 	i := c.launched
@@ -179,7 +193,7 @@ func (c *Call) launch(now time.Time) Action {
 	c.running++
 	c.resume = time.Time{}
 	c.overdue = time.Time{}
-	if c.Config.Backup > 0 && c.Config.Idempotent && c.launched < c.attempts() {
+	if c.Config.Backup > 0 && c.Config.Idempotent && !c.spent() {
 		c.overdue = now.Add(c.Config.Backup)
 	}
 	return Action{Kind: Launch, Attempt: i, Wake: c.overdue}
@@ -193,37 +207,41 @@ func (c *Call) done(now time.Time, ev Event) Action {
 	c.states[i] = failed
 	c.running--
 	if v.Outcome == Success {
-		c.Config.Budget.Success()
-		if !v.Retry {
+		if !v.Retry || c.misled {
+			c.Config.Budget.Success()
 			return c.finish(i, Answered)
 		}
+		c.misled = true
 	} else if v.Retry && !v.Unsent {
 		c.Config.Budget.Failure()
 	}
-	c.last = i
+	c.refused = c.refused || v.After < 0
+	c.last, c.failure = i, ev
 	if c.running > 0 {
 		// A failure that is early does not end a call that may yet succeed.
 		return c.wait()
 	}
-	return c.again(now, v, ev.Random)
+	return c.again(now)
 }
 
-// again decides what follows when every attempt made so far has failed, the last one with v.
-func (c *Call) again(now time.Time, v Verdict, random uint64) Action {
+// again decides what follows when every attempt made so far has failed, the last one with c.failure.
+func (c *Call) again(now time.Time) Action {
+	v, random := c.failure.Verdict, c.failure.Random
+	c.failure = Event{}
 	switch {
-	case !v.Retry || v.After < 0:
+	case !v.Retry || c.refused:
 		return c.finish(c.last, Answered)
-	case c.Config.NoRetry || c.launched >= c.attempts():
+	case c.Config.NoRetry || c.spent():
 		return c.finish(c.last, Exhausted)
 	case !v.Unsent && !c.Config.Idempotent:
 		return c.finish(c.last, Unsafe)
 	case !v.Unsent && !c.Config.Budget.Allow():
 		return c.finish(c.last, OverBudget)
 	}
-	pause := v.After
+	pause := min(v.After, maxAfter)
 	if pause == 0 && !v.Unsent {
 		// What was never sent has put no load on anybody, and goes elsewhere at once.
-		pause = c.Config.Backoff.pause(c.launched, random)
+		pause = c.Config.Backoff.pause(c.launched-c.rejected, random)
 	}
 	if !c.fits(now.Add(pause)) {
 		return c.finish(c.last, OutOfTime)
@@ -235,17 +253,25 @@ func (c *Call) again(now time.Time, v Verdict, random uint64) Action {
 	return c.wait()
 }
 
-func (c *Call) reject(i int) Action {
+func (c *Call) reject(now time.Time, i int) Action {
 	if i < 0 || i >= c.launched || c.states[i] != running {
 		return c.wait()
 	}
 	c.states[i] = rejected
 	c.running--
-	c.alone = true
-	if c.running > 0 {
-		return c.wait()
+	c.rejected++
+	if c.paid[i] {
+		c.Config.Budget.refund()
 	}
-	return c.finish(c.last, Unroutable)
+	switch {
+	case c.running > 0:
+		return c.wait()
+	case c.failure.Kind == Done:
+		// The other attempt failed while this one was looking for an endpoint, and waited for it.
+		return c.again(now)
+	default:
+		return c.finish(c.last, Unroutable)
+	}
 }
 
 func (c *Call) tick(now time.Time) Action {
@@ -258,7 +284,8 @@ func (c *Call) tick(now time.Time) Action {
 	if !c.overdue.IsZero() && !now.Before(c.overdue) && c.running > 0 {
 		// One decision an attempt: a backup refused now is not asked for again.
 		c.overdue = time.Time{}
-		if !c.alone && c.launched < c.attempts() && c.fits(now) && c.Config.Budget.Take() {
+		if c.rejected == 0 && !c.refused && !c.spent() && c.fits(now) && c.Config.Budget.Take() {
+			c.paid[c.launched] = true
 			return c.launch(now)
 		}
 	}

@@ -39,16 +39,16 @@ const (
 
 // GRPCStatus returns the verdict on a gRPC status code (codes.Code of google.golang.org/grpc). pushback is
 // the pause the server asked for in grpc-retry-pushback-ms: 0 if it did not say, negative if it wants no
-// retry. Codes that an application returns on purpose, UNIMPLEMENTED and UNKNOWN among them, are
-// successes: they say nothing about the endpoint.
+// retry; the budget pays for such a failure, too. Codes that an application returns on purpose, UNIMPLEMENTED
+// and UNKNOWN among them, are successes: they say nothing about the endpoint.
 func GRPCStatus(code uint32, pushback time.Duration) Verdict {
 	switch code {
 	case grpcCanceled:
 		return Verdict{Outcome: Neutral}
 	case grpcUnavailable:
-		return Verdict{Outcome: Failure, Retry: pushback >= 0, After: pushback}
+		return Verdict{Outcome: Failure, Retry: true, After: pushback}
 	case grpcResourceExhausted:
-		return Verdict{Outcome: Overload, Retry: pushback > 0, After: pushback}
+		return Verdict{Outcome: Overload, Retry: pushback != 0, After: pushback}
 	case grpcDeadlineExceeded, grpcInternal, grpcDataLoss:
 		return Verdict{Outcome: Failure}
 	default:

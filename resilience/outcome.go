@@ -39,12 +39,13 @@ func (o Outcome) String() string {
 type Verdict struct {
 	// Outcome is the class of the attempt.
 	Outcome Outcome
-	// Retry says that another attempt may do better. Whether it is also safe is decided by Call.
+	// Retry says that another attempt may do better. Whether it is also safe is decided by Call. A Success,
+	// which is an answer after all, is repeated once at most.
 	Retry bool
 	// Unsent says that the server has provably not begun to work on the attempt: nothing was connected,
 	// nothing was written, or the server said so. Repeating it is safe for every call and costs no budget.
 	Unsent bool
 	// After is the pause the server asked for before another attempt. 0 means that it did not say, a
-	// negative value that it wants none.
+	// negative value that it wants none. More than a minute counts as a minute.
 	After time.Duration
 }

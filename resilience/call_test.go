@@ -1,0 +1,281 @@
+package resilience
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"time"
+)
+
+const ms = time.Millisecond
+
+// at returns the time d after the call began.
+func at(d time.Duration) time.Time { return epoch.Add(d) }
+
+func end(attempt int, v Verdict) Event {
+	return Event{Kind: Done, Attempt: attempt, Verdict: v, Random: math.MaxUint64 / 2}
+}
+
+func TestCallSemantics(t *testing.T) {
+	var (
+		ok          = Verdict{Outcome: Success}
+		fail        = Verdict{Outcome: Failure}
+		retry       = Verdict{Outcome: Failure, Retry: true}
+		unsent      = Verdict{Outcome: Failure, Retry: true, Unsent: true}
+		misdirected = Verdict{Outcome: Success, Retry: true, Unsent: true}
+		noMore      = Verdict{Outcome: Failure, Retry: true, After: -1}
+		busy        = Verdict{Outcome: Overload, Retry: true, After: 40 * ms}
+		month       = Verdict{Outcome: Overload, Retry: true, After: 720 * time.Hour}
+		neutral     = Verdict{Outcome: Neutral}
+
+		wait   = Action{Kind: Wait}
+		launch = func(i int) Action { return Action{Kind: Launch, Attempt: i} }
+		finish = func(i int, r Reason) Action { return Action{Kind: Finish, Attempt: i, Reason: r} }
+		until  = func(a Action, d time.Duration) Action { a.Wake = at(d); return a }
+
+		begin    = Event{Kind: Begin}
+		tick     = Event{Kind: Tick}
+		rejected = func(i int) Event { return Event{Kind: Rejected, Attempt: i} }
+		// The random words are just below a half: a pause is just below half of its interval.
+		first = 25*ms/2 - 1
+	)
+	type step struct {
+		at   time.Duration
+		ev   Event
+		want Action
+	}
+	safe := CallConfig{Attempts: 3, Idempotent: true}
+	backed := CallConfig{Attempts: 3, Idempotent: true, Backup: 50 * ms}
+	for _, tt := range []struct {
+		name   string
+		config CallConfig
+		steps  []step
+	}{
+		{"success", CallConfig{}, []step{{0, begin, launch(0)}, {ms, end(0, ok), finish(0, Answered)}, {ms, tick, wait}}},
+		{"attempts below the range count as one", CallConfig{Attempts: -1, Idempotent: true},
+			[]step{{0, begin, launch(0)}, {0, end(0, retry), finish(0, Exhausted)}}},
+		{"a failure that no retry helps against", safe, []step{{0, begin, launch(0)}, {0, end(0, fail), finish(0, Answered)}}},
+		{"neutral", safe, []step{{0, begin, launch(0)}, {0, end(0, neutral), finish(0, Answered)}}},
+		{"retries double their pause", safe, []step{
+			{0, begin, launch(0)}, {0, end(0, retry), until(wait, first)},
+			{first - 1, tick, until(wait, first)}, {first, tick, launch(1)},
+			{20 * ms, end(1, retry), until(wait, 45*ms-1)}, {time.Second, tick, launch(2)},
+			{time.Second, end(2, retry), finish(2, Exhausted)},
+		}},
+		{"retries switched off", CallConfig{Attempts: 3, Idempotent: true, NoRetry: true},
+			[]step{{0, begin, launch(0)}, {0, end(0, retry), finish(0, Exhausted)}}},
+		{"not safe to repeat", CallConfig{Attempts: 3}, []step{{0, begin, launch(0)}, {0, end(0, retry), finish(0, Unsafe)}}},
+		{"what was not sent is safe to repeat and needs no pause", CallConfig{Attempts: 3}, []step{
+			{0, begin, launch(0)}, {0, end(0, unsent), launch(1)}, {0, end(1, retry), finish(1, Unsafe)},
+		}},
+		{"a misdirected request is repeated once", CallConfig{Attempts: 5}, []step{
+			{0, begin, launch(0)}, {0, end(0, misdirected), launch(1)}, {0, end(1, misdirected), finish(1, Answered)},
+		}},
+		{"the server's pause", safe, []step{
+			{0, begin, launch(0)}, {0, end(0, busy), until(wait, 40*ms)}, {39 * ms, tick, until(wait, 40*ms)}, {40 * ms, tick, launch(1)},
+		}},
+		{"the server's pause is bounded", safe, []step{{0, begin, launch(0)}, {0, end(0, month), until(wait, time.Minute)}}},
+		{"a pause beyond the deadline", CallConfig{Attempts: 3, Idempotent: true, Deadline: at(41*ms - 1)},
+			[]step{{0, begin, launch(0)}, {0, end(0, busy), finish(0, OutOfTime)}}},
+		{"a pause just within the deadline", CallConfig{Attempts: 3, Idempotent: true, Deadline: at(41 * ms)},
+			[]step{{0, begin, launch(0)}, {0, end(0, busy), until(wait, 40*ms)}, {40*ms + 1, tick, finish(0, OutOfTime)}}},
+		{"too little time for another attempt", CallConfig{Attempts: 3, Deadline: at(10 * ms), MinRemaining: 5 * ms},
+			[]step{{0, begin, launch(0)}, {5 * ms, end(0, unsent), launch(1)}, {5*ms + 1, end(1, unsent), finish(1, OutOfTime)}}},
+		{"the server wants no retry", safe, []step{{0, begin, launch(0)}, {0, end(0, noMore), finish(0, Answered)}}},
+		{"the server wants no retry, nor a backup", backed, []step{
+			{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, until(launch(1), 100*ms)},
+			{60 * ms, end(0, noMore), until(wait, 100*ms)}, {100 * ms, tick, wait}, {101 * ms, end(1, retry), finish(1, Answered)},
+		}},
+		{"canceled", safe, []step{{0, begin, launch(0)}, {0, Event{Kind: Cancel}, finish(-1, Canceled)}, {0, end(0, ok), wait}}},
+		{"canceled in a pause", safe, []step{
+			{0, begin, launch(0)}, {0, end(0, busy), until(wait, 40*ms)}, {ms, Event{Kind: Cancel}, finish(-1, Canceled)}, {40 * ms, tick, wait},
+		}},
+		{"no endpoint", safe, []step{{0, begin, launch(0)}, {0, rejected(0), finish(-1, Unroutable)}}},
+		{"no endpoint for the retry", safe, []step{
+			{0, begin, launch(0)}, {0, end(0, unsent), launch(1)}, {0, rejected(1), finish(0, Unroutable)},
+		}},
+		{"the backup wins", backed, []step{
+			{0, begin, until(launch(0), 50*ms)}, {49 * ms, tick, until(wait, 50*ms)}, {50 * ms, tick, until(launch(1), 100*ms)},
+			{60 * ms, end(1, ok), finish(1, Answered)}, {60 * ms, end(0, neutral), wait},
+		}},
+		{"an early failure waits for the other attempt", backed, []step{
+			{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, until(launch(1), 100*ms)},
+			{60 * ms, end(0, fail), until(wait, 100*ms)}, {70 * ms, end(1, ok), finish(1, Answered)},
+		}},
+		{"backups of backups", backed, []step{
+			{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, until(launch(1), 100*ms)}, {100 * ms, tick, launch(2)},
+			{110 * ms, end(1, retry), wait}, {110 * ms, end(2, retry), wait}, {120 * ms, end(0, retry), finish(0, Exhausted)},
+		}},
+		{"no backup for what must not run twice", CallConfig{Attempts: 3, Backup: 50 * ms},
+			[]step{{0, begin, launch(0)}, {50 * ms, tick, wait}}},
+		{"no backup without time", CallConfig{Attempts: 3, Idempotent: true, Backup: 50 * ms, Deadline: at(60 * ms), MinRemaining: 11 * ms},
+			[]step{{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, wait}}},
+		{"a rejected backup is not an attempt, and not tried again", CallConfig{Attempts: 2, Idempotent: true, Backup: 50 * ms}, []step{
+			{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, launch(1)}, {50 * ms, rejected(1), wait}, {99 * ms, tick, wait},
+			{100 * ms, end(0, unsent), launch(2)}, {100 * ms, end(2, retry), finish(2, Exhausted)},
+		}},
+		{"a failure that meets a rejected backup is repeated", backed, []step{
+			{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, until(launch(1), 100*ms)}, {50 * ms, end(0, retry), until(wait, 100*ms)},
+			{50 * ms, rejected(1), until(wait, 50*ms+first)}, {100 * ms, tick, until(launch(2), 150*ms)}, {100 * ms, rejected(2), finish(0, Unroutable)},
+		}},
+		{"stale events", safe, []step{
+			{0, begin, launch(0)}, {0, begin, wait}, {0, end(1, ok), wait}, {0, end(-1, ok), wait}, {0, rejected(7), wait},
+			{0, end(0, unsent), launch(1)}, {0, end(0, ok), wait}, {0, rejected(0), wait}, {0, end(1, ok), finish(1, Answered)},
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := Call{Config: tt.config}
+			for i, s := range tt.steps {
+				if got := c.Step(at(s.at), s.ev); got != s.want {
+					t.Fatalf("step %d: Step(%v, %+v) = %+v, want %+v", i, s.at, s.ev, got, s.want)
+				}
+			}
+		})
+	}
+}
+
+func TestCallNeverExceedsMaxAttempts(t *testing.T) {
+	c := Call{Config: CallConfig{Attempts: 100}}
+	act := c.Step(epoch, Event{Kind: Begin})
+	for act.Kind == Launch {
+		act = c.Step(epoch, end(act.Attempt, Verdict{Outcome: Failure, Retry: true, Unsent: true}))
+	}
+	if got, want := act, (Action{Kind: Finish, Attempt: MaxAttempts - 1, Reason: Exhausted}); got != want {
+		t.Errorf("last action = %+v, want %+v", got, want)
+	}
+	if got, want := c.Launched(), MaxAttempts; got != want {
+		t.Errorf("Launched() = %d, want %d", got, want)
+	}
+}
+
+// A service that is down for everybody costs one execution a call once the budget is spent.
+func TestCallsStopRetryingWhenTheBudgetIsSpent(t *testing.T) {
+	b := NewBudget(BudgetConfig{})
+	sent := 0
+	const calls = 100
+	for range calls {
+		c := Call{Config: CallConfig{Attempts: 3, Idempotent: true, Budget: b}}
+		now := epoch
+		for act := c.Step(now, Event{Kind: Begin}); act.Kind != Finish; {
+			if act.Kind == Launch {
+				sent++
+				act = c.Step(now, end(act.Attempt, Verdict{Outcome: Failure, Retry: true}))
+			} else {
+				now = act.Wake
+				act = c.Step(now, Event{Kind: Tick})
+			}
+		}
+	}
+	if got, limit := sent-calls, defaultTokens/2; got > limit || got == 0 {
+		t.Errorf("%d retries, want 1 to %d", got, limit)
+	}
+}
+
+func TestRejectedBackupsCostNothing(t *testing.T) {
+	b := NewBudget(BudgetConfig{Tokens: 4})
+	for range 10 {
+		c := Call{Config: CallConfig{Attempts: 2, Idempotent: true, Backup: ms, Budget: b}}
+		c.Step(epoch, Event{Kind: Begin})
+		if got, want := c.Step(at(ms), Event{Kind: Tick}).Kind, Launch; got != want {
+			t.Fatalf("overdue: %v, want %v", got, want)
+		}
+		c.Step(at(ms), Event{Kind: Rejected, Attempt: 1})
+	}
+	if got, want := b.Level(), 1.0; got != want {
+		t.Errorf("Level() = %v, want %v", got, want)
+	}
+}
+
+func TestCallCostsNoAllocation(t *testing.T) {
+	b := NewBudget(BudgetConfig{})
+	c := Call{Config: CallConfig{Attempts: 3, Idempotent: true, Backup: ms, Budget: b}}
+	got := testing.AllocsPerRun(100, func() {
+		call := c
+		call.Step(epoch, Event{Kind: Begin})
+		call.Step(epoch, Event{Kind: Done})
+	})
+	if got != 0 {
+		t.Errorf("%v allocations, want 0", got)
+	}
+}
+
+func TestNames(t *testing.T) {
+	for r, want := range []string{"answered", "attempts exhausted", "not safe to repeat", "retry budget empty", "no time left to retry", "no endpoint", "canceled", "unknown"} {
+		if got := Reason(r).String(); got != want {
+			t.Errorf("Reason(%d) = %q, want %q", r, got, want)
+		}
+	}
+	for o, want := range []string{"success", "failure", "overload", "neutral", "unknown"} {
+		if got := Outcome(o).String(); got != want {
+			t.Errorf("Outcome(%d) = %q, want %q", o, got, want)
+		}
+	}
+}
+
+// FuzzCall plays a stream of events, two bytes each, and checks every step as the exploration does.
+func FuzzCall(f *testing.F) {
+	f.Add(uint8(3), uint8(3), []byte{0, 0, 0, 0})
+	f.Add(uint8(5), uint8(7), []byte{0, 0, 9, 1, 30, 0, 4, 1, 22, 5})
+	f.Fuzz(func(t *testing.T, attempts, flags uint8, events []byte) {
+		c := CallConfig{Attempts: int(attempts % 8), Idempotent: flags&1 != 0, NoRetry: flags&8 != 0}
+		if flags&2 != 0 {
+			c.Backup = 20 * ms
+		}
+		if flags&4 != 0 {
+			c.Deadline, c.MinRemaining = at(time.Duration(flags>>5)*10*ms), 5*ms
+		}
+		var budget *BudgetConfig
+		if flags&16 != 0 {
+			budget = &BudgetConfig{Tokens: float64(flags >> 5)}
+		}
+		x, w := newExplorer(c, budget)
+		x.kinds = []int8{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}
+		for ; len(events) >= 2; events = events[2:] {
+			moves := x.moves(&w)
+			m := moves[int(events[0])%len(moves)]
+			if later := m.at.Add(time.Duration(events[1]) * ms / 4); w.call.launched > 0 {
+				m.at = later
+			}
+			var err error
+			if w, err = x.step(w, m); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// ExampleCall shows the loop of a driver that makes one attempt at a time.
+func ExampleCall() {
+	attempt := func(i int) Verdict { return HTTPStatus([]int{503, 503, 200}[i], 0) }
+
+	call := Call{Config: CallConfig{Attempts: 3, Idempotent: true}}
+	now := time.Now() // stands still here; a real driver sleeps until act.Wake
+	act := call.Step(now, Event{Kind: Begin})
+	for act.Kind != Finish {
+		if act.Kind == Launch {
+			fmt.Println("attempt", act.Attempt)
+			act = call.Step(now, Event{Kind: Done, Attempt: act.Attempt, Verdict: attempt(act.Attempt), Random: 1 << 63})
+		} else {
+			now = act.Wake
+			act = call.Step(now, Event{Kind: Tick})
+		}
+	}
+	fmt.Println(act.Reason, "by attempt", act.Attempt)
+	// Output:
+	// attempt 0
+	// attempt 1
+	// attempt 2
+	// answered by attempt 2
+}
+
+func BenchmarkCall(b *testing.B) {
+	config := CallConfig{Attempts: 3, Idempotent: true, Backup: 50 * ms, Budget: NewBudget(BudgetConfig{})}
+	b.ReportAllocs()
+	for b.Loop() {
+		c := Call{Config: config}
+		c.Step(epoch, Event{Kind: Begin})
+		if c.Step(epoch, Event{Kind: Done}).Kind != Finish {
+			b.Fatal("not finished")
+		}
+	}
+}
