@@ -18,16 +18,20 @@ type Attempt struct {
 	// Err is the error of the attempt, set by Exchange.Attempt; nil if there is an answer.
 	Err error
 
-	call    *Call
+	call    *Call           // nil before it begins
 	ctx     context.Context // that AttemptDone gets
 	cancel  context.CancelFunc
 	backup  bool
+	spawned bool           // it runs in a goroutine of the library
+	detach  func() bool    // takes its context off that of the mesh
+	record  *AttemptRecord // of an attempt that was let go of
 	begun   time.Time
 	pick    loadbalance.Pick
 	refused error // why there is no endpoint
 	verdict resilience.Verdict
 	latency time.Duration
 	alarm   *time.Timer // of the attempt timeout
+	arrived bool        // before it
 	started bool        // AttemptStart was called
 	ended   atomic.Bool
 	answer  bool // the call's
@@ -65,11 +69,24 @@ func (a *Attempt) choose(p loadbalance.Pick) (old loadbalance.Pick) {
 	old, a.pick = a.pick, p
 	if n := p.Node(); n != nil {
 		c.tried = append(c.tried, n)
+		c.made++
+	}
+	if old.Node() != nil {
+		c.made--
 	}
 	return old
 }
 
-// Backup reports whether another attempt of the call was under way when this one began.
+// Arrived stops the clock of Policy.AttemptTimeout. Exchanges whose answers go on after Attempt has returned call it
+// when the answer begins. If it returns false, ctx has ended and the rest of the answer will not come.
+func (a *Attempt) Arrived() bool {
+	if !a.arrived {
+		a.arrived = a.alarm == nil || a.alarm.Stop()
+	}
+	return a.arrived
+}
+
+// Backup reports whether another attempt of the call was under way when this one was launched.
 func (a *Attempt) Backup() bool { return a.backup }
 
 // Refuse says that no endpoint could be reached for an attempt whose Request asked for LatePick, and why. It is not

@@ -21,37 +21,37 @@ func (c *Call) spawn(now time.Time, act resilience.Action) {
 	if c.signal == nil {
 		c.signal = make(chan struct{}, 1)
 	}
+	c.slot(act.Attempt).spawned = true
 	c.mu.Unlock()
-	started := c.mesh.task(func() { c.post(c.guarded(now, act)) })
+	started := c.mesh.task(func() { c.guarded(now, act) })
 	if !started {
 		c.post(c.step(now, resilience.Event{Kind: resilience.Rejected, Attempt: act.Attempt}))
 	}
 }
 
-// guarded makes an attempt in a goroutine of the library, where a panic of the transport would end the process
-// without the caller having a chance to catch it.
-func (c *Call) guarded(now time.Time, act resilience.Action) (next resilience.Action) {
+// guarded makes an attempt in a goroutine of the library, where a panic of user code would end the process without
+// the caller having a chance to catch it.
+func (c *Call) guarded(now time.Time, act resilience.Action) {
+	var next resilience.Action
+	returned := false
 	defer func() {
-		if p := recover(); p != nil {
-			c.mu.Lock()
-			c.slot(act.Attempt).Err = fmt.Errorf("zerohop: transport panicked: %v", p)
-			c.mu.Unlock()
-			next = c.step(time.Now(), resilience.Event{
-				Kind: resilience.Done, Attempt: act.Attempt, Verdict: resilience.Verdict{Outcome: resilience.Failure},
-			})
+		if !returned {
+			next = c.panicked(act.Attempt, recover()) // nil after runtime.Goexit
 		}
+		c.post(next)
 	}()
-	return c.attempt(now, act)
+	next = c.attempt(now, act)
+	returned = true
 }
 
-// abandon lets go of an attempt whose transport panicked.
-func (c *Call) abandon(a *Attempt) {
-	c.mesh.overdue.forget(&c.listed)
-	a.End(resilience.Neutral, errPanicked)
-	if !a.backup {
-		c.step(time.Now(), resilience.Event{Kind: resilience.Cancel})
-		c.close(time.Now(), -1, resilience.Neutral, errPanicked)
-	}
+// panicked makes a failure of an attempt whose transport or hook panicked.
+func (c *Call) panicked(attempt int, p any) resilience.Action {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a := c.slot(attempt)
+	a.verdict = resilience.Verdict{Outcome: resilience.Failure}
+	a.Err, a.Status = fmt.Errorf("%w: %v", errPanicked, p), -1
+	return c.stepLocked(time.Now(), resilience.Event{Kind: resilience.Done, Attempt: attempt, Verdict: a.verdict})
 }
 
 // post hands on what is to be done after a backup.

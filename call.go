@@ -19,6 +19,7 @@ type Call struct {
 	mesh     *Mesh
 	target   *target
 	exchange Exchange
+	outer    context.Context // that CallDone gets
 	ctx      context.Context // of the call, from Run to the end of its answer: backups start under it
 	cancel   context.CancelFunc
 	info     CallInfo
@@ -34,11 +35,14 @@ type Call struct {
 	left    bool              // next is to be done
 	waiting bool              // the caller's goroutine is in wait
 	closed  bool              // CallDone was called
+	made    int               // attempts that got as far as an endpoint
 	signal  chan struct{}     // tells the caller's goroutine that a backup ended
 	first   Attempt
 	more    [resilience.MaxAttempts - 1]*Attempt
 	tried   []*loadbalance.Node
 	room    [2]*loadbalance.Node
+
+	letting sync.WaitGroup // attempts that are being let go of; their answers are not to be touched
 }
 
 // Run makes the call. It returns the attempt whose answer is the caller's, be it a failure: the transport then
@@ -62,17 +66,20 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 	if h := m.cfg.Hooks.CallStart; h != nil {
 		ctx = h(ctx, c.info)
 	}
-	c.ctx = ctx
-	if d := pick(o.Timeout, t.policy.Timeout); d > 0 {
+	c.outer, c.ctx = ctx, ctx
+	if d := pick(max(o.Timeout, 0), t.policy.Timeout); d > 0 {
 		c.ctx, c.cancel = context.WithTimeout(ctx, d)
 	}
+	if err := c.ctx.Err(); err != nil {
+		return nil, c.fail(&Error{Reason: Ended, Detail: resilience.Canceled, Err: err}, resilience.Neutral)
+	}
 	if !t.service.serving.Load() {
-		if err := t.service.wait(c.ctx, o.WaitReady); err != nil {
+		if err := t.service.wait(c.ctx, o.WaitReady || r.WaitReady); err != nil {
 			return nil, c.unready(err)
 		}
 		now = time.Now()
 	}
-	c.timeout = pick(o.AttemptTimeout, t.policy.AttemptTimeout)
+	c.timeout = pick(max(o.AttemptTimeout, 0), t.policy.AttemptTimeout)
 	c.tried = c.room[:0]
 	c.listed.call = c
 	c.machine.Config = t.config(c.ctx, now, r, o)
@@ -81,6 +88,14 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 
 // drive carries out what the machine decides until it finishes.
 func (c *Call) drive(now time.Time) (*Attempt, error) {
+	returned := false
+	defer func() {
+		if !returned { // user code panicked: let go of everything, and let the panic pass
+			c.mesh.overdue.forget(&c.listed)
+			c.step(time.Now(), resilience.Event{Kind: resilience.Cancel})
+			c.close(time.Now(), -1, resilience.Neutral, errPanicked)
+		}
+	}()
 	act := c.step(now, resilience.Event{Kind: resilience.Begin})
 	for {
 		switch act.Kind {
@@ -89,7 +104,9 @@ func (c *Call) drive(now time.Time) (*Attempt, error) {
 		case resilience.Wait:
 			act = c.wait(act.Wake)
 		case resilience.Finish:
-			return c.finish(act)
+			a, err := c.finish(act)
+			returned = true
+			return a, err
 		}
 		if act.Kind == resilience.Launch {
 			now = time.Now()
@@ -109,7 +126,10 @@ func (c *Call) stepLocked(now time.Time, ev resilience.Event) resilience.Action 
 		return c.next
 	}
 	act := c.machine.Step(now, ev)
-	if act.Kind == resilience.Finish {
+	switch act.Kind {
+	case resilience.Launch:
+		c.slot(act.Attempt).backup = c.machine.Active() > 1
+	case resilience.Finish:
 		c.over, c.next = true, act
 		for i := range c.machine.Launched() {
 			if a := c.slot(i); c.machine.Running(i) && a.cancel != nil {
@@ -133,54 +153,61 @@ func (c *Call) slot(i int) *Attempt {
 
 // attempt makes attempt act.Attempt in the present goroutine and returns what to do next.
 func (c *Call) attempt(now time.Time, act resilience.Action) resilience.Action {
-	a, ok := c.open(now, act)
+	c.mu.Lock()
+	if c.over {
+		defer c.mu.Unlock()
+		return c.next
+	}
+	a := c.slot(act.Attempt)
+	a.Number, a.Status, a.call, a.begun = act.Attempt, -1, c, now
+	c.mu.Unlock()
+
+	returned := false
+	defer func() {
+		if !returned { // user code panicked
+			a.End(resilience.Neutral, errPanicked)
+		}
+	}()
+	ctx, ok := c.open(a, act)
 	if !ok {
+		returned = true
 		return c.step(now, resilience.Event{Kind: resilience.Rejected, Attempt: act.Attempt})
 	}
 	if !act.Wake.IsZero() {
 		c.mesh.overdue.watch(&c.listed, act.Wake)
 	}
-	answered := false
-	defer func() {
-		if !answered { // the transport panicked: let go of everything, and let the panic pass
-			c.abandon(a)
-		}
-	}()
-	verdict := c.exchange.Attempt(a.ctx, a)
-	answered = true
-	return c.answered(a, verdict)
+	next := c.answered(a, c.exchange.Attempt(ctx, a))
+	returned = true
+	return next
 }
 
 // open prepares an attempt: its endpoint and its context. It returns false if there is no endpoint.
-func (c *Call) open(now time.Time, act resilience.Action) (*Attempt, bool) {
-	c.mu.Lock()
-	a := c.slot(act.Attempt)
-	a.backup = c.machine.Active() > 1
-	c.mu.Unlock()
-	a.Number, a.Status, a.call, a.begun = act.Attempt, -1, c, now
+func (c *Call) open(a *Attempt, act resilience.Action) (context.Context, bool) {
 	if !c.late {
-		if _, err := a.Pick(now, c.target.service.balancer.Set()); err != nil {
-			return a, false
+		if _, err := a.Pick(a.begun, c.target.service.balancer.Set()); err != nil {
+			return nil, false
 		}
 	}
-	ctx := c.ctx
+	a.ctx = c.ctx
 	if h := c.mesh.cfg.Hooks.AttemptStart; h != nil {
-		ctx = h(ctx, c.info, a.info())
+		a.ctx = h(a.ctx, c.info, a.info())
 	}
 	a.started = true
 	if a.backup || c.timeout > 0 || !act.Wake.IsZero() {
-		ctx = c.cancelable(ctx, a)
+		return c.cancelable(a), true
 	}
-	a.ctx = ctx
-	return a, true
+	return a.ctx, true
 }
 
 // cancelable makes the attempt one that can be given up.
-func (c *Call) cancelable(ctx context.Context, a *Attempt) context.Context {
-	ctx, cancel := context.WithCancel(ctx)
+func (c *Call) cancelable(a *Attempt) context.Context {
+	ctx, cancel := context.WithCancel(a.ctx)
 	if c.timeout > 0 {
 		// Not a deadline of the context: that would cut the body of an answer, too.
 		a.alarm = time.AfterFunc(c.timeout, cancel)
+	}
+	if a.spawned { // Close waits for it
+		a.detach = context.AfterFunc(c.mesh.ctx, cancel)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -196,7 +223,7 @@ func (c *Call) cancelable(ctx context.Context, a *Attempt) context.Context {
 func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 	now := time.Now()
 	a.latency = now.Sub(a.begun)
-	if a.alarm != nil && !a.alarm.Stop() && v.Outcome != resilience.Success && c.ctx.Err() == nil {
+	if !a.Arrived() && v.Outcome != resilience.Success && c.ctx.Err() == nil {
 		v = resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: v.Unsent}
 		a.Err = errAttemptTimeout(c.timeout)
 	}
@@ -204,42 +231,52 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 		v = f(c.info, AttemptResult{Status: a.Status, Outcome: v.Outcome, Err: a.Err, Latency: a.latency, Duration: a.latency}, v)
 	}
 	c.mesh.overdue.forget(&c.listed)
+	ev := resilience.Event{Kind: resilience.Done, Attempt: a.Number, Random: c.mesh.cfg.Rand()}
+	shut := a.detach != nil && !a.detach()
 
 	c.mu.Lock()
-	ev := resilience.Event{Kind: resilience.Done, Attempt: a.Number, Random: c.mesh.cfg.Rand()}
 	unsent := v.Unsent || a.refused != nil
 	switch gone := c.ctx.Err(); {
 	case v.Outcome == resilience.Success:
 		if c.stream {
 			a.latency = 0
 		}
-	case c.over: // given up for another attempt: the endpoint takes at least as long as this one ran
+	case c.over && c.next.Reason != resilience.Canceled:
+		// Given up for another attempt: the endpoint takes at least as long as this one ran.
 		v = resilience.Verdict{Outcome: resilience.Neutral, Unsent: unsent}
-		if c.next.Reason == resilience.Canceled {
-			a.latency = 0
-		}
 	case gone != nil:
 		ev.Kind, v = resilience.Cancel, resilience.Verdict{Outcome: c.blame(a, gone), Unsent: unsent}
 		if v.Outcome == resilience.Neutral {
 			a.latency = 0
 		}
-	case a.refused != nil:
-		ev.Kind, v = resilience.Rejected, resilience.Verdict{Outcome: resilience.Neutral, Unsent: true}
+	case a.refused != nil, shut, c.over:
+		ev.Kind, v = resilience.Rejected, resilience.Verdict{Outcome: resilience.Neutral, Unsent: unsent}
+		a.latency = 0
 	}
 	a.verdict, ev.Verdict = v, v
 	act := c.stepLocked(now, ev)
 	a.answer = act.Kind == resilience.Finish && act.Attempt == a.Number
 	mine := a.answer
+	if !mine {
+		a.record = &AttemptRecord{Addr: a.addr(), Outcome: v.Outcome, Status: a.Status, Duration: a.latency, Err: a.Err}
+		c.letting.Add(1)
+	}
 	c.mu.Unlock()
 
 	if v.Outcome == resilience.Success && a.latency > 0 {
 		c.target.latency.Observe(now.Sub(c.mesh.base), a.latency)
 	}
 	if !mine {
-		c.exchange.Release(a)
-		a.End(v.Outcome, nil)
+		c.letGo(a)
 	}
 	return act
+}
+
+// letGo ends an attempt that is not the answer.
+func (c *Call) letGo(a *Attempt) {
+	defer c.letting.Done()
+	c.exchange.Release(a)
+	a.End(a.verdict.Outcome, nil)
 }
 
 // blame decides whose fault it is that the caller went away before an answer came. That the caller cancelled

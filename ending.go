@@ -31,30 +31,35 @@ func (c *Call) finish(act resilience.Action) (*Attempt, error) {
 	if act.Attempt >= 0 {
 		c.mu.Lock()
 		a = c.slot(act.Attempt)
-		a.answer = true
+		chosen := a.answer
 		c.mu.Unlock()
+		if !chosen { // it is being let go of, or was, but may have kept its answer
+			c.letting.Wait()
+			a.answer = true
+		}
 	}
 	if a != nil && (a.Err == nil || a.Status >= 0) {
-		if a.ended.Load() { // it was let go of, but kept its answer
+		if a.ended.Load() {
 			c.close(time.Now(), a.Status, a.verdict.Outcome, nil)
 		}
 		return a, nil
 	}
 	e := &Error{Reason: Failed, Detail: act.Reason}
+	outcome := resilience.Failure
 	switch {
 	case act.Reason == resilience.Canceled:
-		e.Reason, e.Err = Ended, c.ended()
+		e.Reason, e.Err, outcome = Ended, c.ended(), resilience.Neutral
 	case a != nil:
-		e.Err = a.Err
+		e.Err, outcome = a.Err, a.verdict.Outcome
 	default:
-		e.Reason, e.Err = c.refusal(act.Reason)
+		e.Reason, e.Err = c.refusal()
 	}
 	e.Attempts, e.Sent = c.records()
 	if a != nil {
 		a.answer = false
 		a.End(a.verdict.Outcome, nil)
 	}
-	return nil, c.fail(e)
+	return nil, c.fail(e, outcome)
 }
 
 // Failure returns the error of a call whose answer is that of attempt a: a failure that Run returned as the
@@ -70,13 +75,14 @@ func (c *Call) Failure(a *Attempt) *Error {
 // unready is the end of a call whose service has no endpoints.
 func (c *Call) unready(err error) error {
 	e := &Error{Reason: NoEndpoints, Detail: resilience.Unroutable, Err: err}
-	if gone := c.ctx.Err(); gone != nil {
-		e.Reason, e.Detail = Ended, resilience.Canceled
+	outcome := resilience.Failure
+	if c.ctx.Err() != nil {
+		e.Reason, e.Detail, outcome = Ended, resilience.Canceled, resilience.Neutral
 	}
 	if errors.Is(err, ErrClosed) {
 		e.Reason = Closed
 	}
-	return c.fail(e)
+	return c.fail(e, outcome)
 }
 
 // ended is the error of a call that its caller gave up: that of the context, and that of the last attempt
@@ -89,8 +95,8 @@ func (c *Call) ended() error {
 	var last error
 	c.mu.Lock()
 	for i := range c.machine.Launched() {
-		if a := c.slot(i); !c.machine.Running(i) && a.Err != nil {
-			last = a.Err
+		if a := c.slot(i); !c.machine.Running(i) && a.record != nil && a.record.Err != nil {
+			last = a.record.Err
 		}
 	}
 	c.mu.Unlock()
@@ -101,12 +107,14 @@ func (c *Call) ended() error {
 }
 
 // refusal says why no attempt could be made.
-func (c *Call) refusal(why resilience.Reason) (Reason, error) {
+func (c *Call) refusal() (Reason, error) {
 	s := c.target.service
 	c.mu.Lock()
 	err := c.first.refused
 	c.mu.Unlock()
 	switch {
+	case c.mesh.ctx.Err() != nil:
+		return Closed, ErrClosed
 	case errors.Is(err, loadbalance.ErrUnavailable):
 		return Unavailable, err
 	case err == nil:
@@ -127,7 +135,11 @@ func (c *Call) records() (list []AttemptRecord, sent bool) {
 	for i := range c.machine.Launched() {
 		a := c.slot(i)
 		switch {
-		case c.machine.Running(i) && !a.ended.Load(): // given up, and not back yet
+		case a.call == nil: // not begun
+		case a.record != nil && a.refused == nil:
+			list = append(list, *a.record)
+			sent = sent || !a.verdict.Unsent
+		case c.machine.Running(i): // given up, and not back yet
 			list = append(list, AttemptRecord{Addr: a.addr(), Outcome: resilience.Neutral, Status: -1})
 			sent = true
 		case a.refused == nil:
@@ -141,12 +153,11 @@ func (c *Call) records() (list []AttemptRecord, sent bool) {
 }
 
 // fail completes the error of a call and ends the call with it.
-func (c *Call) fail(e *Error) error {
+func (c *Call) fail(e *Error, outcome resilience.Outcome) error {
 	e.Service = c.target.service.name
-	outcome := resilience.Failure
-	if e.Reason == Ended {
-		outcome = resilience.Neutral
-	}
+	c.mu.Lock()
+	c.over, c.next.Reason = true, e.Detail
+	c.mu.Unlock()
 	c.close(time.Now(), -1, outcome, e)
 	return e
 }
@@ -154,7 +165,7 @@ func (c *Call) fail(e *Error) error {
 // close ends the call.
 func (c *Call) close(now time.Time, status int, outcome resilience.Outcome, err error) {
 	c.mu.Lock()
-	closed, attempts, detail := c.closed, c.machine.Launched(), c.next.Reason
+	closed, attempts, detail := c.closed, c.made, c.next.Reason
 	c.closed = true
 	c.mu.Unlock()
 	if closed {
@@ -164,7 +175,7 @@ func (c *Call) close(now time.Time, status int, outcome resilience.Outcome, err 
 		c.cancel()
 	}
 	if h := c.mesh.cfg.Hooks.CallDone; h != nil {
-		h(c.ctx, c.info, CallResult{
+		h(c.outer, c.info, CallResult{
 			Attempts: attempts, Status: status, Outcome: outcome, Detail: detail, Err: err, Duration: now.Sub(c.info.Start),
 		})
 	}

@@ -20,6 +20,8 @@ type Request struct {
 	// Stream says that an attempt is answered when it has begun, so that nothing is to be learned from how
 	// long that took.
 	Stream bool
+	// WaitReady is like CallOptions.WaitReady, for protocols that have such an option themselves.
+	WaitReady bool
 	// LatePick leaves the choice of endpoints to the transport, which calls Attempt.Pick itself.
 	LatePick bool
 }

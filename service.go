@@ -58,6 +58,7 @@ func newService(m *Mesh, name string, named bool) *service {
 		changed: make(chan struct{}),
 		watcher: map[*subscription]struct{}{},
 	}
+	s.used.Store(time.Now().Unix()) // or it would seem to be the one idle longest
 	s.ctx, s.stop = context.WithCancel(m.ctx)
 	lb := loadbalance.Config{Builder: m.cfg.Balancers[s.policy.Balance], Rand: m.cfg.Rand}
 	if lb.Builder == nil {
@@ -159,7 +160,10 @@ func (s *service) touch(now time.Time) {
 	}
 }
 
-var errStartTimeout = errors.New("the source has not answered yet")
+var (
+	errStartTimeout = errors.New("the source has not answered yet")
+	errForgotten    = fmt.Errorf("the service gave way to others: more than %d are in use", maxDynamicServices)
+)
 
 // wait blocks until the service has endpoints, or reports why it has none: at once if the source answered or
 // failed, unless the caller is patient.
@@ -195,8 +199,11 @@ func (s *service) wait(ctx context.Context, patient bool) error {
 				err = errStartTimeout
 			}
 			return fmt.Errorf("%w (%w)", ctx.Err(), err)
-		case <-s.mesh.ctx.Done():
-			return ErrClosed
+		case <-s.ctx.Done():
+			if s.mesh.ctx.Err() != nil {
+				return ErrClosed
+			}
+			return errForgotten
 		}
 	}
 }
@@ -205,6 +212,9 @@ func (s *service) wait(ctx context.Context, patient bool) error {
 // stop is called. Calls are sequential, and none begins after stop returned. fn must not call stop. It is for
 // transports that hold connections of their own; calls need no subscription.
 func (m *Mesh) Subscribe(name string, fn func(Endpoints)) (stop func(), err error) {
+	if m.ctx.Err() != nil {
+		return nil, ErrClosed
+	}
 	s, err := m.service(name)
 	if err != nil {
 		return nil, err
