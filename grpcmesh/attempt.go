@@ -19,9 +19,11 @@ type attemptState struct {
 	attempt *zerohop.Attempt
 
 	mu     sync.Mutex // guards what follows
-	ending ending
-	ended  bool
-	armed  bool // the end of the RPC is that of the attempt
+	picked time.Time  // when gRPC began its last try
+	trying bool       // that try is not over
+	over   bool       // gRPC is done with the RPC
+	armed  bool       // the end of the RPC is that of the attempt, which is still to come
+	ending ending     // of the last try
 }
 
 type attemptKey struct{}
@@ -38,23 +40,43 @@ type ending struct {
 	pushback       time.Duration
 }
 
-// end notes that gRPC is done with the RPC, or with one try of it: gRPC itself repeats what was never processed.
-func (st *attemptState) end(e ending) {
+// begin notes that gRPC tries the RPC on the node that was picked.
+func (st *attemptState) begin(now time.Time) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.ending, st.ended = e, true
-	if st.armed {
-		st.attempt.End(e.verdict().Outcome, e.err)
-	}
+	st.picked, st.trying = now, true
+}
+
+// end notes that gRPC is done with one try of the RPC. Another may follow: gRPC itself repeats what was never
+// processed, even in the middle of a stream.
+func (st *attemptState) end(e ending) {
+	st.settle(func() { st.ending, st.trying = e, false })
+}
+
+// finish notes that gRPC is done with the RPC.
+func (st *attemptState) finish(err error) {
+	st.settle(func() {
+		st.over = true
+		st.ending.err = err
+	})
 }
 
 // arm makes the attempt end with the RPC, at once if that is over.
-func (st *attemptState) arm() {
+func (st *attemptState) arm() { st.settle(func() { st.armed = true }) }
+
+// settle applies a change and ends the attempt if it is time. gRPC does not promise an order of finish and end.
+func (st *attemptState) settle(change func()) {
 	st.mu.Lock()
-	defer st.mu.Unlock()
-	st.armed = true
-	if st.ended {
-		st.attempt.End(st.ending.verdict().Outcome, st.ending.err)
+	change()
+	due := st.armed && st.over && !st.trying
+	if due {
+		st.armed = false
+	}
+	e, ran := st.ending, time.Since(st.picked)
+	st.mu.Unlock()
+	if due {
+		st.attempt.Status = int(status.Code(e.err))
+		st.attempt.End(e.stream(ran), e.err)
 	}
 }
 
@@ -77,10 +99,25 @@ func (e ending) verdict() resilience.Verdict {
 	return v
 }
 
+// silence is how long a stream may be without any answer before that counts against the node.
+const silence = 500 * time.Millisecond
+
+// stream judges a stream that is over after it ran for the given time. That the caller's deadline passed says
+// nothing about a node that was answering, or that had no time to.
+func (e ending) stream(ran time.Duration) resilience.Outcome {
+	if status.Code(e.err) == codes.DeadlineExceeded && (e.received || ran < silence) {
+		return resilience.Neutral
+	}
+	return e.verdict().Outcome
+}
+
 // judge records the error of an RPC in its attempt and returns what it means.
 func (st *attemptState) judge(ctx context.Context, err error) resilience.Verdict {
 	a := st.attempt
 	a.Err = err
+	if d, ok := ctx.Deadline(); ok && status.Code(err) == codes.DeadlineExceeded && !time.Now().Before(d) {
+		<-ctx.Done() // the server was faster than our timer, by a hair; it is the caller's deadline all the same
+	}
 	if a.Node() == nil {
 		if ctx.Err() == nil {
 			a.Refuse(err)

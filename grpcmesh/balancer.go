@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/base"
 	"google.golang.org/grpc/balancer/endpointsharding"
 	"google.golang.org/grpc/balancer/pickfirst"
 	"google.golang.org/grpc/codes"
@@ -49,7 +50,10 @@ type meshBalancer struct {
 func (b *meshBalancer) UpdateClientConnState(s balancer.ClientConnState) error {
 	l, ok := s.ResolverState.Attributes.Value(linkKey{}).(*link)
 	if !ok {
-		return errors.New("grpcmesh: the " + balancerName + " balancer works with targets of package grpcmesh only")
+		b.ClientConn.UpdateState(balancer.State{
+			ConnectivityState: connectivity.TransientFailure, Picker: base.NewErrPicker(errForeign),
+		})
+		return errForeign
 	}
 	b.link.Store(l)
 	return b.Balancer.UpdateClientConnState(balancer.ClientConnState{
@@ -57,11 +61,12 @@ func (b *meshBalancer) UpdateClientConnState(s balancer.ClientConnState) error {
 	})
 }
 
+var errForeign = errors.New("grpcmesh: the " + balancerName + " balancer works with targets of package grpcmesh only")
+
 // UpdateState is called by the children, one call at a time.
 func (b *meshBalancer) UpdateState(s balancer.State) {
-	children := endpointsharding.ChildStatesFromPicker(s.Picker)
-	if s.ConnectivityState == connectivity.Ready {
-		s.Picker = newPicker(b.link.Load(), children, s.Picker)
+	if l := b.link.Load(); l != nil {
+		s.Picker = newPicker(l, endpointsharding.ChildStatesFromPicker(s.Picker))
 	}
 	b.ClientConn.UpdateState(s)
 }
@@ -70,33 +75,36 @@ func (b *meshBalancer) UpdateState(s balancer.State) {
 type picker struct {
 	link     *link
 	services map[string]*connected
-	// fallback is that of the children. It is asked when no endpoint of a service is connected.
-	fallback balancer.Picker
 }
 
 // connected are the nodes of a service that gRPC is connected to.
 type connected struct {
-	set      *loadbalance.Set
+	balancer *loadbalance.Balancer
+	all      *loadbalance.Set // of the balancer, when the picker was made
+	set      *loadbalance.Set // those connected
 	children map[*loadbalance.Node]balancer.Picker
-	pending  bool // one more may be connected soon
+	pending  bool            // one more may be connected soon
+	broken   balancer.Picker // of a node that cannot be connected, and can tell why
 }
 
-func newPicker(l *link, children []endpointsharding.ChildState, fallback balancer.Picker) *picker {
+func newPicker(l *link, children []endpointsharding.ChildState) *picker {
 	states := make(map[string]balancer.State, len(children))
 	for _, c := range children {
 		states[c.Endpoint.Addresses[0].Addr] = c.State
 	}
-	p := &picker{link: l, services: make(map[string]*connected, len(l.balancers)), fallback: fallback}
+	p := &picker{link: l, services: make(map[string]*connected, len(l.balancers))}
 	for name, b := range l.balancers {
-		c := &connected{children: map[*loadbalance.Node]balancer.Picker{}}
+		c := &connected{balancer: b, all: b.Set(), children: map[*loadbalance.Node]balancer.Picker{}}
 		var nodes []*loadbalance.Node
-		for _, n := range b.Set().Nodes() {
+		for _, n := range c.all.Nodes() {
 			switch s := states[n.Addr()]; {
 			case s.Picker == nil:
 			case s.ConnectivityState == connectivity.Ready:
 				nodes = append(nodes, n)
 				c.children[n] = s.Picker
-			case s.ConnectivityState != connectivity.TransientFailure:
+			case s.ConnectivityState == connectivity.TransientFailure:
+				c.broken = s.Picker
+			default:
 				c.pending = true
 			}
 		}
@@ -106,6 +114,7 @@ func newPicker(l *link, children []endpointsharding.ChildState, fallback balance
 	return p
 }
 
+// Pick returns errors with a status for what ends every RPC, others for what RPCs that wait for ready wait out.
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	st := attemptOf(info.Ctx)
 	service := p.link.service
@@ -125,11 +134,10 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	} else if pick, err = c.set.Pick(loadbalance.Info{Now: now}); err == nil {
 		node = pick.Node()
 	}
-	switch {
-	case err == nil:
-	case errors.Is(err, loadbalance.ErrNoEndpoints) && c.pending:
-		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
-	default:
+	if errors.Is(err, loadbalance.ErrNoEndpoints) {
+		return c.unconnected(info, err)
+	}
+	if err != nil {
 		return balancer.PickResult{}, status.Error(codes.Unavailable, err.Error())
 	}
 	res, err := c.children[node].Pick(info)
@@ -137,23 +145,45 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		pick.Done(loadbalance.Report{Now: now, Outcome: resilience.Neutral})
 		return res, err
 	}
+	if st != nil {
+		st.begin(now)
+	}
 	res.Done = done(st, pick, res.Done)
 	return res, nil
 }
 
-// done returns what gRPC calls when the attempt is over.
+// unconnected tells what becomes of an RPC while no node of its service is connected.
+func (c *connected) unconnected(info balancer.PickInfo, err error) (balancer.PickResult, error) {
+	switch {
+	case c.pending, c.outdated():
+		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
+	case c.broken != nil:
+		return c.broken.Pick(info)
+	}
+	return balancer.PickResult{}, err
+}
+
+// outdated reports whether there are nodes that the picker was made without, so that another is on its way.
+func (c *connected) outdated() bool {
+	now := c.balancer.Set()
+	return now != c.all && len(now.Nodes()) > 0
+}
+
+// done returns what gRPC calls when a try of an RPC is over.
 func done(st *attemptState, pick loadbalance.Pick, child func(balancer.DoneInfo)) func(balancer.DoneInfo) {
 	return func(info balancer.DoneInfo) {
 		if child != nil {
 			child(info)
 		}
-		ending := ending{err: info.Err, sent: info.BytesSent, received: info.BytesReceived, pushback: pushback(info.Trailer)}
+		e := ending{err: info.Err, sent: info.BytesSent, received: info.BytesReceived, pushback: pushback(info.Trailer)}
 		if st != nil {
-			st.end(ending)
+			st.end(e)
 			return
 		}
-		v := ending.verdict()
-		now := time.Now()
-		pick.Done(loadbalance.Report{Now: now, Outcome: v.Outcome, After: v.After})
+		v := e.verdict()
+		if e.err == nil && !e.sent { // the connection was lost between pick and use
+			v = resilience.Verdict{Outcome: resilience.Neutral}
+		}
+		pick.Done(loadbalance.Report{Now: time.Now(), Outcome: v.Outcome, After: v.After})
 	}
 }

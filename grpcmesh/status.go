@@ -39,14 +39,22 @@ func statusOf(err error) error {
 	}
 	code := codes.Unavailable
 	switch {
-	case errors.Is(e.Err, context.DeadlineExceeded):
+	case e.Reason == zerohop.Ended && errors.Is(e.Err, context.DeadlineExceeded):
 		code = codes.DeadlineExceeded
 	case e.Reason == zerohop.Ended, e.Reason == zerohop.Closed:
 		code = codes.Canceled
 	case e.Reason == zerohop.Failed:
-		code = status.Code(e.Err)
+		code = codeOf(e)
 	}
 	return &statusError{cause: e, code: code}
+}
+
+// codeOf returns the code of a call that failed in its last attempt.
+func codeOf(e *zerohop.Error) codes.Code {
+	if e.Timeout() { // of the attempt: not known to gRPC, which was told to give up
+		return codes.DeadlineExceeded
+	}
+	return status.Code(e.Err)
 }
 
 // answerError returns the error that is the answer of a call, nil if the answer is none. An error of the application is
@@ -55,5 +63,6 @@ func answerError(call *zerohop.Call, a *zerohop.Attempt) error {
 	if a.Err == nil || a.Verdict().Outcome == resilience.Success {
 		return a.Err
 	}
-	return &statusError{cause: call.Failure(a), code: status.Code(a.Err)}
+	e := call.Failure(a)
+	return &statusError{cause: e, code: codeOf(e)}
 }

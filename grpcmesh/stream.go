@@ -18,8 +18,10 @@ func streamInterceptor(mesh *zerohop.Mesh) grpc.StreamClientInterceptor {
 			return streamer(ctx, desc, cc, method, opts...)
 		}
 		x := &stream{header: outgoing{ctx}}
-		x.open = func(ctx context.Context) (grpc.ClientStream, error) { return streamer(ctx, desc, cc, method, opts...) }
-		r := request(service, method, &x.header)
+		x.open = func(ctx context.Context, finish func(error)) (grpc.ClientStream, error) {
+			return streamer(ctx, desc, cc, method, append(opts[:len(opts):len(opts)], grpc.OnFinish(finish))...)
+		}
+		r := request(service, method, &x.header, opts)
 		r.Stream = true
 		a, err := x.call.Run(ctx, mesh, &r, x)
 		if err != nil {
@@ -30,7 +32,7 @@ func streamInterceptor(mesh *zerohop.Mesh) grpc.StreamClientInterceptor {
 			a.End(a.Verdict().Outcome, nil)
 			return nil, err
 		}
-		// gRPC tells its picker when the stream is over, however it ends.
+		// gRPC tells when the stream is over, however it ends.
 		x.states[a.Number].arm()
 		return x.streams[a.Number], nil
 	}
@@ -39,7 +41,7 @@ func streamInterceptor(mesh *zerohop.Mesh) grpc.StreamClientInterceptor {
 // stream is one call of a streaming method.
 type stream struct {
 	call    zerohop.Call
-	open    func(context.Context) (grpc.ClientStream, error)
+	open    func(ctx context.Context, finish func(error)) (grpc.ClientStream, error)
 	header  outgoing
 	states  [resilience.MaxAttempts]attemptState
 	streams [resilience.MaxAttempts]grpc.ClientStream
@@ -49,7 +51,7 @@ func (x *stream) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Ver
 	st := &x.states[a.Number]
 	st.attempt = a
 	ctx = context.WithValue(ctx, attemptKey{}, st)
-	s, err := x.open(propagate(ctx, &x.call))
+	s, err := x.open(propagate(ctx, &x.call), st.finish)
 	if err != nil {
 		return st.judge(ctx, err)
 	}

@@ -1,6 +1,7 @@
 package grpcmesh
 
 import (
+	"net/url"
 	"strings"
 	"time"
 
@@ -13,16 +14,22 @@ import (
 const scheme = "zerohop"
 
 // Target returns the target of a service for grpc.NewClient.
-func Target(service string) string { return scheme + ":///" + service }
+func Target(service string) string { return scheme + ":///" + url.PathEscape(service) }
 
 // serviceOf returns the service of a connection, and false if the connection was not made with Target.
 func serviceOf(conn *grpc.ClientConn) (string, bool) {
-	return strings.CutPrefix(conn.Target(), scheme+":///")
+	name, ok := strings.CutPrefix(conn.Target(), scheme+":///")
+	if ok && strings.Contains(name, "%") { // rarely
+		var err error
+		name, err = url.PathUnescape(name)
+		ok = err == nil
+	}
+	return name, ok
 }
 
 // maxReconnect bounds the pause between two attempts of gRPC to connect to an endpoint, so that one that is back
-// gets calls within two seconds. gRPC's own bound is two minutes.
-const maxReconnect = 1500 * time.Millisecond
+// gets calls within two seconds. gRPC adds a jitter of a fifth. Its own bound is two minutes.
+const maxReconnect = 1250 * time.Millisecond
 
 // DialOptions returns the options that put a connection to a Target on the mesh: resolver, balancer, interceptors
 // and a reconnect backoff of at most 1.5 s. Credentials and everything else are added by the caller; options

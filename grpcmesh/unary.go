@@ -20,7 +20,7 @@ func unaryInterceptor(mesh *zerohop.Mesh) grpc.UnaryClientInterceptor {
 			return invoker(ctx, method, req, reply, cc, opts...)
 		}
 		x := &unary{method: method, req: req, reply: reply, cc: cc, invoker: invoker, opts: opts, header: outgoing{ctx}}
-		r := request(service, method, &x.header)
+		r := request(service, method, &x.header, opts)
 		r.Idempotent = idempotent(method)
 		a, err := x.call.Run(ctx, mesh, &r, x)
 		if err != nil {
@@ -34,12 +34,18 @@ func unaryInterceptor(mesh *zerohop.Mesh) grpc.UnaryClientInterceptor {
 }
 
 // request describes an RPC to the mesh.
-func request(service, method string, header routing.Values) zerohop.Request {
-	return zerohop.Request{
+func request(service, method string, header routing.Values, opts []grpc.CallOption) zerohop.Request {
+	r := zerohop.Request{
 		Request:  routing.Request{Service: service, Method: "POST", Path: method, Header: header},
 		Protocol: "grpc",
 		LatePick: true,
 	}
+	for _, o := range opts {
+		if o, ok := o.(grpc.FailFastCallOption); ok {
+			r.WaitReady = !o.FailFast
+		}
+	}
+	return r
 }
 
 // unary is one unary call.
@@ -90,7 +96,12 @@ type results struct {
 
 // newResults returns results like those that the caller wants, and options that put them there.
 func newResults(reply any, opts []grpc.CallOption) *results {
-	r := &results{reply: reflect.New(reflect.TypeOf(reply).Elem()).Interface(), opts: make([]grpc.CallOption, len(opts))}
+	r := &results{opts: make([]grpc.CallOption, len(opts))}
+	if m, ok := reply.(proto.Message); ok {
+		r.reply = m.ProtoReflect().New().Interface()
+	} else {
+		r.reply = reflect.New(reflect.TypeOf(reply).Elem()).Interface()
+	}
 	for i, o := range opts {
 		switch o := o.(type) {
 		case grpc.HeaderCallOption:
