@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/zerohop/zerohop"
@@ -67,6 +68,7 @@ func guard(resp *http.Response, a *zerohop.Attempt) io.ReadCloser {
 type body struct {
 	rc      io.ReadCloser
 	attempt *zerohop.Attempt
+	closed  atomic.Bool
 }
 
 // tunnel is the body of a 101 response, to which the caller may write.
@@ -77,13 +79,14 @@ type tunnel struct {
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.rc.Read(p)
-	if err != nil {
+	if err != nil && !b.closed.Load() { // that a closed body fails is no news
 		b.end(err)
 	}
 	return n, err
 }
 
 func (b *body) Close() error {
+	b.closed.Store(true)
 	err := b.rc.Close()
 	b.end(io.EOF)
 	return err

@@ -6,11 +6,15 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/resilience"
 )
+
+var errNoResponse = errors.New("httpmesh: base transport returned neither a response nor an error")
 
 // exchange is one call over HTTP.
 type exchange struct {
@@ -34,6 +38,16 @@ func (x *exchange) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.V
 	} else {
 		resp, err = t.base.RoundTrip(req)
 	}
+	switch {
+	case err != nil && malformed(req):
+		a.Err = err
+		return resilience.Verdict{Outcome: resilience.Neutral, Unsent: true}
+	case err == nil && resp == nil:
+		err = errNoResponse
+	case err == nil && !a.Arrived():
+		resp.Body.Close()
+		err = context.Cause(ctx)
+	}
 	if err != nil {
 		a.Err = err
 		return resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: unsent(err)}
@@ -46,6 +60,10 @@ func (x *exchange) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.V
 // request makes the request of an attempt out of that of the call, which is not touched.
 func (x *exchange) request(ctx context.Context, a *zerohop.Attempt) (*http.Request, error) {
 	req := x.req.WithContext(ctx)
+	if a.Backup() {
+		// It may come to its end only after the call is over and the caller's request is his to change again.
+		req = x.req.Clone(ctx)
+	}
 	if a.Number > 0 && req.GetBody != nil {
 		body, err := req.GetBody()
 		if err != nil {
@@ -110,7 +128,28 @@ func unsent(err error) bool {
 	var (
 		certificate *tls.CertificateVerificationError
 		record      tls.RecordHeaderError
-		alert       tls.AlertError
 	)
-	return zerohop.DialFailed(err) || errors.As(err, &certificate) || errors.As(err, &record) || errors.As(err, &alert)
+	return zerohop.DialFailed(err) || errors.As(err, &certificate) || errors.As(err, &record)
+}
+
+// malformed reports whether net/http refuses the request because of what the caller wrote into it. That must not be
+// held against an endpoint. It is asked after a failure only.
+func malformed(req *http.Request) bool {
+	if s := req.URL.Scheme; req.Header == nil || s != "http" && s != "https" || strings.ContainsFunc(req.Method, notToken) {
+		return true
+	}
+	for name, values := range req.Header {
+		if name == "" || strings.ContainsFunc(name, notToken) || slices.ContainsFunc(values, badValue) {
+			return true
+		}
+	}
+	return false
+}
+
+func notToken(r rune) bool {
+	return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r))
+}
+
+func badValue(v string) bool {
+	return strings.ContainsFunc(v, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/loadbalance"
 )
 
@@ -42,9 +43,9 @@ func (t *Transport) dedicated(addr string, connectTimeout time.Duration) *http.T
 	tr.MaxIdleConns = 0 // one host only: the limit above is the limit
 	dial := tr.DialContext
 	if dial == nil && tr.Dial == nil { //nolint:staticcheck // a base may still use it
-		// net/http speaks HTTP/2 by itself only with its own dialer and TLS settings; the dialer below
-		// stands for its own.
-		if tr.TLSClientConfig == nil && tr.DialTLSContext == nil && tr.TLSNextProto == nil {
+		// net/http speaks HTTP/2 by itself only with its own dialer. The one below stands for that, so it is
+		// to go on if it did before, which the base shows once it was cloned.
+		if _, ok := t.pool.TLSNextProto["h2"]; ok {
 			tr.ForceAttemptHTTP2 = true
 		}
 		dial = (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext
@@ -54,15 +55,21 @@ func (t *Transport) dedicated(addr string, connectTimeout time.Duration) *http.T
 	}
 	tr.Dial = nil //nolint:staticcheck // as above
 	tr.DialContext = to(addr, dial, connectTimeout)
-	if dialTLS := tr.DialTLSContext; dialTLS != nil {
-		tr.DialTLSContext = to(addr, dialTLS, 0)
+	dialTLS := tr.DialTLSContext
+	if old := tr.DialTLS; dialTLS == nil && old != nil { //nolint:staticcheck // as above
+		dialTLS = func(_ context.Context, network, addr string) (net.Conn, error) { return old(network, addr) }
+	}
+	tr.DialTLS = nil //nolint:staticcheck // as above
+	if dialTLS != nil {
+		tr.DialTLSContext = to(addr, dialTLS, connectTimeout)
 	}
 	return tr
 }
 
 type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// to makes a dialer connect to the given address, whatever it is asked for, and within the timeout.
+// to makes a dialer connect to the given address, whatever it is asked for, and within the timeout. Its errors say
+// that no connection was made, so that nothing was sent.
 func to(addr string, dial dialFunc, timeout time.Duration) dialFunc {
 	return func(ctx context.Context, network, _ string) (net.Conn, error) {
 		if timeout > 0 {
@@ -70,6 +77,10 @@ func to(addr string, dial dialFunc, timeout time.Duration) dialFunc {
 			ctx, cancel = context.WithTimeout(ctx, timeout)
 			defer cancel()
 		}
-		return dial(ctx, network, addr)
+		conn, err := dial(ctx, network, addr)
+		if err != nil && !zerohop.DialFailed(err) {
+			err = &net.OpError{Op: "dial", Net: network, Err: err}
+		}
+		return conn, err
 	}
 }
