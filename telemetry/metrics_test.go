@@ -1,0 +1,268 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+	grpccodes "google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/echopb"
+	"github.com/zerohop/zerohop/resilience"
+)
+
+// parallel makes n calls, eight at a time.
+func parallel(n int, call func()) {
+	var left atomic.Int64
+	left.Store(int64(n))
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for left.Add(-1) >= 0 {
+				call()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// checkSums checks that what was counted is what servers and callers have seen.
+func checkSums(t *testing.T, m map[string]metricdata.Metrics, duration string, executions, calls int64) {
+	t.Helper()
+	if executions <= calls {
+		t.Errorf("%d executions of %d calls: nothing was retried", executions, calls)
+	}
+	for _, row := range []struct {
+		what      string
+		got, want int64
+	}{
+		{"attempts", total(t, m["zerohop.attempts"]), executions},
+		{"first attempts", total(t, m["zerohop.attempts"], attemptKind.String("first")), calls},
+		{"retries", total(t, m["zerohop.attempts"], attemptKind.String("retry")), executions - calls},
+		{duration, total(t, m[duration]), executions},
+		{"calls", total(t, m["zerohop.call.duration"]), calls},
+	} {
+		if row.got != row.want {
+			t.Errorf("%s = %d, want %d", row.what, row.got, row.want)
+		}
+	}
+}
+
+// noBackups keeps a slow machine from adding attempts that are no retries.
+var noBackups = zerohop.Spec{Defaults: zerohop.Policy{
+	Backup: zerohop.Backup{Mode: zerohop.Off}, Budget: zerohop.Budget{Mode: zerohop.Off},
+}}
+
+func TestSumsAreWhatHTTPServersSaw(t *testing.T) {
+	b := &backends{answer: func(n int, w http.ResponseWriter, _ *http.Request) {
+		if n%3 == 0 {
+			w.WriteHeader(http.StatusBadGateway)
+		}
+		_, _ = io.WriteString(w, "answer")
+	}}
+	r := newRecorder(t)
+	c := newClient(t, zerohop.Config{Resolver: b.start(t, 3), Spec: noBackups, Hooks: r.hooks(t)})
+	parallel(200, func() { get(t, c, t.Context(), "http://orders/") })
+	m := r.instruments(t)
+	checkSums(t, m, "http.client.request.duration", int64(b.count()), 200)
+	if got, want := total(t, m["http.client.request.duration"], errorType.String("502"), httpStatus.Int(502)), int64((b.count()+2)/3); got != want {
+		t.Errorf("answers 502 = %d, want %d", got, want)
+	}
+	if got, want := len(r.ended(t)), b.count()+200; got != want {
+		t.Errorf("%d spans, want %d", got, want)
+	}
+}
+
+func TestSumsAreWhatGRPCServersSaw(t *testing.T) {
+	e := &echoes{answer: func(_ context.Context, n int) error {
+		if n%3 == 0 {
+			return status.Error(grpccodes.Unavailable, "come again")
+		}
+		return nil
+	}}
+	r := newRecorder(t)
+	c := newEcho(t, zerohop.Config{Resolver: e.start(t, 3), Spec: noBackups, Hooks: r.hooks(t)})
+	parallel(200, func() {
+		_, _ = c.Say(t.Context(), &echopb.SayRequest{}, grpc.WaitForReady(true)) // a few fail three times
+	})
+	checkSums(t, r.instruments(t), "rpc.client.call.duration", int64(len(e.seen)), 200)
+}
+
+// drive reports one call with one attempt to the hooks.
+func drive(h *zerohop.Hooks, ctx context.Context, call zerohop.CallInfo, a zerohop.AttemptInfo, r zerohop.AttemptResult) {
+	ctx = h.CallStart(ctx, call)
+	actx := h.AttemptStart(ctx, call, a)
+	h.Propagate(actx, func(string, string) {})
+	h.AttemptDone(actx, call, a, r)
+	h.CallDone(ctx, call, zerohop.CallResult{Attempts: 1, Status: r.Status, Outcome: r.Outcome, Err: r.Err, Duration: r.Duration})
+}
+
+func TestSeriesAreBounded(t *testing.T) {
+	r := newRecorder(t)
+	h, err := New(Config{MeterProvider: r.meter, TracerProvider: tracenoop.NewTracerProvider()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := zerohop.AttemptInfo{Node: newNode("10.0.0.1:80")}
+	known := zerohop.CallInfo{Service: "orders", Host: "orders", Protocol: "http", Method: "GET"}
+	ok := zerohop.AttemptResult{Status: 200}
+	drive(&h, t.Context(), known, a, ok)
+	const n = 100_000
+	for i := range n {
+		name := fmt.Sprintf("host-%d", i)
+		call := zerohop.CallInfo{Service: name, Host: fmt.Sprint("host-", i%701), Route: fmt.Sprint(i % 50), Protocol: "http", Method: name}
+		if i%2 == 0 {
+			call.Protocol, call.Method = "grpc", "/evil.Service/"+name
+		}
+		drive(&h, t.Context(), call, a, zerohop.AttemptResult{Status: i%1100 - 1, Outcome: resilience.Outcome(i % 5)})
+		h.Discovery(name, discovery.Event{Kind: discovery.EventKind(i%5 + 1), Err: errors.New(name), Endpoints: i})
+	}
+	drive(&h, t.Context(), known, a, ok)
+	m := r.instruments(t)
+	for name, want := range map[string]int64{
+		"http.client.request.duration": n/2 + 2, "rpc.client.call.duration": n / 2, "zerohop.call.duration": n + 2,
+		"zerohop.attempts": n + 2, "zerohop.discovery.events": n, "zerohop.discovery.failures": 2 * n / 5,
+		"zerohop.discovery.endpoints": -1,
+	} {
+		list := points(t, m[name])
+		if len(list) == 0 || len(list) > maxSeries {
+			t.Errorf("%s has %d series, want at most %d", name, len(list), maxSeries)
+		}
+		if got := total(t, m[name]); want >= 0 && got != want {
+			t.Errorf("%s sums up to %d, want %d", name, got, want)
+		}
+	}
+	full := total(t, m["http.client.request.duration"], attribute.Bool("otel.metric.overflow", true))
+	if full == 0 {
+		t.Error("nothing was counted as overflow: the test is too small")
+	}
+	if got, want := total(t, m["http.client.request.duration"], serverAddress.String("orders"), httpMethod.String("GET")), int64(2); got != want {
+		t.Errorf("requests to the service known before = %d, want %d", got, want)
+	}
+}
+
+func TestNamesUnfitForAttributesAreOther(t *testing.T) {
+	n := newNames()
+	for _, name := range []string{"bad\xffname", strings.Repeat("x", maxName+1)} {
+		if got, want := n.hosts.bound(name), other; got != want {
+			t.Errorf("bound(%.10q) = %q, want %q", name, got, want)
+		}
+	}
+	if got, want := n.hosts.bound(""), ""; got != want {
+		t.Errorf("bound of the empty name = %q, want %q", got, want)
+	}
+	if got := clean(strings.Repeat("é", maxName)); len(got) > maxName {
+		t.Errorf("clean() left %d bytes, want at most %d", len(got), maxName)
+	}
+}
+
+func TestErrorTypesAreAFixedList(t *testing.T) {
+	dial := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	for _, row := range []struct {
+		protocol string
+		status   int
+		err      error
+		want     string
+	}{
+		{"http", 200, nil, ""},
+		{"http", 404, nil, "404"},
+		{"http", 999, nil, other},
+		{"http", 200, io.ErrUnexpectedEOF, "connection_lost"},
+		{"http", -1, fmt.Errorf("wrapped: %w", syscall.ECONNRESET), "connection_lost"},
+		{"http", -1, dial, "connect"},
+		{"http", -1, context.DeadlineExceeded, "timeout"},
+		{"http", -1, os.ErrDeadlineExceeded, "timeout"},
+		{"http", -1, context.Canceled, "canceled"},
+		{"http", -1, errors.New("anything"), other},
+		{"http", -1, zerohop.ErrClosed, "closed"},
+		{"http", -1, &zerohop.Error{Reason: zerohop.Unavailable}, "unavailable"},
+		{"http", -1, &zerohop.Error{Reason: zerohop.NoEndpoints, Err: dial}, "no_endpoints"},
+		{"http", -1, &zerohop.Error{Reason: zerohop.Failed, Err: dial}, "connect"},
+		{"grpc", 0, nil, ""},
+		{"grpc", 5, errors.New("not found"), "NOT_FOUND"},
+		{"grpc", 4711, errors.New("odd"), "UNKNOWN"},
+		{"", -1, io.EOF, "connection_lost"},
+		{"", -1, fmt.Errorf("x: %w", discovery.ErrUnknownService), "unknown_service"},
+	} {
+		if got := typeOfAnswer(row.protocol, row.status, row.err); got != row.want {
+			t.Errorf("typeOfAnswer(%q, %d, %v) = %q, want %q", row.protocol, row.status, row.err, got, row.want)
+		}
+	}
+}
+
+// The list of instruments is part of the API: dashboards and alerts are built on it.
+func TestInstruments(t *testing.T) {
+	r := newRecorder(t)
+	h := r.hooks(t)
+	a := zerohop.AttemptInfo{Node: newNode("10.0.0.1:80")}
+	for _, protocol := range []string{"http", "grpc", ""} {
+		call := zerohop.CallInfo{Service: "orders", Host: "orders.example:80", Route: "canary", Protocol: protocol, Method: "GET"}
+		drive(&h, t.Context(), call, a, zerohop.AttemptResult{Status: 14, Outcome: resilience.Failure, Err: io.EOF})
+		drive(&h, t.Context(), call, a, zerohop.AttemptResult{Status: 404})
+	}
+	h.Discovery("orders", discovery.Event{Kind: discovery.EventWatchFailed, Err: io.EOF, Endpoints: 3})
+	m := r.instruments(t)
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		keys := map[attribute.Key]bool{}
+		for _, p := range points(t, m[name]) {
+			for _, kv := range p.labels.ToSlice() {
+				keys[kv.Key] = true
+			}
+		}
+		fmt.Fprintf(&b, "%s: %s, %s\n", name, kindOfData(m[name].Data), m[name].Unit)
+		for _, k := range slices.Sorted(maps.Keys(keys)) {
+			fmt.Fprintf(&b, "\t%s\n", k)
+		}
+	}
+	const golden = "testdata/instruments.txt"
+	if *update {
+		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(b.String(), string(want)); diff != "" {
+		t.Errorf("instruments differ from %s (-got +want):\n%s", golden, diff)
+	}
+	if got, want := total(t, m["zerohop.discovery.endpoints"], service.String("orders")), int64(3); got != want {
+		t.Errorf("endpoints = %d, want %d", got, want)
+	}
+}
+
+func kindOfData(data metricdata.Aggregation) string {
+	switch data := data.(type) {
+	case metricdata.Sum[int64]:
+		if data.IsMonotonic {
+			return "counter"
+		}
+		return "up-down counter"
+	case metricdata.Histogram[float64]:
+		return fmt.Sprint("histogram ", data.DataPoints[0].Bounds)
+	default:
+		return fmt.Sprintf("%T", data)
+	}
+}

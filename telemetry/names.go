@@ -1,0 +1,81 @@
+package telemetry
+
+import (
+	"maps"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"unicode/utf8"
+)
+
+// other stands for all names that are not told apart, as the semantic conventions have it.
+const other = "_OTHER"
+
+const (
+	maxHosts   = 500  // services and hosts: far more than one program calls
+	maxMethods = 1000 // of gRPC: those of the generated code of a large program
+	maxName    = 256  // bytes
+)
+
+// names are the names that become attributes of metrics and names of spans.
+type names struct {
+	hosts   nameSet // services too
+	methods nameSet // of gRPC
+}
+
+func newNames() *names {
+	return &names{hosts: nameSet{limit: maxHosts}, methods: nameSet{limit: maxMethods}}
+}
+
+// nameSet tells the first so many names apart. Readers take no lock.
+type nameSet struct {
+	limit int
+	known atomic.Pointer[map[string]string]
+	mu    sync.Mutex // guards writes of known
+}
+
+// bound returns the name, or "_OTHER" if there are too many or it is not fit for an attribute.
+func (n *nameSet) bound(name string) string {
+	if name == "" {
+		return ""
+	}
+	if s, ok := n.find(name); ok {
+		return s
+	}
+	if len(name) > maxName || !utf8.ValidString(name) {
+		return other
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if s, ok := n.find(name); ok {
+		return s
+	}
+	next := map[string]string{}
+	if old := n.known.Load(); old != nil {
+		if len(*old) >= n.limit {
+			return other
+		}
+		next = maps.Clone(*old)
+	}
+	name = strings.Clone(name) // it may be a part of something large
+	next[name] = name
+	n.known.Store(&next)
+	return name
+}
+
+func (n *nameSet) find(name string) (string, bool) {
+	m := n.known.Load()
+	if m == nil {
+		return "", false
+	}
+	s, ok := (*m)[name]
+	return s, ok
+}
+
+// clean makes text from outside fit for an attribute of a span: exporters drop whole batches for invalid UTF-8.
+func clean(text string) string {
+	if len(text) > maxName {
+		text = text[:maxName]
+	}
+	return strings.ToValidUTF8(text, "\uFFFD")
+}

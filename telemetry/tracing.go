@@ -1,0 +1,175 @@
+package telemetry
+
+import (
+	"context"
+	"reflect"
+	"sync/atomic"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/zerohop/zerohop"
+)
+
+// tracing makes the spans.
+type tracing struct {
+	configured trace.TracerProvider // nil: the global one
+	names      *names
+	last       atomic.Pointer[source]
+}
+
+// source is a provider and its tracer, nil if it makes no spans.
+type source struct {
+	provider trace.TracerProvider
+	tracer   trace.Tracer
+}
+
+// traced is a span of ours in a context. That of a context need not be: it may be the caller's, which is not ours
+// to end.
+type traced struct {
+	span   trace.Span
+	tracer trace.Tracer
+}
+
+type tracedKey struct{}
+
+// ours returns the innermost span of ours, nil if the call is not recorded.
+func ours(ctx context.Context) *traced {
+	t, _ := ctx.Value(tracedKey{}).(*traced)
+	return t
+}
+
+// tracer returns the tracer of the provider that is in force, nil if it makes no spans.
+func (t *tracing) tracer() trace.Tracer {
+	p := t.configured
+	if p == nil {
+		p = otel.GetTracerProvider()
+	}
+	if s := t.last.Load(); s != nil && s.provider == p {
+		return s.tracer
+	}
+	if p == nil {
+		return nil
+	}
+	s := &source{provider: p}
+	if !t.silent(p) {
+		s.tracer = p.Tracer(scope, trace.WithSchemaURL(schema))
+	}
+	if reflect.ValueOf(p).Comparable() {
+		t.last.Store(s)
+	}
+	return s.tracer
+}
+
+// silent reports whether a provider is known to make no spans: that of package noop, and the one that stands in for
+// the global one until there is one. To ask it for spans would cost allocations. Once a provider is set, the stand-in
+// is the global one no more; it may still be the configured one, and then its spans are real.
+func (t *tracing) silent(p trace.TracerProvider) bool {
+	if _, ok := p.(noop.TracerProvider); ok {
+		return true
+	}
+	typ := reflect.TypeOf(p)
+	return t.configured == nil && typ.Kind() == reflect.Pointer && typ.Elem().PkgPath() == "go.opentelemetry.io/otel/internal/global"
+}
+
+func (t *tracing) callStart(ctx context.Context, call zerohop.CallInfo) context.Context {
+	tracer := t.tracer()
+	if tracer == nil {
+		return detach(ctx)
+	}
+	name := t.names.hosts.bound(call.Service)
+	ctx, span := tracer.Start(ctx, "call "+name, trace.WithAttributes(common(&call)...))
+	if !span.IsRecording() {
+		return detach(ctx)
+	}
+	return context.WithValue(ctx, tracedKey{}, &traced{span, tracer})
+}
+
+// detach hides the span of a call around this one.
+func detach(ctx context.Context) context.Context {
+	if ours(ctx) == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, tracedKey{}, (*traced)(nil))
+}
+
+// common are the attributes that all spans of a call have.
+func common(call *zerohop.CallInfo) []attribute.KeyValue {
+	list := make([]attribute.KeyValue, 0, 12)
+	list = append(list, service.String(clean(call.Service)))
+	return appendName(list, route, clean(call.Route))
+}
+
+func (t *tracing) attemptStart(ctx context.Context, call zerohop.CallInfo, a zerohop.AttemptInfo) context.Context {
+	parent := ours(ctx)
+	if parent == nil {
+		return ctx
+	}
+	list := append(common(&call), attemptNumber.Int(a.Number), attemptBackup.Bool(a.Backup))
+	list = appendHost(list, serverAddress, serverPort, clean(call.Host))
+	method := t.names.method(call.Protocol, call.Method)
+	name := method
+	switch call.Protocol {
+	case protocolHTTP:
+		if list = append(list, httpMethod.String(method)); method == other {
+			name = "HTTP"
+			list = append(list, httpMethodOriginal.String(clean(call.Method)))
+		}
+		if a.Number > 0 {
+			list = append(list, httpResendCount.Int(a.Number))
+		}
+	case protocolGRPC:
+		if list = append(list, rpcSystem.String("grpc"), rpcMethod.String(method)); method == other {
+			name = "grpc"
+			list = append(list, rpcMethodOriginal.String(clean(call.Method)))
+		}
+	default:
+		name = "attempt " + t.names.hosts.bound(call.Service)
+	}
+	ctx, span := parent.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(list...))
+	return context.WithValue(ctx, tracedKey{}, &traced{span, parent.tracer})
+}
+
+func (t *tracing) attemptDone(ctx context.Context, call *zerohop.CallInfo, a *zerohop.AttemptInfo, r *zerohop.AttemptResult) {
+	s := ours(ctx)
+	if s == nil {
+		return
+	}
+	if s.span.IsRecording() {
+		list := make([]attribute.KeyValue, 0, 5)
+		if a.Node != nil {
+			list = appendHost(list, peerAddress, peerPort, clean(a.Node.Addr()))
+		}
+		list = append(list, outcome.String(r.Outcome.String()))
+		errType := typeOfAnswer(call.Protocol, r.Status, r.Err)
+		s.span.SetAttributes(appendStatus(list, call.Protocol, r.Status, errType)...)
+		s.fail(errType, r.Err)
+	}
+	s.span.End()
+}
+
+func (t *tracing) callDone(ctx context.Context, call *zerohop.CallInfo, r *zerohop.CallResult) {
+	s := ours(ctx)
+	if s == nil {
+		return
+	}
+	list := []attribute.KeyValue{outcome.String(r.Outcome.String()), detail.String(r.Detail.String()), callAttempts.Int(r.Attempts)}
+	errType := typeOfCall(call, r)
+	s.span.SetAttributes(appendName(list, errorType, errType)...)
+	s.fail(errType, r.Err)
+	s.span.End()
+}
+
+// fail sets the status of a span, which is left unset unless there was an error.
+func (t *traced) fail(errType string, err error) {
+	switch {
+	case errType == "":
+	case err == nil: // the status of the answer says it all
+		t.span.SetStatus(codes.Error, "")
+	default:
+		t.span.SetStatus(codes.Error, clean(err.Error()))
+	}
+}
