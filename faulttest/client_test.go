@@ -172,6 +172,7 @@ func newTrial(t *testing.T, p protocol, list []*backend, rate float64) *trial {
 	l.until(time.Second)
 	if r := l.stop(); r.ok < r.calls {
 		r.log(t, p.name+" warm-up")
+		r.mustHold(t)
 		t.Fatal("calls failed before there was a fault")
 	}
 	return tr
@@ -192,7 +193,6 @@ func (tr *trial) run(t *testing.T, what string, rate float64, faults func(*load)
 		r.picks = append(r.picks, after.picks[a]-before.picks[a])
 	}
 	r.log(t, tr.protocol.name+" "+what)
-	r.mustHold(t)
 	return r
 }
 

@@ -19,11 +19,13 @@ func TestBrokenBackendIsNotSeen(t *testing.T) {
 		lasts := map[string]time.Duration{"HTTP": 12 * time.Second, "gRPC": 10 * time.Second}[p.name]
 		t.Run(p.name, func(t *testing.T) {
 			run := func(t *testing.T, what string, fault func(*backend)) result {
-				list := startBackends(t, backends, full)
-				return newTrial(t, p, list, rate).run(t, what, rate, func(l *load) {
-					l.until(2 * time.Second)
-					fault(list[4])
-					l.until(lasts)
+				return undisturbed(t, func() result {
+					list := startBackends(t, backends, full)
+					return newTrial(t, p, list, rate).run(t, what, rate, func(l *load) {
+						l.until(2 * time.Second)
+						fault(list[4])
+						l.until(lasts)
+					})
 				})
 			}
 			healthyRun := run(t, "healthy", func(*backend) {})
