@@ -33,7 +33,8 @@ type Policy struct {
 	// AttemptTimeout bounds one attempt until its response headers (HTTP) or its end (gRPC, Do). The
 	// built-in default is none: slow attempts get a backup instead; see Backup.
 	AttemptTimeout time.Duration `json:"attemptTimeout,omitempty" yaml:"attemptTimeout,omitempty"`
-	// ConnectTimeout bounds how long HTTP connections may take to be set up. The built-in default is 1 s.
+	// ConnectTimeout bounds how long HTTP connections may take to be set up. The built-in default is 1 s. It
+	// belongs to a service, not to a route.
 	ConnectTimeout time.Duration `json:"connectTimeout,omitempty" yaml:"connectTimeout,omitempty"`
 	// Idempotent says that calls may be executed more than once, or (Off) that none may. The built-in
 	// default asks the protocol: HTTP methods and Idempotency-Key, idempotency_level of protobuf methods.

@@ -49,7 +49,8 @@ func (s Spec) validate(own map[string]loadbalance.Builder) error {
 			field string
 			set   bool
 		}{
-			{"balance", p.Balance != ""}, {"budget", p.Budget != Budget{}}, {"breaker", p.Breaker != Breaker{}},
+			{"balance", p.Balance != ""}, {"connectTimeout", p.ConnectTimeout != 0},
+			{"budget", p.Budget != Budget{}}, {"breaker", p.Breaker != Breaker{}},
 		} {
 			if f.set {
 				errs = append(errs, fmt.Errorf("%s.%s: belongs to a service, not to a route", path, f.field))

@@ -1,0 +1,174 @@
+package zerohop
+
+import (
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/loadbalance"
+	"github.com/zerohop/zerohop/routing"
+)
+
+func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
+	service := func(p Policy) Config {
+		return Config{Resolver: discovery.Static{}, Spec: Spec{Services: map[string]Policy{"orders": p}}}
+	}
+	route := func(p Policy) Config {
+		return Config{Resolver: discovery.Static{}, Spec: Spec{Policies: map[string]Policy{"x": p}}}
+	}
+	for _, c := range []struct {
+		name string
+		cfg  Config
+		want []string
+	}{
+		{"nil resolver", Config{}, []string{"resolver: must be set"}},
+		{"start timeout", Config{Resolver: discovery.Static{}, StartTimeout: -1}, []string{"startTimeout: must not be negative, got -1ns"}},
+		{"attempts", service(Policy{Retry: Retry{Attempts: 9}}), []string{"services.orders.retry.attempts: must be between 1 and 5, got 9"}},
+		{"negative attempts", service(Policy{Retry: Retry{Attempts: -1}}), []string{"services.orders.retry.attempts: must be between 1 and 5, got -1"}},
+		{"balance", service(Policy{Balance: "fair"}), []string{`services.orders.balance: unknown algorithm "fair"`}},
+		{"timeout", service(Policy{Timeout: -time.Second}), []string{"services.orders.timeout: must not be negative, got -1s"}},
+		{"attempt timeout", service(Policy{AttemptTimeout: -1}), []string{"services.orders.attemptTimeout: must not be negative, got -1ns"}},
+		{"connect timeout", service(Policy{ConnectTimeout: -1}), []string{"services.orders.connectTimeout: must not be negative, got -1ns"}},
+		{"retry base", service(Policy{Retry: Retry{Base: -1}}), []string{"services.orders.retry.base: must not be negative, got -1ns"}},
+		{"retry max", service(Policy{Retry: Retry{Max: -1}}), []string{"services.orders.retry.max: must not be negative, got -1ns"}},
+		{"base over max", service(Policy{Retry: Retry{Base: 2, Max: 1}}), []string{"services.orders.retry.base: must not be more than retry.max (1ns), got 2ns"}},
+		{"idempotent", service(Policy{Idempotent: "yes"}), []string{`services.orders.idempotent: must be "on" or "off", got "yes"`}},
+		{"retry mode", service(Policy{Retry: Retry{Mode: "1"}}), []string{`services.orders.retry.mode: must be "on" or "off", got "1"`}},
+		{"backup mode", service(Policy{Backup: Backup{Mode: "1"}}), []string{`services.orders.backup.mode: must be "on" or "off", got "1"`}},
+		{"backup min", service(Policy{Backup: Backup{Min: -1}}), []string{"services.orders.backup.min: must not be negative, got -1ns"}},
+		{"backup factor", service(Policy{Backup: Backup{Factor: 0.5}}), []string{"services.orders.backup.factor: must be between 1 and 1000, got 0.5"}},
+		{"backup factor not a number", service(Policy{Backup: Backup{Factor: math.NaN()}}), []string{"services.orders.backup.factor: must be between 1 and 1000, got NaN"}},
+		{"budget mode", service(Policy{Budget: Budget{Mode: "1"}}), []string{`services.orders.budget.mode: must be "on" or "off", got "1"`}},
+		{"budget", service(Policy{Budget: Budget{Tokens: -1}}), []string{"services.orders.budget.tokens: "}},
+		{"breaker mode", service(Policy{Breaker: Breaker{Mode: "1"}}), []string{`services.orders.breaker.mode: must be "on" or "off", got "1"`}},
+		{"breaker", service(Policy{Breaker: Breaker{Ratio: 2}}), []string{"services.orders.breaker.ratio: "}},
+		{"defaults", Config{Resolver: discovery.Static{}, Spec: Spec{Defaults: Policy{Timeout: -1}}}, []string{"defaults.timeout: must not be negative"}},
+		{"no name", Config{Resolver: discovery.Static{}, Spec: Spec{Services: map[string]Policy{"": {}}}}, []string{"services: a name must have 1 to 253 bytes"}},
+		{"long name", Config{Resolver: discovery.Static{}, Spec: Spec{Services: map[string]Policy{strings.Repeat("x", 254): {}}}}, []string{"services: a name must have 1 to 253 bytes"}},
+		{"balance of a route", route(Policy{Balance: "random"}), []string{"policies.x.balance: belongs to a service, not to a route"}},
+		{"budget of a route", route(Policy{Budget: Budget{Tokens: 1}}), []string{"policies.x.budget: belongs to a service, not to a route"}},
+		{"breaker of a route", route(Policy{Breaker: Breaker{Mode: On}}), []string{"policies.x.breaker: belongs to a service, not to a route"}},
+		{"connect timeout of a route", route(Policy{ConnectTimeout: 1}), []string{"policies.x.connectTimeout: belongs to a service, not to a route"}},
+		{
+			"unknown policy", Config{Resolver: discovery.Static{}, Spec: Spec{Routes: []routing.Rule{{}, {Policy: "y"}}}},
+			[]string{`routes[1].policy: there is no policy "y"`},
+		},
+		{
+			"route", Config{Resolver: discovery.Static{}, Spec: Spec{Routes: []routing.Rule{{Match: routing.Match{Method: "get"}}}}},
+			[]string{"routes[0].match.method: "},
+		},
+		{
+			"several", Config{Spec: Spec{
+				Services: map[string]Policy{"a": {Timeout: -1, Idempotent: "x"}, "b": {Balance: "y"}},
+				Policies: map[string]Policy{"c": {Retry: Retry{Attempts: 6}}},
+			}},
+			[]string{"resolver: ", "services.a.timeout: ", "services.a.idempotent: ", "services.b.balance: ", "policies.c.retry.attempts: "},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m, err := New(c.cfg)
+			if err == nil {
+				m.Close()
+				t.Fatal("New() accepted it")
+			}
+			text := strings.TrimPrefix(err.Error(), "zerohop: invalid configuration: ")
+			lines := strings.Split(text, "\n")
+			if len(lines) != len(c.want) {
+				t.Errorf("New() = %q, want %d mistakes", lines, len(c.want))
+			}
+			for _, want := range c.want {
+				if !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, want) }) {
+					t.Errorf("New() = %q, want a line that begins with %q", lines, want)
+				}
+			}
+		})
+	}
+}
+
+func TestSpecKnowsNoAlgorithmsOfTheConfig(t *testing.T) {
+	spec := Spec{Defaults: Policy{Balance: "mine"}}
+	if err := spec.Validate(); err == nil {
+		t.Error("Validate() accepted an algorithm it cannot know")
+	}
+	cfg := Config{Resolver: discovery.Static{}, Spec: spec, Balancers: map[string]loadbalance.Builder{"mine": nil}}
+	if m, err := New(cfg); err == nil {
+		m.Close()
+		t.Error("New() accepted an algorithm that is nil")
+	}
+	cfg.Balancers["mine"] = loadbalance.Random
+	m, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Close()
+}
+
+// full has every field set to something of its own, made from n.
+func full(n int) Policy {
+	d, f := time.Duration(n), float64(n)
+	mode := []Switch{On, Off}[n%2]
+	return Policy{
+		Balance: slices.Sorted(maps.Keys(balancers))[n], Timeout: d, AttemptTimeout: 10 * d, ConnectTimeout: 100 * d,
+		Idempotent: mode,
+		Retry:      Retry{Mode: mode, Attempts: n, Base: d, Max: d},
+		Backup:     Backup{Mode: mode, Min: d, Factor: f},
+		Budget:     Budget{Mode: mode, Tokens: f, Ratio: f / 10},
+		Breaker: Breaker{
+			Mode: mode, Consecutive: uint32(n), Ratio: f / 10, MinRequests: uint32(n), Window: 10 * time.Second * d,
+			OpenFor: d, Probes: uint32(n),
+		},
+	}
+}
+
+func TestPolicyTakesUnsetFieldsFromTheWiderOne(t *testing.T) {
+	if diff := cmp.Diff(full(2), (Policy{}).over(full(2))); diff != "" {
+		t.Errorf("an empty policy does not inherit everything:\n%s", diff)
+	}
+	if diff := cmp.Diff(full(1), full(1).over(full(2))); diff != "" {
+		t.Errorf("a full policy inherits:\n%s", diff)
+	}
+}
+
+func TestPoliciesRefineEachOther(t *testing.T) {
+	m, err := New(Config{Resolver: discovery.Static{}, Spec: Spec{
+		Defaults: Policy{Timeout: 1, AttemptTimeout: 1, Retry: Retry{Attempts: 2, Base: 1}},
+		Services: map[string]Policy{"orders": {AttemptTimeout: 2, Retry: Retry{Attempts: 4}}},
+		Policies: map[string]Policy{"slow": {Retry: Retry{Attempts: 5}, Idempotent: Off}},
+		Routes:   []routing.Rule{{Name: "reports", Match: routing.Match{Path: routing.Path{Prefix: "/reports"}}, Policy: "slow"}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	for _, c := range []struct {
+		service, path string
+		options       CallOptions
+		want          Policy // as far as it is set
+		attempts      int
+		idempotent    bool
+	}{
+		{"orders", "/", CallOptions{}, Policy{Timeout: 1, AttemptTimeout: 2, Retry: Retry{Attempts: 4, Base: 1, Mode: On}}, 4, true},
+		{"orders", "/reports/1", CallOptions{}, Policy{Timeout: 1, AttemptTimeout: 2, Retry: Retry{Attempts: 5, Base: 1, Mode: On}}, 5, false},
+		{"orders", "/reports/1", CallOptions{Attempts: 1, Idempotent: On}, Policy{Retry: Retry{Attempts: 5}}, 1, true},
+		{"other", "/", CallOptions{Idempotent: Off}, Policy{Timeout: 1, AttemptTimeout: 1, Retry: Retry{Attempts: 2, Base: 1}}, 2, false},
+	} {
+		r := &Request{Request: routing.Request{Service: c.service, Path: c.path}, Idempotent: true}
+		target, err := m.target(&r.Request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(c.want.over(target.policy), target.policy); diff != "" {
+			t.Errorf("policy of %s%s (-want +got):\n%s", c.service, c.path, diff)
+		}
+		got := target.config(t.Context(), time.Now(), r, &c.options)
+		if got.Attempts != c.attempts || got.Idempotent != c.idempotent {
+			t.Errorf("call of %s%s: attempts %d, idempotent %v, want %d, %v", c.service, c.path, got.Attempts, got.Idempotent, c.attempts, c.idempotent)
+		}
+	}
+}
