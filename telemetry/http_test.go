@@ -199,11 +199,13 @@ func TestHTTPBackupIsASecondAttemptAtTheSameTime(t *testing.T) {
 
 func TestFailedCallSaysWhy(t *testing.T) {
 	r := newRecorder(t)
-	c := newClient(t, zerohop.Config{Resolver: discovery.Static{}, Hooks: r.hooks(t)})
+	mesh := newMesh(t, zerohop.Config{Resolver: discovery.Static{}, Hooks: r.hooks(t)})
+	c := &http.Client{Transport: httpmesh.NewTransport(mesh, nil)}
 	if resp, err := c.Get("http://nowhere/"); err == nil {
 		resp.Body.Close()
 		t.Error("a call to an unknown service succeeded")
 	}
+	mesh.Close() // the call may end before the hook of the watch that failed
 	spans := r.ended(t)
 	if len(spans) != 1 {
 		t.Fatalf("%d spans, want that of the call only", len(spans))
