@@ -106,6 +106,12 @@ func (a *Attempt) End(outcome resilience.Outcome, err error) {
 	}
 	c := a.call
 	now := time.Now()
+	if err == nil {
+		err = a.Err
+	}
+	if a.answer {
+		defer c.close(now, a.Status, outcome, err)
+	}
 	a.pick.Done(loadbalance.Report{Now: now, Outcome: outcome, Latency: a.latency, After: a.verdict.After})
 	if a.alarm != nil {
 		a.alarm.Stop()
@@ -114,15 +120,9 @@ func (a *Attempt) End(outcome resilience.Outcome, err error) {
 		a.cancel()
 	}
 	if h := c.mesh.cfg.Hooks.AttemptDone; h != nil && a.started {
-		if err == nil {
-			err = a.Err
-		}
 		h(a.ctx, c.info, a.info(), AttemptResult{
 			Status: a.Status, Outcome: outcome, Err: err, Latency: a.latency, Duration: now.Sub(a.begun),
 		})
-	}
-	if a.answer {
-		c.close(now, a.Status, outcome, err)
 	}
 }
 
