@@ -129,6 +129,26 @@ func TestBreakerWindowRolls(t *testing.T) {
 	}
 }
 
+// A burst across the edge of two fixed windows would look like two small ones.
+func TestBreakerSeesBurstsWhole(t *testing.T) {
+	for _, window := range []time.Duration{-1 /* 10 s */, 10 * time.Second} {
+		bubble(t, BreakerConfig{Window: window}, func(t *testing.T, b *Breaker) {
+			time.Sleep(9500 * ms)
+			report(t, b, repeat(9, Success, Failure)...)
+			checkBreaker(t, b, "closed")
+			time.Sleep(time.Second)
+			report(t, b, Success, Failure)
+			checkBreaker(t, b, "open")
+		})
+		bubble(t, BreakerConfig{Window: window}, func(t *testing.T, b *Breaker) {
+			report(t, b, repeat(9, Success, Failure)...)
+			time.Sleep(11 * time.Second)
+			report(t, b, repeat(9, Success, Failure)...)
+			checkBreaker(t, b, "closed")
+		})
+	}
+}
+
 func TestBreakerIgnoresLateResults(t *testing.T) {
 	bubble(t, BreakerConfig{}, func(t *testing.T, b *Breaker) {
 		success, _ := b.Allow()

@@ -127,6 +127,22 @@ func TestLatencyForgetsDuringAPause(t *testing.T) {
 	}
 }
 
+// An observer that was held up between the end of its attempt and Observe must not turn time back.
+func TestLatencyKeepsWhatItHasWhenAnObserverIsLate(t *testing.T) {
+	var l Latency
+	for range refreshEvery - 1 {
+		l.Observe(5*latencyWindow, time.Second)
+	}
+	l.Observe(4*latencyWindow, ms)
+	p50, _, _ := l.Quantiles()
+	checkQuantile(t, "p50", p50, time.Second)
+	for range refreshEvery {
+		l.Observe(5*latencyWindow, ms)
+	}
+	_, p99, _ := l.Quantiles()
+	checkQuantile(t, "p99", p99, time.Second)
+}
+
 func TestLatencyTakesAnyDuration(t *testing.T) {
 	longest := upperEdge(latencyBuckets - 1)
 	if got, limit := longest, 17*time.Minute; got < limit {
