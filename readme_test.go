@@ -1,0 +1,102 @@
+package zerohop_test
+
+import (
+	"log"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/discovery/consul"
+	"github.com/zerohop/zerohop/grpcmesh"
+	"github.com/zerohop/zerohop/httpmesh"
+	"github.com/zerohop/zerohop/routing"
+)
+
+func Example_readmeHTTP() {
+	mesh, err := zerohop.New(zerohop.Config{
+		Resolver: discovery.Static{"orders": {{Addr: "10.0.0.1:8080"}, {Addr: "10.0.0.2:8080"}}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer mesh.Close()
+
+	client := &http.Client{Transport: httpmesh.NewTransport(mesh, nil)}
+	resp, err := client.Get("http://orders/v1/orders/42") // "orders" is a service, not a host
+	if err != nil {
+		log.Fatal(err) // a *zerohop.Error says which instances were tried, and why it ended
+	}
+	defer resp.Body.Close()
+}
+
+func Example_readmeGRPC() {
+	client, err := consul.NewClient(api.Config{Address: "127.0.0.1:8500"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	mesh, err := zerohop.New(zerohop.Config{Resolver: consul.Resolver{Client: client}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer mesh.Close()
+
+	conn, err := grpc.NewClient(grpcmesh.Target("orders"),
+		append(grpcmesh.DialOptions(mesh), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close() // a plain *grpc.ClientConn: every generated stub works
+}
+
+func readmeSpec() zerohop.Spec {
+	spec := zerohop.Spec{
+		Services: map[string]zerohop.Policy{
+			"orders":  {Retry: zerohop.Retry{Attempts: 2}, Breaker: zerohop.Breaker{Mode: zerohop.On}},
+			"reports": {Timeout: 30 * time.Second, Backup: zerohop.Backup{Mode: zerohop.Off}},
+		},
+		Routes: []routing.Rule{{ // a canary: 5 % of the calls under /v2
+			Match:    routing.Match{Service: "orders", Path: routing.Path{Prefix: "/v2"}},
+			Backends: []routing.Backend{{Service: "orders", Weight: 95}, {Service: "orders-next", Weight: 5}},
+		}},
+	}
+	return spec
+}
+
+// TestReadmeShowsCodeThatCompiles holds the code in README.md to that of this file.
+func TestReadmeShowsCodeThatCompiles(t *testing.T) {
+	readme, source := squeezed(t, "README.md"), squeezed(t, "readme_test.go")
+	blocks := 0
+	for block := range strings.SplitSeq(readme, "```go\n") {
+		if blocks++; blocks == 1 {
+			continue // what comes before the first block
+		}
+		code, _, _ := strings.Cut(block, "```")
+		if !strings.Contains(source, code) {
+			t.Errorf("not in readme_test.go:\n%s", code)
+		}
+	}
+	if got, want := blocks-1, 3; got != want {
+		t.Errorf("README.md has %d blocks of Go, want %d", got, want)
+	}
+	if err := readmeSpec().Validate(); err != nil {
+		t.Errorf("Validate() of the spec in README.md = %v", err)
+	}
+}
+
+// squeezed returns a file without indentation.
+func squeezed(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.ReplaceAll(string(data), "\t", "")
+}
