@@ -39,7 +39,7 @@ func (n *nameSet) bound(name string) string {
 	if name == "" {
 		return ""
 	}
-	if s, ok := n.find(name); ok {
+	if s, known := n.find(name); known {
 		return s
 	}
 	if len(name) > maxName || !utf8.ValidString(name) {
@@ -47,14 +47,11 @@ func (n *nameSet) bound(name string) string {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if s, ok := n.find(name); ok {
+	if s, known := n.find(name); known {
 		return s
 	}
 	next := map[string]string{}
 	if old := n.known.Load(); old != nil {
-		if len(*old) >= n.limit {
-			return other
-		}
 		next = maps.Clone(*old)
 	}
 	name = strings.Clone(name) // it may be a part of something large
@@ -63,13 +60,16 @@ func (n *nameSet) bound(name string) string {
 	return name
 }
 
+// find returns what stands for a name, and false if that is not decided yet.
 func (n *nameSet) find(name string) (string, bool) {
 	m := n.known.Load()
 	if m == nil {
 		return "", false
 	}
-	s, ok := (*m)[name]
-	return s, ok
+	if s, ok := (*m)[name]; ok {
+		return s, true
+	}
+	return other, len(*m) >= n.limit
 }
 
 // clean makes text from outside fit for an attribute of a span: exporters drop whole batches for invalid UTF-8.
