@@ -1,11 +1,13 @@
 package loadbalance
 
 import (
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/resilience"
 )
 
 const forever = time.Hour
@@ -151,4 +153,22 @@ func TestNewNodeStartsAtItsFairShare(t *testing.T) {
 			t.Errorf("share in the first second = %.3f, want 0.01 to 0.1", got)
 		}
 	})
+}
+
+// A service whose calls come one after another and are faster than any guess at an unknown node's cost.
+func TestFastNodesAreAllUsed(t *testing.T) {
+	fast := func(_ time.Duration, rnd *rand.Rand) (time.Duration, resilience.Outcome) {
+		return 300*time.Microsecond + time.Duration(rnd.ExpFloat64()*float64(200*time.Microsecond)), resilience.Success
+	}
+	for _, n := range []int{2, 3, 10} {
+		synctest.Test(t, func(t *testing.T) {
+			s := simulate(PeakEWMA, n, fast)
+			s.run(20, 60*time.Second)
+			for addr := range s.nodes {
+				if got, want := s.share(addr, 0, 60*time.Second), 0.5/float64(n); got < want {
+					t.Errorf("share of %s among %d nodes = %.3f, want >= %.3f", addr, n, got, want)
+				}
+			}
+		})
+	}
 }

@@ -15,16 +15,16 @@ const penaltyLoad = 100
 // five seconds, so that failing fast attracts no traffic. It is the default.
 //
 // The power of two choices: M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001.
-func PeakEWMA(nodes []*Node) Picker { return &twoChoices{nodes: nodes, load: peakEWMA} }
+func PeakEWMA(nodes []*Node) Picker { return &twoChoices{nodes: nodes, less: cheaper} }
 
 // LeastRequest picks the one with fewer calls in flight of two distinct random nodes. Use it when latency
 // tells nothing about load, for example when calls differ a thousandfold in cost. A node that failed a moment
 // ago is taken to have a hundred calls more.
-func LeastRequest(nodes []*Node) Picker { return &twoChoices{nodes: nodes, load: leastRequest} }
+func LeastRequest(nodes []*Node) Picker { return &twoChoices{nodes: nodes, less: idler} }
 
 type twoChoices struct {
 	nodes []*Node
-	load  func(n *Node, now time.Duration) float64
+	less  func(a, b *Node, now time.Duration) bool
 }
 
 func (p *twoChoices) Pick(in Info) *Node {
@@ -49,24 +49,41 @@ func (p *twoChoices) Pick(in Info) *Node {
 }
 
 func (p *twoChoices) better(a, b *Node, now time.Time) *Node {
-	if t := a.since(now); p.load(b, t) < p.load(a, t) {
+	if p.less(b, a, a.since(now)) {
 		return b
 	}
 	return a
 }
 
-func peakEWMA(n *Node, now time.Duration) float64 {
-	cost, ok := n.cost.at(now)
-	if !ok {
-		cost = float64(unknownCost)
+// cheaper reports whether a is expected to answer sooner than b. A node that nothing is known of is taken to cost
+// what the other does: with a guess in its place, it would get everything or nothing wherever the guess is wrong.
+func cheaper(a, b *Node, now time.Duration) bool {
+	costA, knownA := a.cost.at(now)
+	costB, knownB := b.cost.at(now)
+	if !knownA {
+		costA = costB
 	}
+	if !knownB {
+		costB = costA
+	}
+	if !knownA && !knownB {
+		costA, costB = float64(unknownCost), float64(unknownCost)
+	}
+	return a.expected(costA, now) < b.expected(costB, now)
+}
+
+// expected is the load of a node that costs so much.
+func (n *Node) expected(cost float64, now time.Duration) float64 {
 	if n.penalty.active(now) {
 		cost = max(cost, float64(penaltyCost))
 	}
 	return n.weighed(cost * float64(n.inflight.Load()+1))
 }
 
-func leastRequest(n *Node, now time.Duration) float64 {
+// idler reports whether a has less to do than b.
+func idler(a, b *Node, now time.Duration) bool { return a.waiting(now) < b.waiting(now) }
+
+func (n *Node) waiting(now time.Duration) float64 {
 	load := n.inflight.Load() + 1
 	if n.penalty.active(now) {
 		load += penaltyLoad
