@@ -131,7 +131,7 @@ func (b *backend) work(ctx context.Context, tag string) (bool, error) {
 func (b *backend) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	switch ok, err := b.work(req.Context(), req.URL.RawQuery); {
 	case err != nil: // nobody waits for the answer
-	case !ok:
+	case !ok: // 500 would be the application's word, which zerohop passes on instead of asking elsewhere
 		http.Error(w, "out of order", http.StatusServiceUnavailable)
 	default:
 		_, _ = fmt.Fprintf(w, "hello from %s\n", b.name)

@@ -52,8 +52,9 @@ func start(name, registry string, executed func(tag string), lost context.Cancel
 		for lines := bufio.NewScanner(stdout); lines.Scan(); {
 			executed(lines.Text())
 		}
-		if err := p.cmd.Wait(); !p.ending.Load() {
-			lost(fmt.Errorf("backend %s ended: %w", name, err))
+		_ = p.cmd.Wait() // ProcessState says more
+		if !p.ending.Load() {
+			lost(fmt.Errorf("backend %s ended unasked: %v", name, p.cmd.ProcessState))
 		}
 	}()
 	return p, nil

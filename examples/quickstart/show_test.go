@@ -89,7 +89,7 @@ func TestBackendThatEndsUnaskedEndsTheShow(t *testing.T) {
 		return len(p), s.backends[0].cmd.Process.Kill() // as soon as the first phase is announced
 	})}, time.Minute)
 	err := s.play(t.Context())
-	if want := "backend a ended"; err == nil || !strings.Contains(err.Error(), want) {
+	if want := "backend a ended unasked"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("play = %v, want an error that says %q", err, want)
 	}
 }
