@@ -46,7 +46,7 @@ func (x *exchange) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.V
 		err = errNoResponse
 	case err == nil && !a.Arrived():
 		resp.Body.Close()
-		err = context.Cause(ctx)
+		err = context.Canceled
 	}
 	if err != nil {
 		a.Err = err
