@@ -105,8 +105,8 @@ func TestOrdersGoPastNodesThatRefuseConnections(t *testing.T) {
 		for i := range 100 {
 			down := b.servers[i%3]
 			down.stop()
+			synctest.Wait() // gRPC has noticed: what it wrote before counts as sent
 			for range 10 {
-				// gRPC may not have noticed yet: then nothing is sent, or the attempt is proven unprocessed.
 				r, err := b.client.Order(t.Context(), &echopb.SayRequest{})
 				if err != nil {
 					t.Fatal(err)

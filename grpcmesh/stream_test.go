@@ -1,0 +1,420 @@
+package grpcmesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/internal/echopb"
+	"github.com/zerohop/zerohop/resilience"
+)
+
+// chat opens a stream, says one thing and returns the node that answers.
+func (b *bed) chat(t *testing.T, ctx context.Context) (echopb.Echo_ChatClient, string) {
+	t.Helper()
+	stream, err := b.client.Chat(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(&echopb.SayRequest{Text: "hello"}); err != nil {
+		t.Fatal(err)
+	}
+	r, err := stream.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stream, r.Node
+}
+
+func TestStreamsUseAllNodesAndCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c tally
+		b := setUp(t, 3, zerohop.Config{Hooks: c.hooks()})
+		b.warm(t)
+		calls := c.begun
+		open := map[string]int{}
+		var streams []echopb.Echo_ChatClient
+		for range 30 {
+			s, node := b.chat(t, t.Context())
+			open[node]++
+			streams = append(streams, s)
+		}
+		for _, n := range b.nodes(t, "orders") {
+			if got, want := n.InFlight(), open[n.Addr()]; got != want || want < 5 {
+				t.Errorf("in flight on %s = %d, want %d, and more than 5", n.Addr(), got, want)
+			}
+		}
+		c.settledLater(t, calls)
+		for _, s := range streams {
+			if err := s.CloseSend(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Recv(); err != io.EOF {
+				t.Fatalf("Recv() = %v, want EOF", err)
+			}
+		}
+		b.idle(t)
+		c.settled(t, calls+30)
+	})
+}
+
+// settledLater checks that no more than the given number of calls ended.
+func (c *tally) settledLater(t *testing.T, calls int) {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if got := len(c.calls); got != calls {
+		t.Errorf("%d calls ended while streams are open, want %d", got, calls)
+	}
+}
+
+func TestStreamEndings(t *testing.T) {
+	cause := status.Error(codes.Internal, "broken")
+	for name, tc := range map[string]struct {
+		end     func(b *bed, s echopb.Echo_ChatClient, cancel func()) error
+		code    codes.Code
+		outcome resilience.Outcome
+	}{
+		"half close": {func(_ *bed, s echopb.Echo_ChatClient, _ func()) error {
+			_ = s.CloseSend()
+			_, err := s.Recv()
+			if err == io.EOF {
+				err = nil
+			}
+			return err
+		}, codes.OK, resilience.Success},
+		"cancel": {func(_ *bed, s echopb.Echo_ChatClient, cancel func()) error {
+			cancel()
+			_, err := s.Recv()
+			return err
+		}, codes.Canceled, resilience.Neutral},
+		"abandon": {func(_ *bed, _ echopb.Echo_ChatClient, cancel func()) error {
+			cancel()
+			return context.Canceled
+		}, codes.Canceled, resilience.Neutral},
+		"half close and abandon": {func(_ *bed, s echopb.Echo_ChatClient, cancel func()) error {
+			_ = s.CloseSend()
+			cancel()
+			return context.Canceled
+		}, codes.Canceled, resilience.Neutral},
+		"deadline": {func(_ *bed, s echopb.Echo_ChatClient, _ func()) error {
+			_, err := s.Recv()
+			return err
+		}, codes.DeadlineExceeded, resilience.Neutral},
+		"server error": {func(b *bed, s echopb.Echo_ChatClient, _ func()) error {
+			_ = s.Send(&echopb.SayRequest{Text: "fail"})
+			_, err := s.Recv()
+			return err
+		}, codes.Internal, resilience.Failure},
+		"server killed": {func(b *bed, s echopb.Echo_ChatClient, _ func()) error {
+			b.servers[0].stop()
+			_, err := s.Recv()
+			return err
+		}, codes.Unavailable, resilience.Failure},
+		"connection closed": {func(b *bed, s echopb.Echo_ChatClient, _ func()) error {
+			b.conn.Close()
+			_, err := s.Recv()
+			return err
+		}, codes.Canceled, resilience.Neutral},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var c tally
+				b := setUp(t, 1, zerohop.Config{Hooks: c.hooks()})
+				b.servers[0].stream(func(stream echopb.Echo_ChatServer) error {
+					for {
+						r, err := stream.Recv()
+						if err != nil {
+							return nil
+						}
+						if r.Text == "fail" {
+							return cause
+						}
+						_ = stream.Send(&echopb.SayReply{Text: r.Text})
+					}
+				})
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				stream, _ := b.chat(t, ctx)
+				err := tc.end(b, stream, cancel)
+				if got := status.Code(err); got != tc.code && !errors.Is(err, context.Canceled) {
+					t.Errorf("the stream ended with %v, want %v", err, tc.code)
+				}
+				synctest.Wait()
+				b.idle(t)
+				got := c.settled(t, 1)
+				if got.Outcome != tc.outcome || got.Status != int(tc.code) || (got.Err == nil) != (tc.code == codes.OK) {
+					t.Errorf("CallDone got %+v, want %v and %v", got, tc.outcome, tc.code)
+				}
+				if a := c.attempts[0]; a.Outcome != tc.outcome || a.Status != int(tc.code) {
+					t.Errorf("AttemptDone got %+v, want %v and %v", a, tc.outcome, tc.code)
+				}
+			})
+		})
+	}
+}
+
+func TestSilentStreamCountsAgainstNode(t *testing.T) {
+	for _, tc := range []struct {
+		deadline time.Duration
+		want     resilience.Outcome
+	}{{100 * time.Millisecond, resilience.Neutral}, {5 * time.Second, resilience.Failure}} {
+		synctest.Test(t, func(t *testing.T) {
+			var c tally
+			b := setUp(t, 1, zerohop.Config{Hooks: c.hooks()})
+			b.servers[0].stream(func(stream echopb.Echo_ChatServer) error {
+				<-stream.Context().Done()
+				return stream.Context().Err()
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), tc.deadline)
+			defer cancel()
+			stream, err := b.client.Chat(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := stream.Recv(); status.Code(err) != codes.DeadlineExceeded {
+				t.Errorf("Recv() = %v, want DEADLINE_EXCEEDED", err)
+			}
+			synctest.Wait()
+			if got := c.settled(t, 1); got.Outcome != tc.want {
+				t.Errorf("outcome after %v = %v, want %v", tc.deadline, got.Outcome, tc.want)
+			}
+		})
+	}
+}
+
+func TestStreamTimeoutOfPolicy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c tally
+		b := setUp(t, 1, zerohop.Config{Hooks: c.hooks(), Spec: zerohop.Spec{Defaults: zerohop.Policy{Timeout: time.Second}}})
+		start := time.Now()
+		stream, _ := b.chat(t, t.Context())
+		if _, err := stream.Recv(); status.Code(err) != codes.DeadlineExceeded || time.Since(start) != time.Second {
+			t.Errorf("Recv() = %v after %v, want DEADLINE_EXCEEDED after 1s", err, time.Since(start))
+		}
+		synctest.Wait()
+		c.settled(t, 1)
+		b.idle(t)
+	})
+}
+
+func TestRandomStreamsEndOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c tally
+		b := setUp(t, 3, zerohop.Config{Hooks: c.hooks(), Spec: unlimited})
+		seed := rand.Uint64()
+		t.Logf("seed %d", seed)
+		for _, s := range b.servers {
+			s.stream(func(stream echopb.Echo_ChatServer) error {
+				for {
+					r, err := stream.Recv()
+					switch {
+					case err != nil:
+						return nil
+					case r.Text == "fail":
+						return errUnavailable
+					case r.Text == "hang":
+						<-stream.Context().Done()
+						return nil
+					}
+					_ = stream.Send(&echopb.SayReply{Text: r.Text})
+				}
+			})
+		}
+		const streams = 400
+		var wg sync.WaitGroup
+		var opened sync.Map
+		for i := range streams {
+			r := rand.New(rand.NewPCG(seed, uint64(i)))
+			wg.Go(func() {
+				time.Sleep(time.Duration(r.Int64N(int64(20 * time.Second))))
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(r.Int64N(int64(3*time.Second))))
+				defer cancel()
+				stream, err := b.client.Chat(ctx)
+				if err != nil {
+					return
+				}
+				opened.Store(i, true)
+				for range r.IntN(10) {
+					switch r.IntN(8) {
+					case 0:
+						cancel()
+					case 1:
+						_ = stream.CloseSend()
+					case 2:
+						_ = stream.Send(&echopb.SayRequest{Text: "fail"})
+					case 3:
+						_ = stream.Send(&echopb.SayRequest{Text: "hang"})
+					case 4:
+						_, _ = stream.Recv()
+					case 5:
+						_, _ = stream.Header()
+					case 6:
+						time.Sleep(time.Duration(r.Int64N(int64(time.Second))))
+					default:
+						_ = stream.Send(&echopb.SayRequest{Text: "hello"})
+					}
+				}
+			})
+		}
+		for i := range 10 {
+			time.Sleep(2 * time.Second)
+			b.servers[i%3].stop()
+			time.Sleep(10 * time.Millisecond)
+			b.servers[i%3].restart()
+		}
+		wg.Wait()
+		synctest.Wait()
+		b.idle(t)
+		c.settled(t, streams)
+		n := 0
+		opened.Range(func(any, any) bool { n++; return true })
+		if n < streams/2 {
+			t.Errorf("only %d of %d streams were opened", n, streams)
+		}
+	})
+}
+
+func TestStreamsGoPastNodesThatRefuseConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := setUp(t, 2, zerohop.Config{})
+		b.warm(t)
+		for i := range 20 {
+			down := b.servers[i%2]
+			down.stop()
+			synctest.Wait() // gRPC has noticed: what it wrote before counts as sent
+			for range 5 {
+				stream, err := b.client.Chat(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = stream.Send(&echopb.SayRequest{Text: "hello"})
+				r, err := stream.Recv()
+				if err != nil || r.Node == down.name {
+					t.Fatalf("Recv() = %v, %v", r, err)
+				}
+				_ = stream.CloseSend()
+				_, _ = stream.Recv()
+			}
+			down.restart()
+			time.Sleep(2 * time.Second)
+		}
+		b.idle(t)
+	})
+}
+
+// refuse answers every stream on a listener with REFUSED_STREAM, which proves that it was not looked at, after a
+// pause in which its client may go on.
+func refuse(l net.Listener, refused *atomic.Int64) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer conn.Close()
+			preface := make([]byte, len(http2.ClientPreface))
+			if _, err := io.ReadFull(conn, preface); err != nil {
+				return
+			}
+			f := http2.NewFramer(conn, conn)
+			_ = f.WriteSettings()
+			for {
+				frame, err := f.ReadFrame()
+				if err != nil {
+					return
+				}
+				switch frame := frame.(type) {
+				case *http2.SettingsFrame:
+					if !frame.IsAck() {
+						_ = f.WriteSettingsAck()
+					}
+				case *http2.HeadersFrame:
+					refused.Add(1)
+					time.Sleep(10 * time.Millisecond)
+					_ = f.WriteRSTStream(frame.StreamID, http2.ErrCodeRefusedStream)
+				}
+			}
+		}()
+	}
+}
+
+func TestUnprocessedCallsGoElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c tally
+		b := setUp(t, 1, zerohop.Config{Hooks: c.hooks(), Spec: zerohop.Spec{
+			Defaults: zerohop.Policy{Balance: "random"},
+		}})
+		const bad = "10.0.0.9:80"
+		l := b.listen(bad)
+		defer l.Close()
+		var refused atomic.Int64
+		go refuse(l, &refused)
+		b.source.Set("orders", endpoints(bad, b.servers[0].name)...)
+		for range 10 {
+			for range 5 {
+				if r, err := b.client.Order(t.Context(), &echopb.SayRequest{Text: "hello"}); err != nil || r.Node != b.servers[0].name {
+					t.Fatalf("Order() = %v, %v", r, err)
+				}
+				// The stream is the caller's when it is refused.
+				stream, node := b.chat(t, t.Context())
+				if node != b.servers[0].name {
+					t.Fatalf("%s answered", node)
+				}
+				inflight := 0
+				for _, n := range b.nodes(t, "orders") {
+					inflight += n.InFlight()
+				}
+				if inflight != 1 {
+					t.Fatalf("in flight = %d during a stream, want 1", inflight)
+				}
+				_ = stream.CloseSend()
+				if _, err := stream.Recv(); err != io.EOF {
+					t.Fatalf("Recv() = %v, want EOF", err)
+				}
+			}
+			b.idle(t)
+		}
+		if got := refused.Load(); got < 10 {
+			t.Errorf("only %d of 100 calls were refused", got)
+		}
+		c.settled(t, c.begun)
+	})
+}
+
+func TestStreamsOfOtherInterceptors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c tally
+		fake := fmt.Errorf("not opened")
+		var answer grpc.ClientStream
+		b := setUp(t, 1, zerohop.Config{Hooks: c.hooks()}, grpc.WithChainStreamInterceptor(
+			func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, grpc.Streamer, ...grpc.CallOption) (grpc.ClientStream, error) {
+				return answer, fake
+			}))
+		if _, err := b.client.Chat(t.Context()); !errors.Is(err, fake) {
+			t.Errorf("Chat() = %v, want the error of the interceptor", err)
+		}
+		c.settled(t, 1)
+		answer, fake = &silent{}, nil
+		if _, err := b.client.Chat(t.Context()); err != nil {
+			t.Errorf("Chat() = %v, want the stream of the interceptor", err)
+		}
+		c.settled(t, 2)
+	})
+}
+
+type silent struct{ grpc.ClientStream }
