@@ -377,3 +377,21 @@ func (h *history) check(t *testing.T, attempts int) {
 		}
 	}
 }
+
+func TestBackupComesInTimeForTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := open(t, Config{Resolver: orders(2), Spec: idempotent})
+		for range 100 {
+			if _, err := Do(t.Context(), m, "orders", turns(after(600*time.Millisecond, nil))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		start := time.Now()
+		got, err := Do(ctx, m, "orders", turns(hang, after(600*time.Millisecond, nil)))
+		if took, want := time.Since(start), 1600*time.Millisecond; err != nil || got != 1 || took != want {
+			t.Errorf("Do() = attempt %d, %v after %v, want 1 after %v", got, err, took, want)
+		}
+	})
+}

@@ -64,8 +64,8 @@ type Retry struct {
 }
 
 // Backup says when a slow attempt of an idempotent call is joined by another one on another endpoint: when
-// it has run for Factor times the learned 99th percentile of its route, but at least Min. The first success
-// wins and the other attempt is cancelled.
+// it has run for Factor times the learned 99th percentile of its route, or half of the time to the deadline if
+// that is less, but at least Min. The first success wins and the other attempt is cancelled.
 type Backup struct {
 	// Mode switches backups. The built-in default is On.
 	Mode Switch `json:"mode,omitempty" yaml:"mode,omitempty"`

@@ -50,9 +50,11 @@ func (t *target) config(ctx context.Context, now time.Time, r *Request, o *CallO
 	p50, p99, learned := t.latency.Quantiles()
 	c.MinRemaining = p50 / 2
 	if pick(o.Backup, t.policy.Backup.Mode) == On && c.Idempotent && c.Attempts > 1 {
+		c.Backup = unlearnedBackup
 		if learned {
 			c.Backup = time.Duration(t.policy.Backup.Factor * float64(p99))
-		} else if c.Backup = unlearnedBackup; !c.Deadline.IsZero() {
+		}
+		if !c.Deadline.IsZero() { // one that comes after the deadline saves nobody
 			c.Backup = min(c.Backup, c.Deadline.Sub(now)/2)
 		}
 		c.Backup = max(c.Backup, t.policy.Backup.Min)
