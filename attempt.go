@@ -30,6 +30,7 @@ type Attempt struct {
 	refused error // why there is no endpoint
 	verdict resilience.Verdict
 	latency time.Duration
+	overdue bool        // another attempt won after this one had run long enough for a backup
 	alarm   *time.Timer // of the attempt timeout
 	arrived bool        // before it
 	started bool        // AttemptStart was called
@@ -112,7 +113,7 @@ func (a *Attempt) End(outcome resilience.Outcome, err error) {
 	if a.answer {
 		defer c.close(now, a.Status, outcome, err)
 	}
-	a.pick.Done(loadbalance.Report{Now: now, Outcome: outcome, Latency: a.latency, After: a.verdict.After})
+	a.pick.Done(loadbalance.Report{Now: now, Outcome: outcome, Latency: a.latency, Overdue: a.overdue, After: a.verdict.After})
 	if a.alarm != nil {
 		a.alarm.Stop()
 	}

@@ -244,6 +244,7 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 	case c.over && c.next.Reason != resilience.Canceled:
 		// Given up for another attempt: the endpoint takes at least as long as this one ran.
 		v = resilience.Verdict{Outcome: resilience.Neutral, Unsent: unsent}
+		a.overdue = c.machine.Config.Backup > 0 && a.latency >= c.machine.Config.Backup
 	case gone != nil:
 		ev.Kind, v = resilience.Cancel, resilience.Verdict{Outcome: c.blame(a, gone), Unsent: unsent}
 		if v.Outcome == resilience.Neutral {

@@ -87,6 +87,9 @@ type Report struct {
 	// Latency is how long the answer took. For a Neutral outcome it is how long no answer came before the
 	// attempt was given up. 0 says that the attempt tells nothing about speed.
 	Latency time.Duration
+	// Overdue says of a Neutral outcome that the attempt was given up after so long that the endpoint may hang.
+	// Picks then avoid it as if it had failed; its breaker learns nothing.
+	Overdue bool
 	// After is the pause the server asked for, 0 if none.
 	After time.Duration
 }
@@ -109,6 +112,11 @@ func (p Pick) Done(r Report) {
 		n.cost.raise(now, r.Latency)
 		n.penalty.fail(start, now, r.After, n.rand())
 	default:
+		if r.Overdue {
+			// Its cost alone keeps nobody away for long: where all attempts are given up, none is in flight,
+			// and one on an idle hung endpoint looks cheaper than a third one on a busy good one.
+			n.penalty.fail(start, now, 0, n.rand())
+		}
 		if r.Latency > 0 {
 			n.cost.raise(now, r.Latency)
 		} else {

@@ -185,3 +185,27 @@ func TestPickAndDoneDoNotAllocate(t *testing.T) {
 		}
 	}
 }
+
+func TestOverdueAttemptCountsForPicksOnly(t *testing.T) {
+	b := New(Config{Breaker: &resilience.BreakerConfig{Consecutive: 1, OpenFor: time.Hour}})
+	b.Update(endpoints(1))
+	n := b.Set().Nodes()[0]
+	now := time.Now()
+	for _, overdue := range []bool{false, true} {
+		p, err := b.Pick(Info{Now: now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(200 * ms)
+		p.Done(Report{Now: now, Outcome: resilience.Neutral, Latency: 200 * ms, Overdue: overdue})
+		if got := n.Penalized(now); got != overdue {
+			t.Errorf("Penalized() after an attempt with Overdue %v = %v", overdue, got)
+		}
+		if got, _ := n.Cost(now); got < 199*ms {
+			t.Errorf("Cost() with Overdue %v = %v, want 200ms", overdue, got)
+		}
+	}
+	if !n.Available(now) {
+		t.Error("the breaker opened")
+	}
+}
