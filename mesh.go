@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -126,7 +125,7 @@ func (m *Mesh) IsService(host string) bool {
 		return true
 	}
 	return host != "" && len(host) <= maxNameLength && !strings.ContainsAny(host, ".:[]%") &&
-		!strings.EqualFold(host, "localhost") && net.ParseIP(host) == nil
+		!strings.EqualFold(host, "localhost") // an IP address has a dot or a colon
 }
 
 // task runs f in the background, unless the mesh is closed. Close waits for it.

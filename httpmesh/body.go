@@ -52,13 +52,13 @@ func (x *exchange) Release(a *zerohop.Attempt) {
 	a.Err = fmt.Errorf("httpmesh: answer %q was discarded for another attempt", resp.Status)
 }
 
-// guard returns the body of an answer such that the attempt ends with it.
-func guard(resp *http.Response, a *zerohop.Attempt) io.ReadCloser {
+// guard returns the body of an answer such that the attempt ends with it. b is where it may be kept.
+func guard(b *body, resp *http.Response, a *zerohop.Attempt) io.ReadCloser {
 	if resp.Body == nil || resp.Body == http.NoBody {
 		a.End(a.Verdict().Outcome, nil)
 		return resp.Body
 	}
-	b := &body{rc: resp.Body, attempt: a}
+	b.rc, b.attempt = resp.Body, a
 	if w, ok := resp.Body.(io.Writer); ok && resp.StatusCode == http.StatusSwitchingProtocols {
 		return &tunnel{body: b, Writer: w}
 	}

@@ -23,6 +23,7 @@ type exchange struct {
 	req       *http.Request
 	sent      atomic.Bool // the body of req was given to a transport, which closes it
 	responses [resilience.MaxAttempts]*http.Response
+	body      body // of the answer
 }
 
 // Attempt sends the request to the node of a and waits for the response headers.
@@ -96,7 +97,7 @@ func (x *exchange) deliver(a *zerohop.Attempt) *http.Response {
 	resp := x.responses[a.Number]
 	resp.Request = x.req
 	if !kept(resp) {
-		resp.Body = guard(resp, a)
+		resp.Body = guard(&x.body, resp, a)
 	}
 	return resp
 }

@@ -1,0 +1,94 @@
+package zerohop_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"time"
+
+	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/httpmesh"
+	"github.com/zerohop/zerohop/loadbalance"
+)
+
+// A client that exists already is put on a mesh. One of the two instances is down, which costs the caller nothing.
+func ExampleNew() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "order of %s", r.Host)
+	}))
+	defer server.Close()
+
+	mesh, err := zerohop.New(zerohop.Config{Resolver: discovery.Static{"orders": {
+		{Addr: server.Listener.Addr().String()},
+		{Addr: "127.0.0.1:1"}, // nobody listens there
+	}}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer mesh.Close()
+
+	client := &http.Client{Transport: httpmesh.NewTransport(mesh, nil)}
+	resp, err := client.Get("http://orders/v1/orders/42")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	fmt.Println(resp.StatusCode, string(body), err)
+
+	_, err = client.Get("http://ledger/")
+	var failed *zerohop.Error
+	fmt.Println(errors.As(err, &failed), failed.Reason, failed.Sent, errors.Is(err, discovery.ErrUnknownService))
+	// Output:
+	// 200 order of orders <nil>
+	// true no endpoints false true
+}
+
+// Do calls a service over a protocol that has no transport of its own here.
+func ExampleDo() {
+	mesh, err := zerohop.New(zerohop.Config{Resolver: discovery.Static{"ledger": {{Addr: "10.0.0.1:7000"}, {Addr: "10.0.0.2:7000"}}}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer mesh.Close()
+
+	attempts := 0
+	balance, err := zerohop.Do(context.Background(), mesh, "ledger", func(_ context.Context, node *loadbalance.Node) (int, error) {
+		attempts++ // Connect to node.Addr() here. The first instance refuses.
+		if attempts == 1 {
+			return 0, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
+		}
+		return 42, nil
+	})
+	fmt.Println(balance, err, attempts)
+	// Output: 42 <nil> 2
+}
+
+// Options for one call travel in its context.
+func ExampleWithCall() {
+	mesh, err := zerohop.New(zerohop.Config{Resolver: discovery.Static{"ledger": {{Addr: "10.0.0.1:7000"}}}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer mesh.Close()
+
+	ctx := zerohop.WithCall(context.Background(), zerohop.CallOptions{
+		Timeout:    time.Second,
+		Attempts:   2,
+		Idempotent: zerohop.On,
+	})
+	_, err = zerohop.Do(ctx, mesh, "ledger", func(context.Context, *loadbalance.Node) (int, error) {
+		return 0, errors.New("ledger is locked")
+	})
+	var failed *zerohop.Error
+	if errors.As(err, &failed) {
+		fmt.Printf("%s after %d attempts: %v\n", failed.Detail, len(failed.Attempts), failed.Err)
+	}
+	// Output: attempts exhausted after 2 attempts: ledger is locked
+}
