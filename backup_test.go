@@ -108,7 +108,7 @@ func TestBackups(t *testing.T) {
 
 func TestBackupComesAfterTheLearnedTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := open(t, Config{Resolver: orders(2), Spec: idempotent})
+		m := open(t, Config{Resolver: orders(2), Spec: Spec{Defaults: Policy{Idempotent: On, Backup: Backup{Factor: 3}}}})
 		for range 100 {
 			if _, err := Do(t.Context(), m, "orders", turns(after(100*time.Millisecond, nil))); err != nil {
 				t.Fatal(err)

@@ -162,6 +162,24 @@ func TestCallsSucceedSoonAfterTheSourceRecovers(t *testing.T) {
 	})
 }
 
+func TestCallsTellWhyTheSourceHasNoEndpointsForThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := open(t, Config{Resolver: orders(1)})
+		if err := ping(t.Context(), m, "orders"); err != nil {
+			t.Fatal(err)
+		}
+		s, broken := (*m.services.Load())["orders"], errors.New("broken")
+		s.balancer.Update(nil) // as it is between the look at the service and the pick
+		for _, want := range []error{loadbalance.ErrNoEndpoints, broken} {
+			err := ping(t.Context(), m, "orders")
+			if e := failure(t, err); e.Reason != NoEndpoints || !errors.Is(err, want) || !errors.Is(err, loadbalance.ErrNoEndpoints) {
+				t.Errorf("error = %+v, want %v", e, want)
+			}
+			s.change(func() { s.err = broken })
+		}
+	})
+}
+
 func TestWaitReadyWaitsForAnUnknownService(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var source discoverytest.Memory

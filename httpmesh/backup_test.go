@@ -148,6 +148,28 @@ func TestAnswerInTimeCanBeRead(t *testing.T) {
 	})
 }
 
+// An answer that is not wanted any more gets 50 ms to end.
+func TestEndlessAnswerIsDiscarded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := open(t, zerohop.Config{Resolver: fakes(2), Spec: zerohop.Spec{Defaults: zerohop.Policy{Retry: zerohop.Retry{Attempts: 2, Base: 1, Max: 1}}}})
+		endless := func(req *http.Request) (*http.Response, error) {
+			r, _ := io.Pipe()
+			return &http.Response{StatusCode: 503, Status: "503 busy", Body: r}, nil
+		}
+		start := time.Now()
+		resp, err := get(t.Context(), t, NewTransport(m, inTurn(endless, answer(200, "ok"))), "http://orders/")
+		if got := read(t, resp, err); got != "ok" || time.Since(start) != drainTime {
+			t.Errorf("answer = %q after %v, want ok after %v", got, time.Since(start), drainTime)
+		}
+		_, err = get(t.Context(), t, NewTransport(m, inTurn(endless, fail(errReset))), "http://orders/")
+		e := failure(t, err)
+		if len(e.Attempts) != 2 || e.Attempts[0].Status != 503 || !errors.Is(err, errReset) {
+			t.Errorf("error = %+v, want both attempts", e)
+		}
+		checkIdle(t, m)
+	})
+}
+
 func TestPanicOfTheBaseReachesTheCaller(t *testing.T) {
 	m := open(t, zerohop.Config{Resolver: fakes(2)})
 	defer func() {
