@@ -203,6 +203,25 @@ func TestRequestIsTheCallersAfterTheCall(t *testing.T) {
 	})
 }
 
+func TestBackupThatComesTooLateLeavesTheRequestAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		req := request(t.Context(), t, "GET", "http://orders/", nil)
+		for range 300 {
+			m := open(t, zerohop.Config{Resolver: fakes(2)}) // which has not learned yet how long answers take
+			// The first attempt ends when the backup begins: the race detector sees a backup that reads the
+			// request when it is the caller's again.
+			base := inTurn(after(time.Second, answer(200, "ok")), answer(200, "ok"))
+			resp, err := NewTransport(m, base).RoundTrip(req)
+			read(t, resp, err)
+			req.Header.Set("X", "new")
+			req.URL.Path += "/"
+			synctest.Wait()
+			checkIdle(t, m)
+			m.Close()
+		}
+	})
+}
+
 func TestHooksSeeEveryEndOfABody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var calls, attempts []resilience.Outcome

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/zerohop/zerohop"
@@ -24,6 +25,9 @@ type exchange struct {
 	sent      atomic.Bool // the body of req was given to a transport, which closes it
 	responses [resilience.MaxAttempts]*http.Response
 	body      body // of the answer
+
+	mu   sync.Mutex // guards what follows, and req against its owner
+	over bool
 }
 
 // Attempt sends the request to the node of a and waits for the response headers.
@@ -60,10 +64,11 @@ func (x *exchange) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.V
 
 // request makes the request of an attempt out of that of the call, which is not touched.
 func (x *exchange) request(ctx context.Context, a *zerohop.Attempt) (*http.Request, error) {
-	req := x.req.WithContext(ctx)
-	if a.Backup() {
-		// It may come to its end only after the call is over and the caller's request is his to change again.
-		req = x.req.Clone(ctx)
+	req := x.req
+	if !a.Backup() {
+		req = req.WithContext(ctx)
+	} else if req = x.copy(ctx); req == nil {
+		return nil, context.Canceled
 	}
 	if a.Number > 0 && req.GetBody != nil {
 		body, err := req.GetBody()
@@ -90,6 +95,24 @@ func (x *exchange) request(ctx context.Context, a *zerohop.Attempt) (*http.Reque
 		x.call.Propagate(ctx, req.Header.Set)
 	}
 	return req, nil
+}
+
+// copy returns the request for a backup, which may begin or end only after the call is over and the caller's request
+// is his to change again. In the first case it returns nil.
+func (x *exchange) copy(ctx context.Context) *http.Request {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.over {
+		return nil
+	}
+	return x.req.Clone(ctx)
+}
+
+// end says that the call is over.
+func (x *exchange) end() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.over = true
 }
 
 // deliver returns the response of the answer.

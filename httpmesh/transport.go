@@ -56,6 +56,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		r.Attempts = 1
 	}
 	a, err := x.call.Run(req.Context(), t.mesh, &r, x)
+	x.end()
 	if !x.sent.Load() && req.Body != nil {
 		req.Body.Close()
 	}
