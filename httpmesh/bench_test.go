@@ -61,3 +61,19 @@ func (nopBody) Close() error             { return nil }
 func (nop) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: 200, Body: nopBody{}, Request: req}, nil
 }
+
+// The response of the base, the request of the attempt with its URL, its context (two) and what the call keeps.
+func TestCallThatSucceedsAllocatesLittle(t *testing.T) {
+	rt := NewTransport(open(t, zerohop.Config{Resolver: fakes(3)}), nop{})
+	req := request(t.Context(), t, http.MethodGet, "http://orders/v1/orders/42", nil)
+	got := testing.AllocsPerRun(1000, func() {
+		resp, err := rt.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	})
+	if want := 6.0; got > want {
+		t.Errorf("RoundTrip made %v allocations, want %v", got, want)
+	}
+}
