@@ -85,7 +85,6 @@ func TestConsulOutageIsNotSeen(t *testing.T) {
 		r.until(t, time.Second, r.protocol.addrs(list)...) // and so it stays
 		result := r.load.stop()
 		result.log(t, r.protocol.name+" Consul agent killed for "+outage.String())
-		result.mustHold(t)
 		if result.ok < result.calls {
 			t.Errorf("%s: %d of %d calls failed", r.protocol.name, result.calls-result.ok, result.calls)
 		}

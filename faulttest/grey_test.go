@@ -30,19 +30,10 @@ func greyFaults(t *testing.T, list []*backend) func(*load) {
 func TestGreyFailureIsHardlySeen(t *testing.T) {
 	for _, p := range protocols {
 		t.Run(p.name, func(t *testing.T) {
-			r := undisturbed(t, func() result {
+			promise(t, func() result {
 				list := startBackends(t, 5, greyCapacity)
 				return newTrial(t, p, list, greyRate).run(t, "grey failure", greyRate, greyFaults(t, list))
-			})
-			if got, want := r.okShare(), 0.999; got < want {
-				t.Errorf("share of good answers = %.4f, want at least %v", got, want)
-			}
-			if want := 250 * time.Millisecond; r.p99 > want {
-				t.Errorf("p99 = %v, want at most %v", r.p99, want)
-			}
-			if got, want := r.perCall(r.executions), 1.25; got > want {
-				t.Errorf("executions per call = %.3f, want at most %v", got, want)
-			}
+			}, okAtLeast(0.999), p99AtMost(250*time.Millisecond), executionsAtMost(1.25))
 		})
 	}
 }

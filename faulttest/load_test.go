@@ -16,10 +16,6 @@ import (
 // callTimeout is the deadline of every call.
 const callTimeout = time.Second
 
-// maxLag is how late one call in a thousand may be sent, at most. More says that the machine is too busy for the
-// figures to mean anything.
-const maxLag = 25 * time.Millisecond
-
 // caller makes one call and returns nil if it got a good answer.
 type caller func(context.Context) error
 
@@ -147,30 +143,4 @@ func (r result) log(t *testing.T, what string) {
 		fmt.Fprintf(&b, "\n  %d x %s", n, text)
 	}
 	t.Log(b.String())
-}
-
-// held reports whether the calls were sent when they were due.
-func (r result) held() bool { return r.lag <= maxLag }
-
-// mustHold ends the test if calls were not sent when they were due: its figures would be those of the machine.
-func (r result) mustHold(t *testing.T) {
-	t.Helper()
-	if !r.held() {
-		t.Fatalf("this machine is too busy to measure on: 1 in 1000 calls was sent %v late or more, want at most %v",
-			r.lag, maxLag)
-	}
-}
-
-// undisturbed measures up to three times until calls are sent when they are due, and ends the test if they never are.
-func undisturbed(t *testing.T, measure func() result) result {
-	t.Helper()
-	for range 2 {
-		if r := measure(); r.held() {
-			return r
-		}
-		t.Log("the machine was too busy: once more")
-	}
-	r := measure()
-	r.mustHold(t)
-	return r
 }

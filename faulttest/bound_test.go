@@ -1,0 +1,92 @@
+//go:build unix
+
+package faulttest
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// bound says how a result misses what is promised, "" if it does not.
+type bound func(result) string
+
+func atMost[T ~int64 | ~float64](what string, limit T, of func(result) T) bound {
+	return func(r result) string {
+		if got := of(r); got > limit {
+			return fmt.Sprintf("%s = %v, want at most %v", what, got, limit)
+		}
+		return ""
+	}
+}
+
+func okAtLeast(share float64) bound {
+	return func(r result) string {
+		if got := r.okShare(); got < share {
+			return fmt.Sprintf("share of good answers = %v (%d of %d failed), want at least %v", got, r.calls-r.ok, r.calls, share)
+		}
+		return ""
+	}
+}
+
+func p99AtMost(d time.Duration) bound {
+	return atMost("p99", d, func(r result) time.Duration { return r.p99 })
+}
+
+func p999AtMost(d time.Duration) bound {
+	return atMost("p99.9", d, func(r result) time.Duration { return r.p999 })
+}
+
+func attemptsAtMost(n float64) bound {
+	return atMost("attempts per call", n, func(r result) float64 { return r.perCall(r.attempts) })
+}
+
+func executionsAtMost(n float64) bound {
+	return atMost("executions per call", n, func(r result) float64 { return r.perCall(r.executions) })
+}
+
+func shareAtMost(backend int, share float64) bound {
+	return atMost("share of picks of the bad backend", share, func(r result) float64 { return r.share(backend) })
+}
+
+// maxLag is how late one call in a thousand may be sent, at most. More says that the machine is too busy for the
+// figures to mean anything.
+const maxLag = 25 * time.Millisecond
+
+// held reports whether the calls were sent when they were due.
+func (r result) held() bool { return r.lag <= maxLag }
+
+// promise measures and fails the test if a bound is missed. If the machine was too busy to send the calls in time, which
+// makes every figure worse, it measures once more and then blames the machine.
+func promise(t *testing.T, measure func() result, bounds ...bound) {
+	t.Helper()
+	for again := false; ; again = true {
+		r := measure()
+		var missed []string
+		for _, b := range bounds {
+			if text := b(r); text != "" {
+				missed = append(missed, text)
+			}
+		}
+		if len(missed) > 0 && !r.held() && !again {
+			t.Log("missed a bound on a busy machine: once more")
+			continue
+		}
+		for _, text := range missed {
+			t.Error(text)
+		}
+		if len(missed) > 0 {
+			r.mustHold(t)
+		}
+		return
+	}
+}
+
+// mustHold ends the test if calls were not sent when they were due: its figures would be those of the machine.
+func (r result) mustHold(t *testing.T) {
+	t.Helper()
+	if !r.held() {
+		t.Fatalf("this machine is too busy to measure on: 1 in 1000 calls was sent %v late or more, want at most %v",
+			r.lag, maxLag)
+	}
+}
