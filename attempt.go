@@ -59,6 +59,7 @@ func (a *Attempt) Pick(now time.Time, set *loadbalance.Set) (*loadbalance.Node, 
 		return nil, err
 	}
 	a.choose(p)
+	a.begun = now // what came before, such as waiting for a connection, is not the time the node takes
 	return p.Node(), nil
 }
 
