@@ -119,8 +119,12 @@ func (st *attemptState) judge(ctx context.Context, err error) resilience.Verdict
 		<-ctx.Done() // the server was faster than our timer, by a hair; it is the caller's deadline all the same
 	}
 	if a.Node() == nil {
-		if ctx.Err() == nil {
+		switch code := status.Code(err); {
+		case ctx.Err() != nil:
+		case code == codes.Unavailable:
 			a.Refuse(err)
+		default: // not about endpoints: the connection was closed, or the metadata is invalid
+			a.Status = int(code)
 		}
 		return resilience.Verdict{Outcome: resilience.Neutral, Unsent: true}
 	}

@@ -3,12 +3,17 @@ package grpcmesh
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/dynamicpb"
@@ -17,13 +22,25 @@ import (
 	"github.com/zerohop/zerohop/internal/echopb"
 )
 
+// learn makes the mesh learn that calls take a millisecond, so that backups come after the least time of the policy.
+func (b *bed) learn(t *testing.T) {
+	t.Helper()
+	for _, s := range b.servers {
+		s.do(func(context.Context, string) error {
+			time.Sleep(time.Millisecond)
+			return nil
+		})
+	}
+	for range 200 {
+		b.say(t)
+	}
+}
+
 func TestHungNodeGetsBackup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c tally
 		b := setUp(t, 3, zerohop.Config{Hooks: c.hooks()})
-		for range 100 { // fill the estimate of the latency
-			b.say(t)
-		}
+		b.learn(t)
 		var given int
 		var mu sync.Mutex
 		b.servers[0].do(func(ctx context.Context, text string) error {
@@ -67,14 +84,13 @@ func TestRepliesBelongToWinners(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setUp(t, 3, zerohop.Config{Spec: unlimited})
 		b.warm(t)
-		for range 100 {
-			b.say(t)
-		}
+		b.learn(t)
 		var log executions
+		var raced atomic.Int64
 		for _, s := range b.servers {
 			s.do(func(_ context.Context, text string) error {
 				if log.add(text, s.name) == 0 {
-					time.Sleep(50 * time.Millisecond) // until the backup is sent
+					time.Sleep(time.Duration(49+rand.IntN(3)) * time.Millisecond) // the backup is sent after 50 ms
 				}
 				return nil
 			})
@@ -83,14 +99,22 @@ func TestRepliesBelongToWinners(t *testing.T) {
 		for i := range 200 {
 			text := fmt.Sprint(i)
 			wg.Go(func() {
-				r, err := b.client.Say(t.Context(), &echopb.SayRequest{Text: text})
-				if err != nil || r.Text != text {
+				var header metadata.MD
+				var from peer.Peer
+				r, err := b.client.Say(t.Context(), &echopb.SayRequest{Text: text}, grpc.Header(&header), grpc.Peer(&from))
+				if err != nil || r.Text != text || from.Addr == nil || header == nil {
 					t.Errorf("Say(%s) = %v, %v", text, r, err)
+				}
+				if len(log.of(text)) == 2 {
+					raced.Add(1)
 				}
 			})
 		}
 		wg.Wait()
 		synctest.Wait()
+		if got := raced.Load(); got < 40 {
+			t.Errorf("%d of 200 calls got a backup, want about a half", got)
+		}
 		b.idle(t)
 	})
 }
@@ -128,7 +152,7 @@ func TestBackupsFillAnyReply(t *testing.T) {
 func TestPlainRepliesAreCopied(t *testing.T) {
 	type frame struct{ data []byte }
 	reply := &frame{data: []byte("old")}
-	r := newResults(reply, nil)
+	r := newResults(reply, nil, nil)
 	r.reply.(*frame).data = []byte("new")
 	r.deliver(reply, nil, false)
 	if got, want := string(reply.data), "old"; got != want {
@@ -144,9 +168,7 @@ func TestOrdersGetNoBackup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setUp(t, 3, zerohop.Config{})
 		b.warm(t)
-		for range 100 {
-			b.say(t)
-		}
+		b.learn(t)
 		b.servers[0].do(hang)
 		for _, s := range b.servers {
 			s.calls.Store(0)

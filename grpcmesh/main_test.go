@@ -94,7 +94,7 @@ func (n *network) serve(t *testing.T, addr string, opts ...grpc.ServerOption) *s
 func (s *server) start(l net.Listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g, done := grpc.NewServer(s.options...), make(chan struct{})
+	g, done := grpc.NewServer(append(s.options, grpc.WaitForHandlers(true))...), make(chan struct{})
 	s.grpc, s.done = g, done
 	echopb.RegisterEchoServer(g, s)
 	go func() {
@@ -105,7 +105,7 @@ func (s *server) start(l net.Listener) {
 
 func (s *server) restart() { s.start(s.network.listen(s.name)) }
 
-// stop breaks all connections.
+// stop breaks all connections and waits for what still runs.
 func (s *server) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -102,7 +102,7 @@ func TestOrdersGoPastNodesThatRefuseConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setUp(t, 3, zerohop.Config{})
 		b.warm(t)
-		for i := range 100 {
+		for i := range 30 {
 			down := b.servers[i%3]
 			down.stop()
 			synctest.Wait() // gRPC has noticed: what it wrote before counts as sent
@@ -127,7 +127,7 @@ func TestKillsRepeatNoOrder(t *testing.T) {
 		b := setUp(t, 3, zerohop.Config{Spec: unlimited})
 		b.warm(t)
 		var orders, says executions
-		for round := range 150 {
+		for round := range 60 {
 			victim := b.servers[round%3]
 			for _, s := range b.servers {
 				s.do(func(ctx context.Context, text string) error {

@@ -6,7 +6,9 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/resilience"
@@ -20,6 +22,9 @@ func unaryInterceptor(mesh *zerohop.Mesh) grpc.UnaryClientInterceptor {
 			return invoker(ctx, method, req, reply, cc, opts...)
 		}
 		x := &unary{method: method, req: req, reply: reply, cc: cc, invoker: invoker, opts: opts, header: outgoing{ctx}}
+		if m, ok := reply.(proto.Message); ok {
+			x.kind = m.ProtoReflect().Type() // now: while an attempt writes to the reply, it cannot be asked
+		}
 		r := request(service, method, &x.header, opts)
 		r.Idempotent = idempotent(method)
 		a, err := x.call.Run(ctx, mesh, &r, x)
@@ -53,6 +58,7 @@ type unary struct {
 	call       zerohop.Call
 	method     string
 	req, reply any
+	kind       protoreflect.MessageType // of the reply; nil if it is no protobuf message
 	cc         *grpc.ClientConn
 	invoker    grpc.UnaryInvoker
 	opts       []grpc.CallOption
@@ -68,7 +74,7 @@ func (x *unary) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Verd
 	ctx = propagate(ctx, &x.call)
 	reply, opts := x.reply, x.opts
 	if a.Backup() { // another attempt may be writing to what the caller gave
-		p := newResults(x.reply, x.opts)
+		p := newResults(x.reply, x.kind, x.opts)
 		x.private[a.Number] = p
 		reply, opts = p.reply, p.opts
 	}
@@ -94,11 +100,12 @@ type results struct {
 	opts  []grpc.CallOption
 }
 
-// newResults returns results like those that the caller wants, and options that put them there.
-func newResults(reply any, opts []grpc.CallOption) *results {
+// newResults returns results like those that the caller wants, and options that put them there. It does not look at
+// what the caller gave, since another attempt may be writing to that.
+func newResults(reply any, kind protoreflect.MessageType, opts []grpc.CallOption) *results {
 	r := &results{opts: make([]grpc.CallOption, len(opts))}
-	if m, ok := reply.(proto.Message); ok {
-		r.reply = m.ProtoReflect().New().Interface()
+	if kind != nil {
+		r.reply = kind.New().Interface()
 	} else {
 		r.reply = reflect.New(reflect.TypeOf(reply).Elem()).Interface()
 	}
@@ -109,8 +116,7 @@ func newResults(reply any, opts []grpc.CallOption) *results {
 		case grpc.TrailerCallOption:
 			r.opts[i] = grpc.Trailer(&metadata.MD{})
 		case grpc.PeerCallOption:
-			p := *o.PeerAddr
-			r.opts[i] = grpc.Peer(&p)
+			r.opts[i] = grpc.Peer(&peer.Peer{})
 		default:
 			r.opts[i] = o
 		}

@@ -223,6 +223,23 @@ func TestUnaryEndsWithItsContext(t *testing.T) {
 	})
 }
 
+func TestInvalidCallsAreNotUnavailable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := setUp(t, 1, zerohop.Config{})
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "a b", "no name")
+		if _, err := b.client.Say(ctx, &echopb.SayRequest{}); status.Code(err) != codes.Internal {
+			t.Errorf("Say() with invalid metadata = %v, want INTERNAL", err)
+		}
+		if err := b.conn.Invoke(t.Context(), echopb.Echo_Say_FullMethodName, "no message", &echopb.SayReply{}); status.Code(err) != codes.Internal {
+			t.Errorf("Invoke() of something else than a message = %v, want INTERNAL", err)
+		}
+		if got := b.servers[0].calls.Load(); got != 0 {
+			t.Errorf("the server saw %d calls, want none", got)
+		}
+		b.idle(t)
+	})
+}
+
 func TestUnaryAttemptTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c tally
