@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
@@ -85,6 +86,7 @@ func TestNodesKeepTheirStateThroughUpdates(t *testing.T) {
 		for _, n := range b.nodes(t, "orders") {
 			before[n.Addr()] = n
 		}
+		synctest.Wait()
 		dialled := b.dialled[b.servers[0].name]
 		added := b.serve(t, "10.0.0.4:80")
 		b.source.Set("orders", endpoints(b.servers[0].name, b.servers[1].name, b.servers[2].name, added.name)...)
@@ -183,6 +185,24 @@ func TestPicksWithoutInterceptorsCount(t *testing.T) {
 	})
 }
 
+func TestUnusedPickIsNoSuccess(t *testing.T) {
+	lb := loadbalance.New(loadbalance.Config{})
+	lb.Update(endpoints("10.0.0.1:80"))
+	node := lb.Set().Nodes()[0]
+	start := time.Now()
+	for i, end := range []balancer.DoneInfo{{Err: errUnavailable, BytesSent: true, BytesReceived: true}, {}} {
+		pick, err := lb.Pick(loadbalance.Info{Now: start.Add(time.Duration(i) * time.Millisecond)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		told := false
+		done(nil, pick, func(balancer.DoneInfo) { told = true })(end)
+		if !told || !node.Penalized(time.Now()) || node.InFlight() != 0 {
+			t.Errorf("after %+v: child told %v, penalized %v, in flight %d; want true, true, 0", end, told, node.Penalized(time.Now()), node.InFlight())
+		}
+	}
+}
+
 func TestBalancerRefusesForeignTargets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setUp(t, 1, zerohop.Config{})
@@ -269,11 +289,13 @@ func TestIdleConnectionWakes(t *testing.T) {
 		b.warm(t)
 		node := b.nodes(t, "orders")[0]
 		for range 5 {
+			synctest.Wait()
 			dialled := b.dialled[b.servers[0].name]
 			time.Sleep(time.Minute)
 			for range 50 {
 				b.say(t)
 			}
+			synctest.Wait()
 			if b.nodes(t, "orders")[0] != node {
 				t.Fatal("the node was lost while the connection was idle")
 			}

@@ -36,6 +36,7 @@ func TestRoutes(t *testing.T) {
 			b.source.Set(service, endpoints(addr)...)
 		}
 		b.source.Set("empty")
+		time.Sleep(time.Minute) // the services were unknown when the mesh began to look for them
 
 		const calls = 2000
 		for range calls {

@@ -47,13 +47,13 @@ type stream struct {
 	call    zerohop.Call
 	open    func(ctx context.Context, finish func(error)) (grpc.ClientStream, error)
 	header  outgoing
-	states  [resilience.MaxAttempts]attemptState
+	states  [resilience.MaxAttempts]*attemptState
 	streams [resilience.MaxAttempts]grpc.ClientStream
 }
 
 func (x *stream) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Verdict {
-	st := &x.states[a.Number]
-	st.attempt = a
+	st := &attemptState{attempt: a}
+	x.states[a.Number] = st
 	ctx = context.WithValue(ctx, attemptKey{}, st)
 	s, err := x.open(propagate(ctx, &x.call), st.finish)
 	if err != nil {

@@ -63,12 +63,15 @@ type unary struct {
 	invoker    grpc.UnaryInvoker
 	opts       []grpc.CallOption
 	header     outgoing
-	states     [resilience.MaxAttempts]attemptState
+	first      attemptState // most calls make one attempt only
 	private    [resilience.MaxAttempts]*results
 }
 
 func (x *unary) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Verdict {
-	st := &x.states[a.Number]
+	st := &x.first
+	if a.Number > 0 {
+		st = &attemptState{}
+	}
 	st.attempt = a
 	ctx = context.WithValue(ctx, attemptKey{}, st)
 	ctx = propagate(ctx, &x.call)
