@@ -1,5 +1,7 @@
 package discovery
 
+import "maps"
+
 // Health is what a source says about an endpoint. It is not what callers of the endpoint observe:
 // that is kept by package loadbalance.
 type Health uint8
@@ -41,11 +43,17 @@ type Endpoint struct {
 	Weight uint32
 	// Zone is the failure domain the endpoint runs in. Empty means unknown.
 	Zone string
-	// Priority is the failover level: endpoints of level 1 serve when level 0 is short of healthy ones.
+	// Priority is the failover level: endpoints of level 1 serve when level 0 has no healthy one.
 	// 0 is the first level.
 	Priority uint8
 	// Health is what the source says. The zero value is Healthy.
 	Health Health
 	// Meta holds further attributes, for example a version. It may be nil and is read-only.
 	Meta map[string]string
+}
+
+// Equal reports whether two endpoints are the same in every field. It does not take a Weight of 0 for one of 1.
+func (e Endpoint) Equal(other Endpoint) bool {
+	return e.Addr == other.Addr && e.Weight == other.Weight && e.Zone == other.Zone && e.Priority == other.Priority &&
+		e.Health == other.Health && maps.Equal(e.Meta, other.Meta)
 }

@@ -75,11 +75,3 @@ func normalizeMeta(meta map[string]string) map[string]string {
 func printable(s string) bool {
 	return len(s) <= maxText && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
-
-// equal reports whether two normalized sets are the same in every field.
-func equal(a, b []Endpoint) bool {
-	return slices.EqualFunc(a, b, func(x, y Endpoint) bool {
-		return x.Addr == y.Addr && x.Weight == y.Weight && x.Zone == y.Zone && x.Priority == y.Priority &&
-			x.Health == y.Health && maps.Equal(x.Meta, y.Meta)
-	})
-}

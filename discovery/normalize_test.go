@@ -166,30 +166,6 @@ func TestNormalizeLimitsMetadataTheSameWayEachTime(t *testing.T) {
 	}
 }
 
-func TestEqualComparesEachField(t *testing.T) {
-	base := Endpoint{Addr: "a:1", Weight: 1, Meta: map[string]string{"k": "v"}}
-	if !equal([]Endpoint{base}, []Endpoint{{Addr: "a:1", Weight: 1, Meta: map[string]string{"k": "v"}}}) {
-		t.Error("equal() = false for equal sets")
-	}
-	for i, change := range []func(*Endpoint){
-		func(e *Endpoint) { e.Addr = "b:1" },
-		func(e *Endpoint) { e.Weight = 2 },
-		func(e *Endpoint) { e.Zone = "z" },
-		func(e *Endpoint) { e.Priority = 1 },
-		func(e *Endpoint) { e.Health = Draining },
-		func(e *Endpoint) { e.Meta = map[string]string{"k": "w"} },
-	} {
-		other := base
-		change(&other)
-		if equal([]Endpoint{base}, []Endpoint{other}) {
-			t.Errorf("equal() = true after change %d", i)
-		}
-	}
-	if equal([]Endpoint{base}, nil) {
-		t.Error("equal() = true for sets of different size")
-	}
-}
-
 func FuzzNormalize(f *testing.F) {
 	f.Add("127.0.0.1:80", "[::ffff:127.0.0.1]:80", "zone", "key", "value", uint32(0), uint8(0))
 	f.Add("a:1", "A:1", "\x00", "k\n", "\xff", uint32(math.MaxUint32), uint8(3))
@@ -242,3 +218,5 @@ func BenchmarkNormalize(b *testing.B) {
 		normalize(answer)
 	}
 }
+
+func equal(a, b []Endpoint) bool { return slices.EqualFunc(a, b, Endpoint.Equal) }

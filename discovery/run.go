@@ -152,7 +152,7 @@ func (s *supervisor) accept(answer []Endpoint) {
 	if dropped != (Dropped{}) {
 		s.observe(Event{Kind: EventEndpointsDropped, Err: bad, Dropped: dropped})
 	}
-	if s.published && equal(s.last, set) {
+	if s.published && slices.EqualFunc(s.last, set, Endpoint.Equal) {
 		return
 	}
 	s.update(slices.Clone(set))

@@ -1,6 +1,7 @@
 package loadbalance
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -97,7 +98,7 @@ func TestUpdateTakesOverAttributes(t *testing.T) {
 	} {
 		change()
 		b.Update([]discovery.Endpoint{ep})
-		if got := n.Endpoint(); !sameEndpoint(&got, &ep) {
+		if got := n.Endpoint(); !got.Equal(ep) {
 			t.Errorf("Endpoint() = %+v, want %+v", got, ep)
 		}
 	}
@@ -181,7 +182,7 @@ func TestServiceRecoversWhenEveryBreakerWasOpen(t *testing.T) {
 			}
 			p.Done(Report{Now: time.Now(), Outcome: resilience.Failure})
 		}
-		if _, err := b.Pick(Info{Now: time.Now()}); err != ErrUnavailable {
+		if _, err := b.Pick(Info{Now: time.Now()}); !errors.Is(err, ErrUnavailable) {
 			t.Fatalf("Pick() = %v, want ErrUnavailable", err)
 		}
 		time.Sleep(time.Second + ms)
@@ -192,7 +193,7 @@ func TestServiceRecoversWhenEveryBreakerWasOpen(t *testing.T) {
 			}
 			defer func() { p.Done(Report{Now: time.Now()}) }()
 		}
-		if _, err := b.Pick(Info{Now: time.Now()}); err != ErrUnavailable {
+		if _, err := b.Pick(Info{Now: time.Now()}); !errors.Is(err, ErrUnavailable) {
 			t.Errorf("Pick() during the probes = %v, want ErrUnavailable", err)
 		}
 	})

@@ -1,7 +1,6 @@
 package loadbalance
 
 import (
-	"maps"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -50,17 +49,12 @@ func (b *Balancer) newNode(ep discovery.Endpoint) *Node {
 
 // set takes over what the source now says about the endpoint.
 func (n *Node) set(ep discovery.Endpoint) {
-	if old := n.ep.Load(); old != nil && sameEndpoint(old, &ep) {
+	if old := n.ep.Load(); old != nil && old.Equal(ep) {
 		return // most nodes at most updates
 	}
 	stored := ep // ep itself stays off the heap
 	n.ep.Store(&stored)
 	n.inverse.Store(math.Float32bits(1 / float32(max(ep.Weight, 1))))
-}
-
-func sameEndpoint(a, b *discovery.Endpoint) bool {
-	return a.Addr == b.Addr && a.Weight == b.Weight && a.Zone == b.Zone && a.Priority == b.Priority &&
-		a.Health == b.Health && maps.Equal(a.Meta, b.Meta)
 }
 
 // Addr returns the address, the identity of the node.

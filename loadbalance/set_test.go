@@ -1,6 +1,7 @@
 package loadbalance
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,12 +12,12 @@ import (
 func TestPickErrors(t *testing.T) {
 	b := New(Config{Breaker: &resilience.BreakerConfig{Consecutive: 1, OpenFor: time.Hour}})
 	now := time.Now()
-	if _, err := b.Pick(Info{Now: now}); err != ErrNoEndpoints {
+	if _, err := b.Pick(Info{Now: now}); !errors.Is(err, ErrNoEndpoints) {
 		t.Errorf("Pick() of an empty set = %v, want ErrNoEndpoints", err)
 	}
 	b.Update(endpoints(2))
 	nodes := b.Set().Nodes()
-	if _, err := b.Pick(Info{Now: now, Avoid: nodes, Other: true}); err != ErrNoOther {
+	if _, err := b.Pick(Info{Now: now, Avoid: nodes, Other: true}); !errors.Is(err, ErrNoOther) {
 		t.Errorf("Pick() with all tried = %v, want ErrNoOther", err)
 	}
 	p, err := b.Pick(Info{Now: now, Avoid: nodes[:1], Other: true})
@@ -24,18 +25,18 @@ func TestPickErrors(t *testing.T) {
 		t.Errorf("Pick() = %v, %v, want the node not tried", p.Node(), err)
 	}
 	p.Done(Report{Now: now, Outcome: resilience.Failure})
-	if _, err := b.Pick(Info{Now: now, Avoid: nodes[:1], Other: true}); err != ErrNoOther {
+	if _, err := b.Pick(Info{Now: now, Avoid: nodes[:1], Other: true}); !errors.Is(err, ErrNoOther) {
 		t.Errorf("Pick() with the other node's breaker open = %v, want ErrNoOther", err)
 	}
 	if p, err = b.Pick(Info{Now: now, Avoid: nodes[:1]}); err != nil || p.Node() != nodes[0] {
 		t.Errorf("Pick() = %v, %v, want the tried node, the only one admitted", p.Node(), err)
 	}
 	p.Done(Report{Now: now, Outcome: resilience.Failure})
-	if _, err := b.Pick(Info{Now: now}); err != ErrUnavailable {
+	if _, err := b.Pick(Info{Now: now}); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("Pick() with all breakers open = %v, want ErrUnavailable", err)
 	}
 	b.Update(nil)
-	if _, err := b.Pick(Info{Now: now}); err != ErrNoEndpoints {
+	if _, err := b.Pick(Info{Now: now}); !errors.Is(err, ErrNoEndpoints) {
 		t.Errorf("Pick() of a set that was emptied = %v, want ErrNoEndpoints", err)
 	}
 	Pick{}.Done(Report{Now: now}) // no node: nothing happens
