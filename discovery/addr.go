@@ -1,7 +1,6 @@
 package discovery
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -44,7 +43,7 @@ func addrError(addr, reason string) error {
 	if len(addr) > longest {
 		addr = addr[:longest]
 	}
-	return fmt.Errorf("discovery: address %q: %w", addr, errors.New(reason))
+	return fmt.Errorf("discovery: address %q: %s", addr, reason)
 }
 
 // hostname reports whether s is a name that DNS can carry: labels of 1 to 63 letters, digits, hyphens and

@@ -14,7 +14,7 @@ const (
 	// second answer agrees.
 	EventEmptyHeld
 	// EventAnswerRejected says that an answer was not usable for the reason in Event.Err, and that the last
-	// set stays.
+	// set stays. Event.Dropped counts what was wrong with an answer without a valid endpoint.
 	EventAnswerRejected
 	// EventEndpointsDropped says that an answer is used without the parts counted in Event.Dropped.
 	// Event.Err names the first endpoint with an unusable address, if there was one.

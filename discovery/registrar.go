@@ -22,7 +22,7 @@ type Registration interface {
 
 // Instance is what a service says of itself to a registry.
 type Instance struct {
-	// ID is unique in the registry. Empty means Service plus Endpoint.Addr.
+	// ID is unique in the registry. Empty means Service and Endpoint.Addr, joined by a hyphen.
 	ID string
 	// Service is the name callers use. Required.
 	Service string

@@ -189,7 +189,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 		t.Error("Run() watches although its context has ended")
 		return errDown
 	})
-	if err := Run(ended, watched, "orders", RunOptions{}, nil); err != context.Canceled {
+	if err := Run(ended, watched, "orders", RunOptions{}, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("Run() = %v, want %v", err, context.Canceled)
 	}
 
@@ -199,7 +199,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 		defer cancel()
 		start := time.Now()
 		err := Run(ctx, failing(refused), "orders", RunOptions{}, nil)
-		if took := time.Since(start); err != context.DeadlineExceeded || took != 10*time.Second {
+		if took := time.Since(start); !errors.Is(err, context.DeadlineExceeded) || took != 10*time.Second {
 			t.Errorf("Run() = %v after %v, want %v after 10s", err, took, context.DeadlineExceeded)
 		}
 	})

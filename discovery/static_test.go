@@ -21,7 +21,7 @@ func TestStaticDeliversACopyAndBlocks(t *testing.T) {
 		}
 		clear(got[0])
 		cancel()
-		if err := <-done; err != context.Canceled {
+		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Errorf("Watch() = %v, want %v", err, context.Canceled)
 		}
 		if want := "b:1 a:1"; addrs(static["orders"]) != want {

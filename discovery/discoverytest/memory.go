@@ -57,19 +57,19 @@ func (m *Memory) change(f func()) {
 	}
 }
 
-func (m *Memory) state() (now discovery.Static, down error, changed <-chan struct{}) {
+func (m *Memory) state() (now discovery.Static, changed <-chan struct{}, down error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.changed == nil {
 		m.changed = make(chan struct{})
 	}
-	return m.now, m.down, m.changed
+	return m.now, m.changed, m.down
 }
 
 // Watch implements discovery.Resolver. It may deliver a set again when another service changed.
 func (m *Memory) Watch(ctx context.Context, service string, update func([]discovery.Endpoint)) error {
 	for {
-		now, down, changed := m.state()
+		now, changed, down := m.state()
 		if down != nil {
 			return down
 		}
@@ -81,7 +81,9 @@ func (m *Memory) Watch(ctx context.Context, service string, update func([]discov
 }
 
 // watchUntil watches a fixed set of services until the channel is closed.
-func watchUntil(ctx context.Context, changed <-chan struct{}, now discovery.Static, service string, update func([]discovery.Endpoint)) error {
+func watchUntil(
+	ctx context.Context, changed <-chan struct{}, now discovery.Static, service string, update func([]discovery.Endpoint),
+) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
