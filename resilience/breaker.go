@@ -17,7 +17,7 @@ type BreakerConfig struct {
 	Ratio float64
 	// MinRequests is the volume below which Ratio says nothing. 0 means 20.
 	MinRequests uint32
-	// Window is the time over which failures are counted, in ten buckets. 0 means 10 s.
+	// Window is the time over which failures are counted, in ten buckets; at least 10 ms. 0 means 10 s.
 	Window time.Duration
 	// OpenFor is how long the breaker stays open before it lets probes through. 0 means 1 s.
 	OpenFor time.Duration
@@ -26,17 +26,20 @@ type BreakerConfig struct {
 	Probes uint32
 }
 
+// minWindow leaves a millisecond for each bucket; in less time nobody fails often enough to tell.
+const minWindow = 10 * time.Millisecond
+
 func (c BreakerConfig) withDefaults() BreakerConfig {
 	if c.Consecutive == 0 {
 		c.Consecutive = 5
 	}
-	if !(c.Ratio > 0) {
+	if !(c.Ratio > 0 && c.Ratio <= 1) {
 		c.Ratio = 0.5
 	}
 	if c.MinRequests == 0 {
 		c.MinRequests = 20
 	}
-	if c.Window <= 0 {
+	if c.Window < minWindow {
 		c.Window = 10 * time.Second
 	}
 	if c.OpenFor <= 0 {
@@ -53,8 +56,8 @@ func (c BreakerConfig) Validate() error {
 	switch {
 	case !(c.Ratio >= 0 && c.Ratio <= 1):
 		return fmt.Errorf("ratio: must be between 0 and 1, got %v", c.Ratio)
-	case c.Window != 0 && c.Window < 10*time.Millisecond:
-		return fmt.Errorf("window: must be at least 10ms, got %v", c.Window)
+	case c.Window != 0 && c.Window < minWindow:
+		return fmt.Errorf("window: must be at least %v, got %v", minWindow, c.Window)
 	case c.OpenFor < 0:
 		return fmt.Errorf("openFor: must not be negative, got %v", c.OpenFor)
 	}
@@ -100,7 +103,7 @@ func NewBreaker(c BreakerConfig) *Breaker {
 				b.openUntil.Store(0)
 			}
 		},
-		IsExcluded: func(err error) bool { return err == errNeutral },
+		IsExcluded: func(err error) bool { return errors.Is(err, errNeutral) },
 	})
 	return b
 }

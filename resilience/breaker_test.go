@@ -69,6 +69,7 @@ func TestBreakerOpens(t *testing.T) {
 		{"overload and neutral", BreakerConfig{}, repeat(100, Overload, Neutral), "closed"},
 		{"overload and neutral are no volume", BreakerConfig{}, append(repeat(100, Overload, Neutral), repeat(9, Success, Failure)...), "closed"},
 		{"nonsense counts as unset", BreakerConfig{Ratio: -1, Window: -1, OpenFor: -1}, append(repeat(20, Success, Success, Failure), repeat(4, Failure)...), "open"},
+		{"more than all", BreakerConfig{Ratio: 2}, repeat(10, Success, Failure), "open"},
 		{"no number", BreakerConfig{Ratio: math.NaN()}, repeat(10, Success, Failure), "open"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -91,7 +92,7 @@ func TestBreakerOpensHalfwayAndCloses(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		checkBreaker(t, b, "open")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if b.Open(time.Now()) {
 			t.Error("Open() = true after the time to wait")
 		}
