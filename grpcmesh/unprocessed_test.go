@@ -62,6 +62,8 @@ func TestUnprocessedCallsGoElsewhere(t *testing.T) {
 		var refused atomic.Int64
 		go refuse(l, &refused)
 		b.source.Set("orders", endpoints(bad, b.servers[0].name)...)
+		b.say(t)
+		synctest.Wait() // both nodes are connected
 		for range 10 {
 			for range 5 {
 				if r, err := b.client.Order(t.Context(), &echopb.SayRequest{Text: "hello"}); err != nil || r.Node != b.servers[0].name {
