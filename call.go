@@ -225,7 +225,7 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 	a.latency = now.Sub(a.begun)
 	if !a.Arrived() && v.Outcome != resilience.Success && c.ctx.Err() == nil {
 		v = resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: v.Unsent}
-		a.Err = errAttemptTimeout(c.timeout)
+		a.Err, a.Status = errAttemptTimeout(c.timeout), -1
 	}
 	if f := c.mesh.cfg.Classify; f != nil {
 		v = f(c.info, AttemptResult{Status: a.Status, Outcome: v.Outcome, Err: a.Err, Latency: a.latency, Duration: a.latency}, v)
