@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +18,6 @@ import (
 
 	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/discovery"
-	"github.com/zerohop/zerohop/discovery/discoverytest"
 	"github.com/zerohop/zerohop/resilience"
 	"github.com/zerohop/zerohop/routing"
 )
@@ -200,70 +198,6 @@ func TestAnswersWithoutABodyEndTheAttempt(t *testing.T) {
 	}
 }
 
-func TestConnectionsEndWithTheirNodeAndTheMesh(t *testing.T) {
-	start := func(closed chan<- struct{}) discovery.Endpoint {
-		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }))
-		s.Config.ConnState = func(_ net.Conn, st http.ConnState) {
-			if st == http.StateClosed {
-				closed <- struct{}{}
-			}
-		}
-		s.Start()
-		t.Cleanup(s.Close)
-		return discovery.Endpoint{Addr: addr(s)}
-	}
-	closedA, closedB := make(chan struct{}, 10), make(chan struct{}, 10)
-	a, b := start(closedA), start(closedB)
-	var registry discoverytest.Memory
-	registry.Set("orders", a)
-	updated := make(chan int, 10)
-	m := open(t, zerohop.Config{Resolver: &registry, Hooks: zerohop.Hooks{Discovery: func(_ string, ev discovery.Event) {
-		if ev.Kind == discovery.EventPublished {
-			updated <- ev.Endpoints
-		}
-	}}})
-	tr := client(t, m)
-	fetch := func() {
-		resp, err := get(t.Context(), t, tr, "http://orders/")
-		read(t, resp, err)
-	}
-	gone := func(closed <-chan struct{}, what string) {
-		t.Helper()
-		select {
-		case <-closed:
-		case <-time.After(5 * time.Second):
-			t.Fatalf("a connection %s is still open", what)
-		}
-	}
-	fetch()
-	<-updated
-	busy, err := get(t.Context(), t, tr, "http://orders/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	registry.Set("orders", b)
-	<-updated
-	if got := read(t, busy, nil); got != "ok" {
-		t.Errorf("body of a node that left = %q", got)
-	}
-	gone(closedA, "to the node that left")
-	fetch()
-	if len(closedB) > 0 {
-		t.Error("no connection was kept")
-	}
-	tr.CloseIdleConnections()
-	gone(closedB, "after CloseIdleConnections")
-	fetch()
-	m.Close()
-	gone(closedB, "after Close")
-	if len(tr.nodes) != 0 {
-		t.Errorf("%d transports of nodes are left", len(tr.nodes))
-	}
-	if _, err := get(t.Context(), t, tr, "http://orders/"); !errors.Is(err, zerohop.ErrClosed) {
-		t.Errorf("call after Close: %v, want %v", err, zerohop.ErrClosed)
-	}
-}
-
 func TestRoutesChooseServiceAndPolicy(t *testing.T) {
 	named := func(name string) string {
 		return addr(serve(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, name) }))
@@ -295,65 +229,6 @@ func TestRoutesChooseServiceAndPolicy(t *testing.T) {
 	}
 }
 
-func TestDedicatedTransports(t *testing.T) {
-	m := open(t, zerohop.Config{Resolver: fakes(1)})
-	errDial := errors.New("no way")
-	dialed := ""
-	dial := func(_, addr string) (net.Conn, error) { dialed = addr; return nil, errDial }
-	dialContext := func(_ context.Context, network, addr string) (net.Conn, error) { return dial(network, addr) }
-	for name, c := range map[string]struct {
-		base   *http.Transport
-		scheme string
-	}{
-		"DialContext":    {&http.Transport{DialContext: dialContext}, "http"},
-		"Dial":           {&http.Transport{Dial: dial}, "http"},
-		"DialTLSContext": {&http.Transport{DialTLSContext: dialContext}, "https"},
-		"DialTLS":        {&http.Transport{DialTLS: dial}, "https"},
-	} {
-		dialed = ""
-		_, err := NewTransport(m, c.base).RoundTrip(request(t.Context(), t, "POST", c.scheme+"://orders/", strings.NewReader("x")))
-		if e := failure(t, err); e.Sent || !errors.Is(err, errDial) || dialed != "10.0.0.1:80" {
-			t.Errorf("%s dialled %q: %+v, want the node, and nothing sent", name, dialed, e)
-		}
-	}
-	for name, c := range map[string]struct {
-		base *http.Transport
-		want bool
-	}{
-		"plain": {&http.Transport{}, true}, "default": {http.DefaultTransport.(*http.Transport), true},
-		"TLS settings":  {&http.Transport{TLSClientConfig: &tls.Config{}}, false},
-		"no next proto": {&http.Transport{TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}, false},
-		"idle":          {&http.Transport{MaxIdleConns: 500}, true},
-	} {
-		tr := NewTransport(m, c.base).dedicated("10.0.0.1:80", time.Second)
-		if tr.ForceAttemptHTTP2 != c.want || tr.Proxy != nil || tr.MaxIdleConns != 0 || tr.MaxIdleConnsPerHost != max(100, c.base.MaxIdleConns) {
-			t.Errorf("%s: HTTP/2 %v, idle %d, want %v", name, tr.ForceAttemptHTTP2, tr.MaxIdleConnsPerHost, c.want)
-		}
-	}
-}
-
-func TestTLSVerifiesTheNameOfTheService(t *testing.T) {
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Proto, " ", r.Host) }))
-	s.EnableHTTP2 = true
-	s.StartTLS()
-	defer s.Close()
-	base := s.Client().Transport.(*http.Transport).Clone()
-	base.DialContext = nil
-	base.ForceAttemptHTTP2 = true
-	m := open(t, zerohop.Config{Resolver: discovery.Static{"example.com": {{Addr: addr(s)}}, "orders": {{Addr: addr(s)}}}, Spec: zerohop.Spec{Services: map[string]zerohop.Policy{"example.com": {}}}})
-	tr := NewTransport(m, base)
-	defer tr.CloseIdleConnections()
-	resp, err := get(t.Context(), t, tr, "https://example.com/")
-	if got, want := read(t, resp, err), "HTTP/2.0 example.com"; got != want {
-		t.Errorf("server saw %q, want %q", got, want)
-	}
-	_, err = get(t.Context(), t, tr, "https://orders/")
-	var wrong *tls.CertificateVerificationError
-	if e := failure(t, err); !errors.As(err, &wrong) || e.Sent {
-		t.Errorf("error = %+v, want that the certificate is for another name, and nothing sent", e)
-	}
-}
-
 // Whatever goes wrong, calls end in time and leave nothing behind.
 func TestManyCallsWithRandomFaults(t *testing.T) {
 	if testing.Short() {
@@ -364,7 +239,7 @@ func TestManyCallsWithRandomFaults(t *testing.T) {
 		servers = append(servers, addr(serve(t, func(w http.ResponseWriter, r *http.Request) {
 			switch fault := r.Header.Get("Fault"); {
 			case fault == "503":
-				http.Error(w, "busy", 503)
+				http.Error(w, "busy", http.StatusServiceUnavailable)
 			case fault == "hang":
 				<-r.Context().Done()
 			case fault == "reset":
