@@ -79,7 +79,11 @@ type tunnel struct {
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.rc.Read(p)
-	if err != nil && !b.closed.Load() { // that a closed body fails is no news
+	switch {
+	case err == nil || b.closed.Load(): // that a closed body fails is no news
+	case err == io.EOF:
+		b.end(nil)
+	default:
 		b.end(err)
 	}
 	return n, err
@@ -88,13 +92,14 @@ func (b *body) Read(p []byte) (int, error) {
 func (b *body) Close() error {
 	b.closed.Store(true)
 	err := b.rc.Close()
-	b.end(io.EOF)
+	b.end(nil)
 	return err
 }
 
+// end ends the attempt. err is why the body broke off, nil if it did not.
 func (b *body) end(err error) {
 	switch {
-	case err == io.EOF:
+	case err == nil:
 		b.attempt.End(b.attempt.Verdict().Outcome, nil)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		b.attempt.End(resilience.Neutral, err)

@@ -1,5 +1,7 @@
 package httpmesh
 
+//lint:file-ignore SA1019 Dial and DialTLS are deprecated, but what a base dials with has to go on doing so.
+
 import (
 	"context"
 	"net"
@@ -41,32 +43,31 @@ func (t *Transport) dedicated(addr string, connectTimeout time.Duration) *http.T
 		tr.MaxIdleConnsPerHost = max(tr.MaxIdleConns, idlePerNode)
 	}
 	tr.MaxIdleConns = 0 // one host only: the limit above is the limit
-	dial := tr.DialContext
-	if dial == nil && tr.Dial == nil { //nolint:staticcheck // a base may still use it
+	dial := either(tr.DialContext, tr.Dial)
+	if dial == nil {
 		// net/http speaks HTTP/2 by itself only with its own dialer. The one below stands for that, so it is
 		// to go on if it did before, which the base shows once it was cloned.
 		if _, ok := t.pool.TLSNextProto["h2"]; ok {
 			tr.ForceAttemptHTTP2 = true
 		}
 		dial = (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext
-	} else if dial == nil {
-		old := tr.Dial //nolint:staticcheck // as above
-		dial = func(_ context.Context, network, addr string) (net.Conn, error) { return old(network, addr) }
 	}
-	tr.Dial = nil //nolint:staticcheck // as above
-	tr.DialContext = to(addr, dial, connectTimeout)
-	dialTLS := tr.DialTLSContext
-	if old := tr.DialTLS; dialTLS == nil && old != nil { //nolint:staticcheck // as above
-		dialTLS = func(_ context.Context, network, addr string) (net.Conn, error) { return old(network, addr) }
-	}
-	tr.DialTLS = nil //nolint:staticcheck // as above
-	if dialTLS != nil {
-		tr.DialTLSContext = to(addr, dialTLS, connectTimeout)
+	tr.Dial, tr.DialContext = nil, to(addr, dial, connectTimeout)
+	if dialTLS := either(tr.DialTLSContext, tr.DialTLS); dialTLS != nil {
+		tr.DialTLS, tr.DialTLSContext = nil, to(addr, dialTLS, connectTimeout)
 	}
 	return tr
 }
 
 type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// either returns the dialer that net/http would use: the one with a context if there is one. nil means neither.
+func either(dial dialFunc, old func(network, addr string) (net.Conn, error)) dialFunc {
+	if dial != nil || old == nil {
+		return dial
+	}
+	return func(_ context.Context, network, addr string) (net.Conn, error) { return old(network, addr) }
+}
 
 // to makes a dialer connect to the given address, whatever it is asked for, and within the timeout. Its errors say
 // that no connection was made, so that nothing was sent.

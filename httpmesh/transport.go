@@ -19,7 +19,8 @@ type Transport struct {
 	nodes map[*loadbalance.Node]*http.Transport
 }
 
-// NewTransport returns a Transport over base. nil means http.DefaultTransport.
+// NewTransport returns a Transport over base. nil means http.DefaultTransport. Like that it is made once and kept: the
+// mesh holds its connections to an endpoint as long as there is that endpoint.
 //
 // If base is an *http.Transport, each endpoint gets a clone of it, so that connections, TLS sessions and limits such
 // as MaxConnsPerHost are per endpoint. The clones connect to the endpoint and use no proxy; TLS verifies the name
