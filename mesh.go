@@ -203,3 +203,6 @@ func (m *Mesh) target(r *routing.Request) (*target, error) {
 	}
 	return s.target(rule), nil
 }
+
+// Reachable returns the services that calls to the named one can be routed to.
+func (m *Mesh) Reachable(name string) []string { return m.routes.Reachable(name) }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,22 +34,7 @@ type service struct {
 	known   bool          // the source has answered
 	err     error         // why it does not answer now
 	changed chan struct{} // closed at the next change of the above
-	watcher map[*subscription]struct{}
-}
-
-type subscription struct {
-	mu sync.Mutex // held while fn runs
-	fn func(Endpoints)
-}
-
-// Endpoints is what is known of the endpoints of a service.
-type Endpoints struct {
-	// Balancer holds the nodes.
-	Balancer *loadbalance.Balancer
-	// Known is set as soon as the source has answered, be it with no endpoints.
-	Known bool
-	// Err is why the source does not answer now; nil if it does.
-	Err error
+	subs    map[*subscription]struct{}
 }
 
 func newService(m *Mesh, name string, named bool) *service {
@@ -56,7 +43,7 @@ func newService(m *Mesh, name string, named bool) *service {
 		policy:  m.cfg.Spec.Services[name].over(m.cfg.Spec.Defaults).over(builtin),
 		byRule:  make([]atomic.Pointer[target], len(m.cfg.Spec.Routes)),
 		changed: make(chan struct{}),
-		watcher: map[*subscription]struct{}{},
+		subs:    map[*subscription]struct{}{},
 	}
 	s.used.Store(time.Now().Unix()) // or it would seem to be the one idle longest
 	s.ctx, s.stop = context.WithCancel(m.ctx)
@@ -123,25 +110,10 @@ func (s *service) change(set func()) {
 	set()
 	close(s.changed)
 	s.changed = make(chan struct{})
-	subs := make([]*subscription, 0, len(s.watcher))
-	for sub := range s.watcher {
-		subs = append(subs, sub)
-	}
+	subs := slices.Collect(maps.Keys(s.subs))
 	s.mu.Unlock()
 	for _, sub := range subs {
 		sub.tell(s)
-	}
-}
-
-func (sub *subscription) tell(s *service) {
-	sub.mu.Lock()
-	defer sub.mu.Unlock()
-	s.mu.Lock()
-	_, live := s.watcher[sub]
-	eps := Endpoints{Balancer: s.balancer, Known: s.known, Err: s.err}
-	s.mu.Unlock()
-	if live {
-		sub.fn(eps)
 	}
 }
 
@@ -149,7 +121,7 @@ func (sub *subscription) tell(s *service) {
 func (s *service) busy() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.watcher) > 0
+	return len(s.subs) > 0
 }
 
 // touch notes that the service is in use. A second is exact enough to find the one idle longest, and the
@@ -161,7 +133,7 @@ func (s *service) touch(now time.Time) {
 }
 
 var (
-	errStartTimeout = errors.New("the source has not answered yet")
+	errStartTimeout = errors.New("the source has not answered")
 	errForgotten    = fmt.Errorf("the service gave way to others: more than %d are in use", maxDynamicServices)
 )
 
@@ -171,8 +143,12 @@ func (s *service) wait(ctx context.Context, patient bool) error {
 	if s.serving.Load() {
 		return nil
 	}
-	start := time.NewTimer(s.mesh.cfg.StartTimeout)
-	defer start.Stop()
+	var expired <-chan time.Time
+	if !patient {
+		start := time.NewTimer(s.mesh.cfg.StartTimeout)
+		defer start.Stop()
+		expired = start.C
+	}
 	for {
 		s.mu.Lock()
 		known, err, changed := s.known, s.err, s.changed
@@ -185,10 +161,6 @@ func (s *service) wait(ctx context.Context, patient bool) error {
 			return err
 		case known:
 			return loadbalance.ErrNoEndpoints
-		}
-		expired := start.C
-		if patient {
-			expired = nil
 		}
 		select {
 		case <-changed:
@@ -207,31 +179,3 @@ func (s *service) wait(ctx context.Context, patient bool) error {
 		}
 	}
 }
-
-// Subscribe calls fn with what is known of the endpoints of the service, at once and after each change, until
-// stop is called. Calls are sequential, and none begins after stop returned. fn must not call stop. It is for
-// transports that hold connections of their own; calls need no subscription.
-func (m *Mesh) Subscribe(name string, fn func(Endpoints)) (stop func(), err error) {
-	if m.ctx.Err() != nil {
-		return nil, ErrClosed
-	}
-	s, err := m.service(name)
-	if err != nil {
-		return nil, err
-	}
-	sub := &subscription{fn: fn}
-	s.mu.Lock()
-	s.watcher[sub] = struct{}{}
-	s.mu.Unlock()
-	sub.tell(s)
-	return func() {
-		s.mu.Lock()
-		delete(s.watcher, sub)
-		s.mu.Unlock()
-		sub.mu.Lock() // wait for a call that is under way
-		sub.mu.Unlock()
-	}, nil
-}
-
-// Reachable returns the services that calls to the named one can be routed to.
-func (m *Mesh) Reachable(name string) []string { return m.routes.Reachable(name) }
