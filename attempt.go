@@ -128,6 +128,11 @@ func (a *Attempt) End(outcome resilience.Outcome, err error) {
 	}
 }
 
+// result returns what became of an attempt that was judged.
+func (a *Attempt) result() AttemptRecord {
+	return AttemptRecord{Addr: a.addr(), Outcome: a.verdict.Outcome, Status: a.Status, Duration: a.latency, Err: a.Err}
+}
+
 // addr returns the address of the endpoint, empty if there is none.
 func (a *Attempt) addr() string {
 	if n := a.pick.Node(); n != nil {

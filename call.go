@@ -225,7 +225,7 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 	a.latency = now.Sub(a.begun)
 	if !a.Arrived() && v.Outcome != resilience.Success && c.ctx.Err() == nil {
 		v = resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: v.Unsent}
-		a.Err, a.Status = errAttemptTimeout(c.timeout), -1
+		a.Err, a.Status = timeoutError(c.timeout), -1
 	}
 	if f := c.mesh.cfg.Classify; f != nil {
 		v = f(c.info, AttemptResult{Status: a.Status, Outcome: v.Outcome, Err: a.Err, Latency: a.latency, Duration: a.latency}, v)
@@ -259,7 +259,8 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 	a.answer = act.Kind == resilience.Finish && act.Attempt == a.Number
 	mine := a.answer
 	if !mine {
-		a.record = &AttemptRecord{Addr: a.addr(), Outcome: v.Outcome, Status: a.Status, Duration: a.latency, Err: a.Err}
+		record := a.result()
+		a.record = &record
 		c.letting.Add(1)
 	}
 	c.mu.Unlock()

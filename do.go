@@ -3,7 +3,6 @@ package zerohop
 import (
 	"context"
 	"errors"
-	"net"
 
 	"github.com/zerohop/zerohop/loadbalance"
 	"github.com/zerohop/zerohop/resilience"
@@ -64,9 +63,3 @@ func (x *doExchange[T]) Attempt(ctx context.Context, a *Attempt) resilience.Verd
 }
 
 func (x *doExchange[T]) Release(*Attempt) {}
-
-// DialFailed reports whether the error says that no connection could be made, so that nothing was sent.
-func DialFailed(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
-}

@@ -16,8 +16,6 @@ var errPanicked = errors.New("zerohop: transport panicked")
 // timeoutError says that an attempt was given up because its policy bounds attempts.
 type timeoutError time.Duration
 
-func errAttemptTimeout(d time.Duration) error { return timeoutError(d) }
-
 func (e timeoutError) Error() string {
 	return fmt.Sprintf("zerohop: attempt took longer than %v", time.Duration(e))
 }
@@ -143,9 +141,7 @@ func (c *Call) records() (list []AttemptRecord, sent bool) {
 			list = append(list, AttemptRecord{Addr: a.addr(), Outcome: resilience.Neutral, Status: -1})
 			sent = true
 		case a.refused == nil:
-			list = append(list, AttemptRecord{
-				Addr: a.addr(), Outcome: a.verdict.Outcome, Status: a.Status, Duration: a.latency, Err: a.Err,
-			})
+			list = append(list, a.result())
 			sent = sent || !a.verdict.Unsent
 		}
 	}

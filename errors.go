@@ -3,6 +3,7 @@ package zerohop
 import (
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -87,4 +88,10 @@ func (e *Error) Unwrap() error { return e.Err }
 func (e *Error) Timeout() bool {
 	var t interface{ Timeout() bool }
 	return errors.As(e.Err, &t) && t.Timeout()
+}
+
+// DialFailed reports whether the error says that no connection could be made, so that nothing was sent.
+func DialFailed(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
 }

@@ -503,11 +503,11 @@ func TestErrorSaysWhatHappened(t *testing.T) {
 	if e.Timeout() {
 		t.Error("Timeout() of a refused connection")
 	}
-	e.Err = fmt.Errorf("slow: %w", errAttemptTimeout(time.Second))
+	e.Err = fmt.Errorf("slow: %w", timeoutError(time.Second))
 	if !e.Timeout() {
 		t.Error("no Timeout() of an attempt timeout")
 	}
-	if got, want := errAttemptTimeout(time.Second).Error(), "zerohop: attempt took longer than 1s"; got != want {
+	if got, want := timeoutError(time.Second).Error(), "zerohop: attempt took longer than 1s"; got != want {
 		t.Errorf("Error() = %q, want %q", got, want)
 	}
 }

@@ -17,14 +17,12 @@ type target struct {
 }
 
 func newTarget(s *service, route string, p Policy) *target {
-	t := &target{service: s, route: route, policy: p}
-	t.limits = resilience.CallConfig{
+	return &target{service: s, route: route, policy: p, limits: resilience.CallConfig{
 		Attempts: p.Retry.Attempts,
 		NoRetry:  p.Retry.Mode == Off,
 		Backoff:  resilience.BackoffConfig{Base: p.Retry.Base, Max: p.Retry.Max},
 		Budget:   s.budget,
-	}
-	return t
+	}}
 }
 
 // unlearnedBackup is how long an attempt runs before a backup joins it while the latency of the route is not
