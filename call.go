@@ -50,12 +50,12 @@ type Call struct {
 func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attempt, error) {
 	now := time.Now()
 	o := optionsOf(ctx)
-	if m.ctx.Err() != nil {
-		return nil, &Error{Service: r.Service, Reason: Closed, Err: ErrClosed}
-	}
 	t, err := m.target(&r.Request)
-	if err != nil {
-		return nil, &Error{Service: r.Service, Reason: NoEndpoints, Err: err}
+	switch {
+	case m.ctx.Err() != nil || errors.Is(err, ErrClosed):
+		return nil, &Error{Service: r.Service, Reason: Closed, Detail: resilience.Unroutable, Err: ErrClosed}
+	case err != nil:
+		return nil, &Error{Service: r.Service, Reason: NoEndpoints, Detail: resilience.Unroutable, Err: err}
 	}
 	t.service.touch(now)
 	c.mesh, c.target, c.exchange, c.late, c.stream = m, t, x, r.LatePick, r.Stream

@@ -9,8 +9,9 @@ import (
 	"github.com/zerohop/zerohop/resilience"
 )
 
-// Hooks observe calls. Every field may be nil. They run in the goroutine of the call and must neither block
-// nor panic; attempts of one call may run at the same time, so they must be safe for concurrent use.
+// Hooks observe calls. Every field may be nil. They run in the goroutine of the call, of a backup or of whoever ends
+// the answer, and must neither block nor panic. Attempts of one call may run at the same time, so they must be safe for
+// concurrent use.
 type Hooks struct {
 	// CallStart is called when a call begins, after its route was chosen. The call goes on with the context
 	// it returns, which must be derived from ctx.

@@ -22,10 +22,11 @@ type Config struct {
 	Resolver discovery.Resolver
 	// Spec holds policies and routes. The zero value is a good default.
 	Spec Spec
-	// Balancers are algorithms of the user's own, by the name that Policy.Balance refers to.
+	// Balancers are algorithms of the user's own, by the name that Policy.Balance refers to. One under the name
+	// of a built-in algorithm takes its place.
 	Balancers map[string]loadbalance.Builder
-	// Classify, if not nil, has the last word on what the end of an attempt means. verdict is what zerohop
-	// made of it. It must be safe for concurrent use.
+	// Classify, if not nil, has the last word on what the answer or the error of an attempt means, unless the
+	// attempt was given up. verdict is what zerohop made of it. It must be safe for concurrent use.
 	Classify func(call CallInfo, result AttemptResult, verdict resilience.Verdict) resilience.Verdict
 	// Hooks observe calls and discovery.
 	Hooks Hooks
@@ -106,8 +107,9 @@ func New(cfg Config) (*Mesh, error) {
 	return m, nil
 }
 
-// Close ends the watches, closes idle connections and waits for what runs in the background. Calls that have
-// begun go on to their end, new ones fail with ErrClosed. It is idempotent and returns nil.
+// Close ends the watches, closes idle connections and waits for what runs in the background. Attempts that have
+// begun go on to their end, except backups, which are given up; calls that wait for endpoints and new ones fail with
+// ErrClosed. It is idempotent and returns nil.
 func (m *Mesh) Close() error {
 	m.mu.Lock()
 	m.closed = true

@@ -5,14 +5,15 @@ import (
 	"time"
 )
 
-// CallOptions override the policy for one call. Unset fields inherit. They cannot lift limits: the hard cap of
-// attempts and the budget hold.
+// CallOptions override the policy for one call. Unset fields and negative numbers inherit. They cannot lift limits:
+// the hard cap of attempts and the budget hold.
 type CallOptions struct {
 	// Timeout bounds the whole call.
 	Timeout time.Duration
 	// AttemptTimeout bounds each attempt.
 	AttemptTimeout time.Duration
-	// Attempts is the largest number of attempts; 1 means that nothing is repeated.
+	// Attempts is the largest number of attempts; 1 means that nothing is repeated. It does not switch retries on
+	// where the policy has them off.
 	Attempts int
 	// Idempotent says whether the call may be executed more than once.
 	Idempotent Switch
@@ -25,7 +26,7 @@ type CallOptions struct {
 
 type optionsKey struct{}
 
-// WithCall returns a context whose calls have the given options.
+// WithCall returns a context whose calls have the given options, instead of those that ctx had.
 func WithCall(ctx context.Context, o CallOptions) context.Context {
 	return context.WithValue(ctx, optionsKey{}, &o)
 }

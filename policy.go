@@ -33,8 +33,9 @@ type Policy struct {
 	// AttemptTimeout bounds one attempt until its response headers (HTTP) or its end (gRPC, Do). The
 	// built-in default is none: slow attempts get a backup instead; see Backup.
 	AttemptTimeout time.Duration `json:"attemptTimeout,omitempty" yaml:"attemptTimeout,omitempty"`
-	// ConnectTimeout bounds how long HTTP connections may take to be set up. The built-in default is 1 s. It
-	// belongs to a service, not to a route.
+	// ConnectTimeout bounds how long httpmesh may take to connect to an endpoint over an *http.Transport, whose
+	// own TLSHandshakeTimeout goes on from there. gRPC connects in the background and has no use for it. The
+	// built-in default is 1 s. It belongs to a service, not to a route.
 	ConnectTimeout time.Duration `json:"connectTimeout,omitempty" yaml:"connectTimeout,omitempty"`
 	// Idempotent says that calls may be executed more than once, or (Off) that none may. The built-in
 	// default asks the protocol: HTTP methods and Idempotency-Key, idempotency_level of protobuf methods.
@@ -65,7 +66,8 @@ type Retry struct {
 
 // Backup says when a slow attempt of an idempotent call is joined by another one on another endpoint: when
 // it has run for Factor times the learned 99th percentile of its route, or half of the time to the deadline if
-// that is less, but at least Min. The first success wins and the other attempt is cancelled.
+// that is less, but at least Min. 1 s stands for the percentile times Factor until a score of answers is known. The
+// first success wins and the other attempt is cancelled.
 type Backup struct {
 	// Mode switches backups. The built-in default is On.
 	Mode Switch `json:"mode,omitempty" yaml:"mode,omitempty"`

@@ -43,6 +43,9 @@ func (s Spec) validate(own map[string]loadbalance.Builder) error {
 		errs = append(errs, s.Services[name].validate("services."+name, own))
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Policies)) {
+		if name == "" {
+			errs = append(errs, errors.New("policies: a name must not be empty, which no route can refer to"))
+		}
 		p, path := s.Policies[name], "policies."+name
 		errs = append(errs, p.validate(path, own))
 		for _, f := range []struct {

@@ -51,6 +51,7 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"defaults", Config{Resolver: discovery.Static{}, Spec: Spec{Defaults: Policy{Timeout: -1}}}, []string{"defaults.timeout: must not be negative"}},
 		{"no name", Config{Resolver: discovery.Static{}, Spec: Spec{Services: map[string]Policy{"": {}}}}, []string{"services: a name must have 1 to 253 bytes"}},
 		{"long name", Config{Resolver: discovery.Static{}, Spec: Spec{Services: map[string]Policy{strings.Repeat("x", 254): {}}}}, []string{"services: a name must have 1 to 253 bytes"}},
+		{"policy without a name", Config{Resolver: discovery.Static{}, Spec: Spec{Policies: map[string]Policy{"": {}}}}, []string{"policies: "}},
 		{"balance of a route", route(Policy{Balance: "random"}), []string{"policies.x.balance: belongs to a service, not to a route"}},
 		{"budget of a route", route(Policy{Budget: Budget{Tokens: 1}}), []string{"policies.x.budget: belongs to a service, not to a route"}},
 		{"breaker of a route", route(Policy{Breaker: Breaker{Mode: On}}), []string{"policies.x.breaker: belongs to a service, not to a route"}},
