@@ -90,7 +90,7 @@ type Report struct {
 	// Overdue says of a Neutral outcome that the attempt was given up after so long that the endpoint may hang.
 	// Picks then avoid it as if it had failed; its breaker learns nothing.
 	Overdue bool
-	// After is the pause the server asked for, 0 if none.
+	// After is the pause the server asked for, 0 or less if none. More than a minute counts as a minute.
 	After time.Duration
 }
 

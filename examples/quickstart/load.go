@@ -15,7 +15,8 @@ const (
 	deadline = time.Second
 )
 
-// openLoop calls do for each moment a call is due, so many a second from start to end. It never waits for an answer, and makes up for it when it was late itself: a caller's users do not stop coming while a server is slow.
+// openLoop calls do for each moment a call is due, so many a second from start to end. It never waits for an answer, and
+// makes up for it when it was late itself: a caller's users do not stop coming while a server is slow.
 func openLoop(ctx context.Context, start, end time.Time, perSecond int, do func(due time.Time)) {
 	timer := time.NewTimer(time.Until(start))
 	defer timer.Stop()
