@@ -9,7 +9,7 @@ const MaxAttempts = 5
 // because of a header.
 const maxAfter = time.Minute
 
-// CallConfig is what a call may do. It is read-only while calls use it.
+// CallConfig is what a call may do.
 type CallConfig struct {
 	// Attempts is the largest number of attempts, the first included. Values outside 1..MaxAttempts are
 	// brought into that range. Rejected attempts do not count.
@@ -133,6 +133,7 @@ const (
 // Call is the state machine of one logical call. The zero value, with Config set, is ready. It is not safe
 // for concurrent use and must not be copied after the first event.
 type Call struct {
+	// Config is what the call may do. It must not change after the first event.
 	Config CallConfig
 
 	launched int  // attempts ever launched
