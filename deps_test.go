@@ -63,7 +63,6 @@ var places = map[string]place{
 	"grpcmesh":                    {3, slices.Concat(corePrice, grpcPrice)},
 	"telemetry":                   {3, slices.Concat(corePrice, otelPrice)},
 	"examples/...":                {4, nil},
-	"bench/...":                   {testLayer, nil},
 	"faulttest/...":               {testLayer, nil},
 	"internal/consultest":         {testLayer, nil},
 	"internal/testenv":            {testLayer, nil},
