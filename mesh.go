@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -62,7 +63,7 @@ type Mesh struct {
 }
 
 // New checks the configuration and starts to look up the services named in the spec, without waiting for them.
-// Its error names the field of every mistake. The Mesh must be closed.
+// Its error names the field of every mistake. The Mesh must be closed. The configuration is copied.
 func New(cfg Config) (*Mesh, error) {
 	var errs []error
 	if cfg.Resolver == nil {
@@ -75,6 +76,9 @@ func New(cfg Config) (*Mesh, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("zerohop: invalid configuration: %w", err)
 	}
+	// Policies are looked up when a service or a route is first used: by then the caller may have changed his maps.
+	cfg.Balancers = maps.Clone(cfg.Balancers)
+	cfg.Spec.Services, cfg.Spec.Policies = maps.Clone(cfg.Spec.Services), maps.Clone(cfg.Spec.Policies)
 	if cfg.Rand == nil {
 		cfg.Rand = rand.Uint64
 	}
@@ -85,11 +89,7 @@ func New(cfg Config) (*Mesh, error) {
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.services.Store(&map[string]*service{})
 	if len(cfg.Spec.Routes) > 0 {
-		table, err := routing.Compile(cfg.Spec.Routes)
-		if err != nil {
-			return nil, err // Validate has compiled it before
-		}
-		m.routes = table
+		m.routes, _ = routing.Compile(cfg.Spec.Routes) // validate has found no error
 	}
 	for name := range cfg.Spec.Services {
 		m.add(name, true)

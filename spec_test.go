@@ -173,3 +173,21 @@ func TestPoliciesRefineEachOther(t *testing.T) {
 		}
 	}
 }
+
+func TestSpecIsCopied(t *testing.T) {
+	spec := Spec{
+		Services: map[string]Policy{},
+		Policies: map[string]Policy{"slow": {Retry: Retry{Attempts: 5}}},
+		Routes:   []routing.Rule{{Policy: "slow"}},
+	}
+	m := open(t, Config{Resolver: orders(1), Spec: spec})
+	spec.Services["orders"] = Policy{Timeout: time.Minute}
+	spec.Policies["slow"] = Policy{Retry: Retry{Attempts: 1}}
+	target, err := m.target(&routing.Request{Service: "orders"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := target.policy; p.Retry.Attempts != 5 || p.Timeout != 0 {
+		t.Errorf("policy = %+v, want that of the time of New", p)
+	}
+}
