@@ -1,7 +1,9 @@
 package loadbalance
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,6 +30,40 @@ func TestFastFailureAttractsNoTraffic(t *testing.T) {
 						t.Errorf("share of %d nodes 2 s after the failure = %.4f, want <= 0.01", n, got)
 					}
 				})
+			})
+		}
+	}
+}
+
+func TestMajorityThatFailsGetsFewCalls(t *testing.T) {
+	for _, p := range policies[:2] {
+		for _, n := range []int{3, 10} {
+			synctest.Test(t, func(t *testing.T) {
+				nodes := append(slices.Repeat([]behaviour{failFast}, n-1), healthy) // the last one
+				s := simulate(p.build, n, nodes...)
+				s.run(400, 30*time.Second)
+				healthy := s.share(fmt.Sprintf("n%d", n-1), 5*time.Second, 30*time.Second)
+				if bound := 1 - 0.005*float64(n-1); healthy < bound {
+					t.Errorf("%s: share of the only healthy one of %d nodes = %.3f, want >= %.3f", p.name, n, healthy, bound)
+				}
+			})
+		}
+	}
+}
+
+// At each healthy node 120 calls of 200 ms are under way, which is more than what a failure is taken to cost.
+func TestFailingNodeAttractsNoTrafficFromBusyOnes(t *testing.T) {
+	busy := func(time.Duration, *rand.Rand) (time.Duration, resilience.Outcome) {
+		return 200 * time.Millisecond, resilience.Success
+	}
+	for _, p := range policies[:2] {
+		for _, n := range []int{2, 3} {
+			synctest.Test(t, func(t *testing.T) {
+				s := simulate(p.build, n, failFast, busy)
+				s.run(600*float64(n-1), 30*time.Second)
+				if got := s.share("n0", 5*time.Second, 30*time.Second); got > 0.005 {
+					t.Errorf("%s: share of the failing one of %d nodes = %.4f, want <= 0.005", p.name, n, got)
+				}
 			})
 		}
 	}

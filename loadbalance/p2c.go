@@ -6,20 +6,16 @@ import "time"
 // default round-trip time.
 const unknownCost = 30 * time.Millisecond
 
-// penaltyLoad is what a failure a moment ago counts where only calls in flight are compared: more than a
-// healthy node ever has waiting, yet little enough that load is still levelled when every node fails.
-const penaltyLoad = 100
-
 // PeakEWMA picks the better of two distinct random nodes by expected latency times calls in flight, with
-// latency a peak-sensitive moving average (Finagle, Linkerd). A node that failed a moment ago is taken to cost
-// five seconds, so that failing fast attracts no traffic. It is the default.
+// latency a peak-sensitive moving average (Finagle, Linkerd). A node that failed a moment ago is picked only if none
+// is found that did not, so that failing fast attracts no traffic. It is the default.
 //
 // The power of two choices: M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001.
 func PeakEWMA(nodes []*Node) Picker { return &twoChoices{nodes: nodes, less: cheaper} }
 
 // LeastRequest picks the one with fewer calls in flight of two distinct random nodes. Use it when latency
-// tells nothing about load, for example when calls differ a thousandfold in cost. A node that failed a moment
-// ago is taken to have a hundred calls more.
+// tells nothing about load, for example when calls differ a thousandfold in cost. It treats nodes that failed a
+// moment ago as PeakEWMA does.
 func LeastRequest(nodes []*Node) Picker { return &twoChoices{nodes: nodes, less: idler} }
 
 type twoChoices struct {
@@ -31,12 +27,19 @@ func (p *twoChoices) Pick(in Info) *Node {
 	if len(p.nodes) == 1 {
 		return p.nodes[0]
 	}
+	now := p.nodes[0].since(in.Now)
 	for range draws {
 		i, j := pair(in.Random, len(p.nodes))
 		if a, b := p.nodes[i], p.nodes[j]; in.Usable(a) && in.Usable(b) {
-			return p.better(a, b, in.Now)
+			// Two that fail are no choice: where most do, most pairs are such.
+			if n := p.better(a, b, now); !n.penalty.active(now) {
+				return n
+			}
 		}
 		in.Random = next(in.Random)
+	}
+	if n := sound(p.nodes, &in); n != nil {
+		return n
 	}
 	switch a, b := walk(p.nodes, &in); {
 	case a == nil:
@@ -44,12 +47,15 @@ func (p *twoChoices) Pick(in Info) *Node {
 	case b == nil:
 		return a
 	default:
-		return p.better(a, b, in.Now)
+		return p.better(a, b, now)
 	}
 }
 
-func (p *twoChoices) better(a, b *Node, now time.Time) *Node {
-	if p.less(b, a, a.since(now)) {
+// better returns the one of two nodes that has not failed a moment ago, or else the one with less to expect. By load
+// alone, a node that fails fast would be the better one as soon as others are busy enough.
+func (p *twoChoices) better(a, b *Node, now time.Duration) *Node {
+	failsA, failsB := a.penalty.active(now), b.penalty.active(now)
+	if failsA && !failsB || failsA == failsB && p.less(b, a, now) {
 		return b
 	}
 	return a
@@ -81,12 +87,6 @@ func (n *Node) expected(cost float64, now time.Duration) float64 {
 }
 
 // idler reports whether a has less to do than b.
-func idler(a, b *Node, now time.Duration) bool { return a.waiting(now) < b.waiting(now) }
+func idler(a, b *Node, _ time.Duration) bool { return a.waiting() < b.waiting() }
 
-func (n *Node) waiting(now time.Duration) float64 {
-	load := n.inflight.Load() + 1
-	if n.penalty.active(now) {
-		load += penaltyLoad
-	}
-	return n.weighed(float64(load))
-}
+func (n *Node) waiting() float64 { return n.weighed(float64(n.inflight.Load() + 1)) }

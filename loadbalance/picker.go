@@ -64,6 +64,21 @@ const draws = 8
 // are all that index and pair see of it at first, are its good ones).
 func next(r uint64) uint64 { return r*6364136223846793005 + 1442695040888963407 }
 
+// sounded is how many nodes sound looks at: all of most services, yet few enough where ten thousand fail together.
+const sounded = 128
+
+// sound returns a usable node that has not failed a moment ago, nil if it finds none from a random place on.
+func sound(nodes []*Node, in *Info) *Node {
+	start := index(in.Random, len(nodes))
+	for k := range min(len(nodes), sounded) {
+		n := nodes[(start+k)%len(nodes)]
+		if in.Usable(n) && !n.Penalized(in.Now) {
+			return n
+		}
+	}
+	return nil
+}
+
 // walk returns up to two usable nodes, looking from a random place on.
 func walk(nodes []*Node, in *Info) (a, b *Node) {
 	start := index(in.Random, len(nodes))
