@@ -47,6 +47,9 @@ func (x *exchange) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.V
 	case err != nil && malformed(req):
 		a.Err = err
 		return resilience.Verdict{Outcome: resilience.Neutral, Unsent: true}
+	case err != nil && (spoiled(req) || canceled(req)):
+		a.Err = err
+		return resilience.Verdict{Outcome: resilience.Neutral}
 	case err == nil && resp == nil:
 		err = errNoResponse
 	case err == nil && !a.Arrived():
@@ -79,6 +82,7 @@ func (x *exchange) request(ctx context.Context, a *zerohop.Attempt) (*http.Reque
 	} else {
 		x.sent.Store(true)
 	}
+	req.Body = observed(req)
 	if x.transport.pool == nil {
 		u := *req.URL
 		if req.Host == "" {
@@ -135,7 +139,10 @@ func idempotent(req *http.Request) bool {
 	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
 		return true
 	}
-	return req.Header.Get("Idempotency-Key") != "" || req.Header.Get("X-Idempotency-Key") != ""
+	// As for net/http, one without a value counts, and is not sent.
+	_, key := req.Header["Idempotency-Key"]
+	_, old := req.Header["X-Idempotency-Key"]
+	return key || old
 }
 
 // replayable reports whether the request can be sent again: net/http's rule for its body. Tunnels and upgrades are
@@ -153,6 +160,9 @@ func unsent(err error) bool {
 		certificate *tls.CertificateVerificationError
 		record      tls.RecordHeaderError
 	)
+	if errors.As(err, &record) && record.Conn == nil { // after the handshake, so perhaps after the request
+		return false
+	}
 	return zerohop.DialFailed(err) || errors.As(err, &certificate) || errors.As(err, &record)
 }
 

@@ -283,6 +283,11 @@ func TestIdempotent(t *testing.T) {
 		if c.header != "" {
 			req.Header.Set(c.header, "1")
 		}
+		if c.header != "" && c.header != "Upgrade" {
+			if req.Header[c.header] = nil; !idempotent(req) {
+				t.Errorf("idempotent(%s %s without a value) = false, want true", c.method, c.header)
+			}
+		}
 		if got := idempotent(req); got != c.idempotent {
 			t.Errorf("idempotent(%s %s) = %v, want %v", c.method, c.header, got, c.idempotent)
 		}

@@ -1,0 +1,64 @@
+package httpmesh
+
+import (
+	"io"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// upload is the body of a request. It notes what its owner did wrong, which net/http reports like a broken connection:
+// that must not be held against an endpoint.
+type upload struct {
+	io.ReadCloser
+	length int64 // the announced one, 0 or less if there is none
+	read   int64
+	closed atomic.Bool
+	broken atomic.Bool // it failed, or is not as long as announced
+}
+
+// observed returns the body of the request as an upload. Files stay what they are: net/http lets the kernel send them.
+func observed(req *http.Request) io.ReadCloser {
+	if _, file := req.Body.(*os.File); file || req.Body == nil || req.Body == http.NoBody {
+		return req.Body
+	}
+	return &upload{ReadCloser: req.Body, length: req.ContentLength}
+}
+
+func (u *upload) Read(p []byte) (int, error) {
+	n, err := u.ReadCloser.Read(p)
+	u.read += int64(n)
+	wrong := u.length > 0 && (u.read > u.length || err == io.EOF && u.read < u.length)
+	if (wrong || err != nil && err != io.EOF) && !u.closed.Load() { // net/http closes it when a connection breaks
+		u.broken.Store(true)
+	}
+	return n, err
+}
+
+func (u *upload) Close() error {
+	u.closed.Store(true)
+	return u.ReadCloser.Close()
+}
+
+// spoiled reports whether the caller's body is why the request failed.
+func spoiled(req *http.Request) bool {
+	u, ok := req.Body.(*upload)
+	return ok && u.broken.Load()
+}
+
+// canceled reports whether the caller closed Request.Cancel. http.Client.Timeout does that at the deadline of the
+// context, whose end may be noticed a moment later: then canceled waits for it, so that it counts as what ended the
+// request.
+func canceled(req *http.Request) bool {
+	select {
+	case <-req.Cancel: //nolint:staticcheck // http.Client uses it
+	default:
+		return false
+	}
+	ctx := req.Context()
+	if d, ok := ctx.Deadline(); ok && !time.Now().Before(d) {
+		<-ctx.Done()
+	}
+	return true
+}

@@ -1,0 +1,150 @@
+package httpmesh
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/resilience"
+)
+
+func TestBodiesThatTheCallerSpoilsAreNotHeldAgainstEndpoints(t *testing.T) {
+	s := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done() // no answer: the connection ends first
+	})
+	m := open(t, zerohop.Config{Resolver: source(addr(s))})
+	tr := client(t, m)
+	broken := errors.New("upload broke")
+	for name, c := range map[string]struct {
+		body   io.Reader
+		length int64
+		is     error
+	}{
+		"broken":    {io.MultiReader(strings.NewReader("x"), iotest.ErrReader(broken)), -1, broken},
+		"too short": {strings.NewReader("abc"), 10, nil},
+		"too long":  {strings.NewReader("abcdef"), 3, nil},
+	} {
+		req := request(t.Context(), t, "PUT", "http://orders/", nil)
+		req.Body, req.ContentLength = io.NopCloser(c.body), c.length
+		req.GetBody = func() (io.ReadCloser, error) { return req.Body, nil }
+		_, err := tr.RoundTrip(req)
+		e := failure(t, err)
+		if len(e.Attempts) != 1 || e.Attempts[0].Outcome != resilience.Neutral || c.is != nil && !errors.Is(err, c.is) {
+			t.Errorf("%s: error = %+v, want one neutral attempt", name, e)
+		}
+		if _, known := nodes(t, m)[0].Cost(time.Now()); known || nodes(t, m)[0].Penalized(time.Now()) {
+			t.Errorf("%s: something was learned of the endpoint", name)
+		}
+	}
+}
+
+func TestUploadsThatTheEndpointBreaksAreHeldAgainstIt(t *testing.T) {
+	s := serve(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	m := open(t, zerohop.Config{Resolver: source(addr(s))})
+	r, w := io.Pipe()
+	go func() { // ends when the transport closes the body
+		for {
+			if _, err := w.Write(make([]byte, 1<<10)); err != nil {
+				return
+			}
+		}
+	}()
+	_, err := client(t, m).RoundTrip(request(t.Context(), t, "POST", "http://orders/", r))
+	if e := failure(t, err); e.Attempts[0].Outcome != resilience.Failure || !nodes(t, m)[0].Penalized(time.Now()) {
+		t.Errorf("error = %+v, want a failure of the endpoint", e)
+	}
+}
+
+func TestFilesAreSentAsTheyAre(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "upload")
+	if err := os.WriteFile(name, []byte("content"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := inTurn(func(req *http.Request) (*http.Response, error) {
+		if req.Body != f {
+			t.Errorf("body = %T, want the file", req.Body)
+		}
+		return answer(200, "ok")(req)
+	})
+	resp, err := NewTransport(open(t, zerohop.Config{Resolver: fakes(1)}), base).RoundTrip(request(t.Context(), t, "POST", "http://orders/", f))
+	read(t, resp, err)
+}
+
+// http.Client.Timeout closes Request.Cancel at the deadline of the context, in any order.
+func TestClientTimeoutIsTheCallersDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var result zerohop.CallResult
+		m := open(t, zerohop.Config{Resolver: fakes(2), Hooks: zerohop.Hooks{
+			CallDone: func(_ context.Context, _ zerohop.CallInfo, r zerohop.CallResult) { result = r },
+		}})
+		canceled := errors.New("request canceled")
+		base := roundTrip(func(req *http.Request) (*http.Response, error) {
+			<-req.Cancel //nolint:staticcheck // http.Client uses it
+			return nil, canceled
+		})
+		c := &http.Client{Transport: NewTransport(m, base), Timeout: 40 * time.Millisecond}
+		for range 100 {
+			if _, err := c.Get("http://orders/"); !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("error = %v, want %v", err, context.DeadlineExceeded)
+			}
+			if result.Detail != resilience.Canceled || result.Outcome != resilience.Neutral {
+				t.Fatalf("call ended as %v, %v, want %v, %v", result.Detail, result.Outcome, resilience.Canceled, resilience.Neutral)
+			}
+		}
+		req := request(t.Context(), t, "GET", "http://orders/", nil)
+		cancel := make(chan struct{})
+		close(cancel)
+		req.Cancel = cancel //nolint:staticcheck // a caller may still use it
+		_, err := NewTransport(m, base).RoundTrip(req)
+		if e := failure(t, err); !errors.Is(err, canceled) || len(e.Attempts) != 1 || e.Attempts[0].Outcome != resilience.Neutral {
+			t.Errorf("error = %+v, want one neutral attempt", e)
+		}
+		checkIdle(t, m)
+	})
+}
+
+// What comes after a TLS handshake proves nothing about whether the request was read.
+func TestGarbageAfterTheHandshakeIsNoProofThatNothingWasSent(t *testing.T) {
+	var posts atomic.Int64
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		posts.Add(1)
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		plain := conn.(*tls.Conn).NetConn()
+		fmt.Fprint(plain, "HTTP/1.1 502 Bad Gateway\r\n\r\n")
+		plain.Close()
+	}))
+	s.StartTLS()
+	defer s.Close()
+	m := open(t, zerohop.Config{Resolver: source(addr(s))})
+	base := s.Client().Transport.(*http.Transport).Clone()
+	base.TLSClientConfig.ServerName = "example.com"
+	tr := NewTransport(m, base)
+	defer tr.CloseIdleConnections()
+	_, err := tr.RoundTrip(request(t.Context(), t, "POST", "https://orders/", strings.NewReader("x")))
+	var record tls.RecordHeaderError
+	if e := failure(t, err); !errors.As(err, &record) || !e.Sent || posts.Load() != 1 {
+		t.Errorf("server got %d requests, error = %+v, want 1, sent, a broken record", posts.Load(), e)
+	}
+}
