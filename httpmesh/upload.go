@@ -52,7 +52,8 @@ func spoiled(req *http.Request) bool {
 // request.
 func canceled(req *http.Request) bool {
 	select {
-	case <-req.Cancel: //nolint:staticcheck // http.Client uses it
+	//lint:ignore SA1019 http.Client uses it
+	case <-req.Cancel:
 	default:
 		return false
 	}

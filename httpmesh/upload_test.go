@@ -97,7 +97,8 @@ func TestClientTimeoutIsTheCallersDeadline(t *testing.T) {
 		}})
 		canceled := errors.New("request canceled")
 		base := roundTrip(func(req *http.Request) (*http.Response, error) {
-			<-req.Cancel //nolint:staticcheck // http.Client uses it
+			//lint:ignore SA1019 http.Client uses it
+			<-req.Cancel
 			return nil, canceled
 		})
 		c := &http.Client{Transport: NewTransport(m, base), Timeout: 40 * time.Millisecond}
@@ -112,7 +113,8 @@ func TestClientTimeoutIsTheCallersDeadline(t *testing.T) {
 		req := request(t.Context(), t, "GET", "http://orders/", nil)
 		cancel := make(chan struct{})
 		close(cancel)
-		req.Cancel = cancel //nolint:staticcheck // a caller may still use it
+		//lint:ignore SA1019 a caller may still use it
+		req.Cancel = cancel
 		_, err := NewTransport(m, base).RoundTrip(req)
 		if e := failure(t, err); !errors.Is(err, canceled) || len(e.Attempts) != 1 || e.Attempts[0].Outcome != resilience.Neutral {
 			t.Errorf("error = %+v, want one neutral attempt", e)
