@@ -29,11 +29,12 @@ type Attempt struct {
 	pick    loadbalance.Pick
 	refused error // why there is no endpoint
 	verdict resilience.Verdict
-	latency time.Duration
-	overdue bool        // another attempt won after this one had run long enough for a backup
-	alarm   *time.Timer // of the attempt timeout
-	arrived bool        // before it
-	started bool        // AttemptStart was called
+	took    time.Duration // until the answer or the error
+	latency time.Duration // what is to be learned from that; 0 if nothing
+	overdue bool          // another attempt won after this one had run long enough for a backup
+	alarm   *time.Timer   // of the attempt timeout
+	arrived bool          // before it
+	started bool          // AttemptStart was called
 	ended   atomic.Bool
 	answer  bool // the call's
 }
@@ -123,14 +124,14 @@ func (a *Attempt) End(outcome resilience.Outcome, err error) {
 	}
 	if h := c.mesh.cfg.Hooks.AttemptDone; h != nil && a.started {
 		h(a.ctx, c.info, a.info(), AttemptResult{
-			Status: a.Status, Outcome: outcome, Err: err, Latency: a.latency, Duration: now.Sub(a.begun),
+			Status: a.Status, Outcome: outcome, Err: err, Latency: a.took, Duration: now.Sub(a.begun),
 		})
 	}
 }
 
 // result returns what became of an attempt that was judged.
 func (a *Attempt) result() AttemptRecord {
-	return AttemptRecord{Addr: a.addr(), Outcome: a.verdict.Outcome, Status: a.Status, Duration: a.latency, Err: a.Err}
+	return AttemptRecord{Addr: a.addr(), Outcome: a.verdict.Outcome, Status: a.Status, Duration: a.took, Err: a.Err}
 }
 
 // addr returns the address of the endpoint, empty if there is none.

@@ -71,7 +71,7 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 		c.ctx, c.cancel = context.WithTimeout(ctx, d)
 	}
 	if err := c.ctx.Err(); err != nil {
-		return nil, c.fail(&Error{Reason: Ended, Detail: resilience.Canceled, Err: err}, resilience.Neutral)
+		return nil, c.fail(&Error{Reason: Ended, Detail: resilience.Canceled, Err: withCause(c.ctx, err)}, resilience.Neutral)
 	}
 	if !t.service.serving.Load() {
 		if err := t.service.wait(c.ctx, o.WaitReady || r.WaitReady); err != nil {
@@ -222,13 +222,14 @@ func (c *Call) cancelable(a *Attempt) context.Context {
 // answer.
 func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 	now := time.Now()
-	a.latency = now.Sub(a.begun)
+	a.took = now.Sub(a.begun)
+	a.latency = a.took
 	if !a.Arrived() && v.Outcome != resilience.Success && c.ctx.Err() == nil {
 		v = resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: v.Unsent}
 		a.Err, a.Status = timeoutError(c.timeout), -1
 	}
 	if f := c.mesh.cfg.Classify; f != nil {
-		v = f(c.info, AttemptResult{Status: a.Status, Outcome: v.Outcome, Err: a.Err, Latency: a.latency, Duration: a.latency}, v)
+		v = f(c.info, AttemptResult{Status: a.Status, Outcome: v.Outcome, Err: a.Err, Latency: a.took, Duration: a.took}, v)
 	}
 	c.mesh.overdue.forget(&c.listed)
 	ev := resilience.Event{Kind: resilience.Done, Attempt: a.Number, Random: c.mesh.cfg.Rand()}
@@ -252,6 +253,8 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 		}
 	case a.refused != nil, shut, c.over:
 		ev.Kind, v = resilience.Rejected, resilience.Verdict{Outcome: resilience.Neutral, Unsent: unsent}
+		a.latency = 0
+	case v.Outcome == resilience.Neutral:
 		a.latency = 0
 	}
 	a.verdict, ev.Verdict = v, v

@@ -86,42 +86,49 @@ func TestDo(t *testing.T) {
 }
 
 func TestDoEndsWithItsContext(t *testing.T) {
+	errGone := errors.New("the user closed the page")
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, Config{Resolver: orders(3)})
 		for _, c := range []struct {
 			name     string
 			attempts int
+			took     time.Duration
 			f        func(ctx context.Context) error
 		}{
-			{"during an attempt", 1, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }},
-			{"during the pause", 1, func(context.Context) error {
+			{"during an attempt", 1, time.Second, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }},
+			{"during an attempt that tells why", 1, time.Second, func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }},
+			{"during the pause", 1, 0, func(context.Context) error {
 				return &ClassifiedError{Verdict: resilience.Verdict{Outcome: resilience.Overload, Retry: true, After: time.Minute}, Err: errDown}
 			}},
 		} {
-			ctx, cancel := context.WithCancel(WithCall(t.Context(), CallOptions{Idempotent: On, Backup: Off}))
-			time.AfterFunc(time.Second, cancel)
+			ctx, cancel := context.WithCancelCause(WithCall(t.Context(), CallOptions{Idempotent: On, Backup: Off}))
+			time.AfterFunc(time.Second, func() { cancel(errGone) })
 			attempts := 0
 			start := time.Now()
 			_, err := Do(ctx, m, "orders", func(ctx context.Context, _ *loadbalance.Node) (int, error) {
 				attempts++
 				return 0, c.f(ctx)
 			})
-			if e := failure(t, err); e.Reason != Ended || !errors.Is(err, context.Canceled) || attempts != c.attempts {
-				t.Errorf("%s: %d attempts, error = %+v, want %v", c.name, attempts, e, context.Canceled)
+			e := failure(t, err)
+			if e.Reason != Ended || !errors.Is(err, context.Canceled) || !errors.Is(err, errGone) || attempts != c.attempts {
+				t.Errorf("%s: %d attempts, error = %+v, want %v because of %v", c.name, attempts, e, context.Canceled, errGone)
+			}
+			if got := e.Attempts[0].Duration; got != c.took {
+				t.Errorf("%s: the attempt took %v, want %v", c.name, got, c.took)
 			}
 			if got := time.Since(start); got != time.Second {
 				t.Errorf("%s: Do returned after %v, want 1s", c.name, got)
 			}
 		}
 
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(errGone)
 		_, err := Do(ctx, m, "orders", func(context.Context, *loadbalance.Node) (int, error) {
 			t.Error("an attempt was made for a caller that had gone")
 			return 0, nil
 		})
-		if e := failure(t, err); e.Reason != Ended || !errors.Is(err, context.Canceled) || e.Sent {
-			t.Errorf("error = %+v, want %v and not sent", e, context.Canceled)
+		if e := failure(t, err); e.Reason != Ended || !errors.Is(err, context.Canceled) || !errors.Is(err, errGone) || e.Sent {
+			t.Errorf("error = %+v, want %v because of %v, and not sent", e, context.Canceled, errGone)
 		}
 	})
 }
@@ -272,6 +279,21 @@ func TestWhoIsToBlameForADeadline(t *testing.T) {
 				t.Errorf("%s: breaker is open: %v, want %v", c.name, got, c.penalized)
 			}
 			m.Close()
+		}
+	})
+}
+
+func TestNeutralAttemptTeachesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := open(t, Config{Resolver: orders(1)})
+		_, err := Do(t.Context(), m, "orders", func(context.Context, *loadbalance.Node) (int, error) {
+			time.Sleep(time.Minute)
+			return 0, &ClassifiedError{Verdict: resilience.Verdict{Outcome: resilience.Neutral}, Err: errDown}
+		})
+		failure(t, err)
+		node := (*m.services.Load())["orders"].balancer.Set().Nodes()[0]
+		if cost, known := node.Cost(time.Now()); known {
+			t.Errorf("cost = %v, want none", cost)
 		}
 	})
 }

@@ -98,10 +98,19 @@ func (c *Call) ended() error {
 		}
 	}
 	c.mu.Unlock()
-	if last == nil || errors.Is(last, err) {
-		return err
+	told := withCause(c.ctx, err)
+	if last == nil || errors.Is(last, err) || errors.Is(told, last) {
+		return told
 	}
-	return fmt.Errorf("%w (last attempt: %w)", err, last)
+	return fmt.Errorf("%w (last attempt: %w)", told, last)
+}
+
+// withCause adds the cause of a context that ended with err, if it has one of its own: net/http reports nothing else.
+func withCause(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		return fmt.Errorf("%w: %w", err, cause)
+	}
+	return err
 }
 
 // refusal says why no attempt could be made.

@@ -170,7 +170,7 @@ func (s *service) wait(ctx context.Context, patient bool) error {
 			if err == nil {
 				err = errStartTimeout
 			}
-			return fmt.Errorf("%w (%w)", ctx.Err(), err)
+			return fmt.Errorf("%w (%w)", withCause(ctx, ctx.Err()), err)
 		case <-s.ctx.Done():
 			if s.mesh.ctx.Err() != nil {
 				return ErrClosed
