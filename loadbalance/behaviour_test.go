@@ -208,3 +208,39 @@ func TestFastNodesAreAllUsed(t *testing.T) {
 		})
 	}
 }
+
+// A busy service that loses a call in a hundred has most of its nodes under the penalty of a single failure. Were they
+// passed over, those left would get everything for a moment, and a moment later others.
+func TestStrayFailuresDoNotGatherTheTraffic(t *testing.T) {
+	stray := func(_ time.Duration, rnd *rand.Rand) (time.Duration, resilience.Outcome) {
+		outcome := resilience.Success
+		if rnd.IntN(100) == 0 {
+			outcome = resilience.Failure
+		}
+		return 5*time.Millisecond + time.Duration(rnd.ExpFloat64()*float64(5*time.Millisecond)), outcome
+	}
+	synctest.Test(t, func(t *testing.T) {
+		const window = 20 * time.Millisecond
+		s := simulate(PeakEWMA, 10, stray)
+		s.run(10_000, 3*time.Second)
+		counts := map[time.Duration]map[string]int{}
+		for _, p := range s.picks {
+			w := p.at / window
+			if counts[w] == nil {
+				counts[w] = map[string]int{}
+			}
+			counts[w][p.addr]++
+		}
+		most := 0
+		for _, c := range counts {
+			for _, n := range c {
+				most = max(most, n)
+			}
+		}
+		// Each window has 200 picks, 20 a node. Two choices give the best node at most twice its share, and
+		// chance some more.
+		if most > 70 {
+			t.Errorf("a node got %d of 200 picks in %v, want <= 70", most, window)
+		}
+	})
+}

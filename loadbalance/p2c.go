@@ -6,9 +6,14 @@ import "time"
 // default round-trip time.
 const unknownCost = 30 * time.Millisecond
 
+// penaltyLoad is what a failure a moment ago counts where only calls in flight are compared: more than a
+// healthy node ever has waiting, yet little enough that load is still levelled when every node fails.
+const penaltyLoad = 100
+
 // PeakEWMA picks the better of two distinct random nodes by expected latency times calls in flight, with
-// latency a peak-sensitive moving average (Finagle, Linkerd). A node that failed a moment ago is picked only if none
-// is found that did not, so that failing fast attracts no traffic. It is the default.
+// latency a peak-sensitive moving average (Finagle, Linkerd). A node that failed a moment ago is taken to cost five
+// seconds, and one that failed again when it was tried is picked only if no other is found, so that failing
+// fast attracts no traffic. It is the default.
 //
 // The power of two choices: M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001.
 func PeakEWMA(nodes []*Node) Picker { return &twoChoices{nodes: nodes, less: cheaper} }
@@ -32,7 +37,7 @@ func (p *twoChoices) Pick(in Info) *Node {
 		i, j := pair(in.Random, len(p.nodes))
 		if a, b := p.nodes[i], p.nodes[j]; in.Usable(a) && in.Usable(b) {
 			// Two that fail are no choice: where most do, most pairs are such.
-			if n := p.better(a, b, now); !n.penalty.active(now) {
+			if n := p.better(a, b, now); !n.penalty.repeated(now) {
 				return n
 			}
 		}
@@ -51,10 +56,10 @@ func (p *twoChoices) Pick(in Info) *Node {
 	}
 }
 
-// better returns the one of two nodes that has not failed a moment ago, or else the one with less to expect. By load
-// alone, a node that fails fast would be the better one as soon as others are busy enough.
+// better returns the one of two nodes that does not keep failing, or else the one with less to expect. By load alone,
+// a node that fails fast would be the better one as soon as others are busy enough.
 func (p *twoChoices) better(a, b *Node, now time.Duration) *Node {
-	failsA, failsB := a.penalty.active(now), b.penalty.active(now)
+	failsA, failsB := a.penalty.repeated(now), b.penalty.repeated(now)
 	if failsA && !failsB || failsA == failsB && p.less(b, a, now) {
 		return b
 	}
@@ -87,6 +92,12 @@ func (n *Node) expected(cost float64, now time.Duration) float64 {
 }
 
 // idler reports whether a has less to do than b.
-func idler(a, b *Node, _ time.Duration) bool { return a.waiting() < b.waiting() }
+func idler(a, b *Node, now time.Duration) bool { return a.waiting(now) < b.waiting(now) }
 
-func (n *Node) waiting() float64 { return n.weighed(float64(n.inflight.Load() + 1)) }
+func (n *Node) waiting(now time.Duration) float64 {
+	load := n.inflight.Load() + 1
+	if n.penalty.active(now) {
+		load += penaltyLoad
+	}
+	return n.weighed(float64(load))
+}

@@ -35,6 +35,11 @@ func stamp(at time.Duration) uint64 { return uint64(max(at, 0)) >> 10 }
 
 func (p *penalty) active(now time.Duration) bool { return int64(now) < p.until.Load() }
 
+// repeated reports whether the penalty is active and not for a single failure. A service that loses a call now and
+// then has most of its nodes under a penalty when it is busy enough; were they all passed over, what is left
+// would get everything.
+func (p *penalty) repeated(now time.Duration) bool { return p.active(now) && p.streak.Load()&255 > 1 }
+
 // fail records the failure of an attempt made at start. pause is what the server asked for. The random word
 // r spreads the return of a node over its callers.
 //

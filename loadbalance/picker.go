@@ -67,12 +67,12 @@ func next(r uint64) uint64 { return r*6364136223846793005 + 1442695040888963407 
 // sounded is how many nodes sound looks at: all of most services, yet few enough where ten thousand fail together.
 const sounded = 128
 
-// sound returns a usable node that has not failed a moment ago, nil if it finds none from a random place on.
+// sound returns a usable node that does not keep failing, nil if it finds none from a random place on.
 func sound(nodes []*Node, in *Info) *Node {
 	start := index(in.Random, len(nodes))
 	for k := range min(len(nodes), sounded) {
 		n := nodes[(start+k)%len(nodes)]
-		if in.Usable(n) && !n.Penalized(in.Now) {
+		if in.Usable(n) && !n.penalty.repeated(n.since(in.Now)) {
 			return n
 		}
 	}
