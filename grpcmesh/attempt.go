@@ -3,6 +3,7 @@ package grpcmesh
 import (
 	"context"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -94,9 +95,18 @@ func (e ending) verdict() resilience.Verdict {
 		// Not an answer: the client itself could not encode the message, or gave up.
 		return resilience.Verdict{Outcome: resilience.Neutral, Unsent: !e.sent}
 	}
+	if code == codes.ResourceExhausted && tooLarge(status.Convert(e.err).Message()) {
+		return resilience.Verdict{Outcome: resilience.Success} // the node has done its part
+	}
 	v := resilience.GRPCStatus(uint32(code), e.pushback)
 	v.Unsent = e.err != nil && !e.sent
 	return v
+}
+
+// tooLarge reports whether the text of a status says that a message was larger than its receiver or sender allows. Only
+// the text (of gRPC in Go and C, and in Java) tells this from a node that has too much to do.
+func tooLarge(text string) bool {
+	return strings.Contains(text, "larger than max") || strings.Contains(text, "exceeds maximum size")
 }
 
 // silence is how long a stream may be without any answer before that counts against the node.

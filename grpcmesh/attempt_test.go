@@ -1,0 +1,55 @@
+package grpcmesh
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/internal/echopb"
+)
+
+func TestSizeLimitsBlameNobody(t *testing.T) {
+	const limit = 1000
+	long := &echopb.SayRequest{Text: strings.Repeat("x", 2*limit)}
+	for name, tc := range map[string]struct {
+		server grpc.ServerOption
+		client grpc.CallOption
+	}{
+		"request, server's limit": {grpc.MaxRecvMsgSize(limit), grpc.EmptyCallOption{}},
+		"reply, server's limit":   {grpc.MaxSendMsgSize(limit), grpc.EmptyCallOption{}},
+		"request, client's limit": {grpc.EmptyServerOption{}, grpc.MaxCallSendMsgSize(limit)},
+		"reply, client's limit":   {grpc.EmptyServerOption{}, grpc.MaxCallRecvMsgSize(limit)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := setUp(t, 0, zerohop.Config{})
+				s := b.serve(t, "10.0.0.1:80", tc.server)
+				b.source.Set("orders", endpoints(s.name)...)
+				if _, err := b.client.Say(t.Context(), long, tc.client); status.Code(err) != codes.ResourceExhausted {
+					t.Fatalf("Say() = %v, want RESOURCE_EXHAUSTED", err)
+				}
+				stream, err := b.client.Chat(t.Context(), tc.client)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err = stream.Send(long); err == nil {
+					_, err = stream.Recv()
+				}
+				if status.Code(err) != codes.ResourceExhausted {
+					t.Errorf("stream = %v, want RESOURCE_EXHAUSTED", err)
+				}
+				synctest.Wait()
+				if n := b.nodes(t, "orders")[0]; n.Penalized(time.Now()) {
+					t.Error("the node is avoided, want no blame")
+				}
+				b.idle(t)
+			})
+		})
+	}
+}
