@@ -30,6 +30,7 @@ type Attempt struct {
 	refused error // why there is no endpoint
 	verdict resilience.Verdict
 	took    time.Duration // until the answer or the error
+	wait    time.Duration // from the pick to a backup; 0 if none may follow
 	latency time.Duration // what is to be learned from that; 0 if nothing
 	overdue bool          // another attempt won after this one had run long enough for a backup
 	alarm   *time.Timer   // of the attempt timeout
@@ -60,7 +61,12 @@ func (a *Attempt) Pick(now time.Time, set *loadbalance.Set) (*loadbalance.Node, 
 		return nil, err
 	}
 	a.choose(p)
-	a.begun = now // what came before, such as waiting for a connection, is not the time the node takes
+	// What came before, such as waiting for a connection, is not the time the node takes, and a backup would have had
+	// to wait, too.
+	a.begun = now
+	if a.wait > 0 {
+		a.call.mesh.overdue.watch(&a.call.listed, now.Add(a.wait))
+	}
 	return p.Node(), nil
 }
 

@@ -168,13 +168,13 @@ func (c *Call) attempt(now time.Time, act resilience.Action) resilience.Action {
 			a.End(resilience.Neutral, errPanicked)
 		}
 	}()
+	if !act.Wake.IsZero() {
+		a.wait = act.Wake.Sub(now)
+	}
 	ctx, ok := c.open(a, act)
 	if !ok {
 		returned = true
 		return c.step(now, resilience.Event{Kind: resilience.Rejected, Attempt: act.Attempt})
-	}
-	if !act.Wake.IsZero() {
-		c.mesh.overdue.watch(&c.listed, act.Wake)
 	}
 	next := c.answered(a, c.exchange.Attempt(ctx, a))
 	returned = true

@@ -198,3 +198,24 @@ func TestOrdersGetNoBackup(t *testing.T) {
 		b.idle(t)
 	})
 }
+
+func TestWaitingForConnectionGetsNoBackup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c tally
+		b := setUp(t, 0, zerohop.Config{Hooks: c.hooks()})
+		const addr, calls = "10.0.0.1:80", 20
+		b.source.Set("orders", endpoints(addr)...)
+		for range calls {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			_, err := b.client.Say(ctx, &echopb.SayRequest{}, grpc.WaitForReady(true))
+			cancel()
+			if status.Code(err) != codes.DeadlineExceeded {
+				t.Fatalf("Say() = %v, want DEADLINE_EXCEEDED", err)
+			}
+		}
+		synctest.Wait()
+		if c.started != calls {
+			t.Errorf("%d calls made %d attempts, want one each", calls, c.started)
+		}
+	})
+}
