@@ -17,6 +17,9 @@ type Attempt struct {
 	Status int
 	// Err is the error of the attempt, set by Exchange.Attempt; nil if there is an answer.
 	Err error
+	// Idle is how much of the attempt passed waiting for the caller and not for the endpoint, set by
+	// Exchange.Attempt. Nothing is learned from that part.
+	Idle time.Duration
 
 	call    *Call           // nil before it begins
 	ctx     context.Context // that AttemptDone gets

@@ -223,7 +223,7 @@ func (c *Call) cancelable(a *Attempt) context.Context {
 func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 	now := time.Now()
 	a.took = now.Sub(a.begun)
-	a.latency = a.took
+	a.latency = max(a.took-a.Idle, 0)
 	if !a.Arrived() && v.Outcome != resilience.Success && c.ctx.Err() == nil {
 		v = resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: v.Unsent}
 		a.Err, a.Status = timeoutError(c.timeout), -1

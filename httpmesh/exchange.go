@@ -43,6 +43,7 @@ func (x *exchange) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.V
 	} else {
 		resp, err = t.base.RoundTrip(req)
 	}
+	a.Idle = idle(req)
 	switch {
 	case err != nil && malformed(req):
 		a.Err = err

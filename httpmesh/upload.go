@@ -8,14 +8,18 @@ import (
 	"time"
 )
 
-// upload is the body of a request. It notes what its owner did wrong, which net/http reports like a broken connection:
-// that must not be held against an endpoint.
+// upload is the body of a request. It notes what its owner did wrong, which net/http reports like a broken connection,
+// and how long he kept the endpoint waiting: neither must be held against it.
 type upload struct {
 	io.ReadCloser
 	length int64 // the announced one, 0 or less if there is none
 	read   int64
 	closed atomic.Bool
 	broken atomic.Bool // it failed, or is not as long as announced
+
+	base   time.Time
+	waited atomic.Int64 // in reads that are over
+	since  atomic.Int64 // when the present one began, 0 if there is none
 }
 
 // observed returns the body of the request as an upload. Files stay what they are: net/http lets the kernel send them.
@@ -23,11 +27,15 @@ func observed(req *http.Request) io.ReadCloser {
 	if _, file := req.Body.(*os.File); file || req.Body == nil || req.Body == http.NoBody {
 		return req.Body
 	}
-	return &upload{ReadCloser: req.Body, length: req.ContentLength}
+	return &upload{ReadCloser: req.Body, length: req.ContentLength, base: time.Now()}
 }
 
 func (u *upload) Read(p []byte) (int, error) {
+	start := max(time.Since(u.base), 1)
+	u.since.Store(int64(start))
 	n, err := u.ReadCloser.Read(p)
+	u.since.Store(0)
+	u.waited.Add(int64(time.Since(u.base) - start))
 	u.read += int64(n)
 	wrong := u.length > 0 && (u.read > u.length || err == io.EOF && u.read < u.length)
 	if (wrong || err != nil && err != io.EOF) && !u.closed.Load() { // net/http closes it when a connection breaks
@@ -45,6 +53,19 @@ func (u *upload) Close() error {
 func spoiled(req *http.Request) bool {
 	u, ok := req.Body.(*upload)
 	return ok && u.broken.Load()
+}
+
+// idle returns how long the request has waited for the caller's body.
+func idle(req *http.Request) time.Duration {
+	u, ok := req.Body.(*upload)
+	if !ok {
+		return 0
+	}
+	d := time.Duration(u.waited.Load())
+	if since := time.Duration(u.since.Load()); since > 0 {
+		d += time.Since(u.base) - since
+	}
+	return d
 }
 
 // canceled reports whether the caller closed Request.Cancel. http.Client.Timeout does that at the deadline of the

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
@@ -67,6 +68,55 @@ func TestUploadsThatTheEndpointBreaksAreHeldAgainstIt(t *testing.T) {
 	if e := failure(t, err); e.Attempts[0].Outcome != resilience.Failure || !nodes(t, m)[0].Penalized(time.Now()) {
 		t.Errorf("error = %+v, want a failure of the endpoint", e)
 	}
+}
+
+func TestSlowUploadsAreNotHeldAgainstEndpoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := open(t, zerohop.Config{Resolver: fakes(1)})
+		tr := NewTransport(m, roundTrip(func(req *http.Request) (*http.Response, error) {
+			done := make(chan error, 1)
+			go func() { // as net/http does
+				_, err := io.Copy(io.Discard, req.Body)
+				done <- err
+			}()
+			select {
+			case <-done:
+			case <-req.Context().Done():
+				return nil, req.Context().Err()
+			}
+			return after(20*time.Millisecond, answer(200, "ok"))(req)
+		}))
+		var writers sync.WaitGroup
+		slow := func() *io.PipeReader {
+			r, w := io.Pipe()
+			writers.Go(func() {
+				for range 3 {
+					time.Sleep(time.Second)
+					if _, err := w.Write([]byte("x")); err != nil {
+						return
+					}
+				}
+				w.Close()
+			})
+			return r
+		}
+		body := slow()
+		resp, err := tr.RoundTrip(request(t.Context(), t, "POST", "http://orders/", body))
+		read(t, resp, err)
+		if got, _ := nodes(t, m)[0].Cost(time.Now()); got < 19*time.Millisecond || got > 21*time.Millisecond {
+			t.Errorf("cost = %v after an answer 20ms after an upload of 3 s, want 20ms", got)
+		}
+
+		ctx, cancel := context.WithTimeout(t.Context(), 2500*time.Millisecond)
+		defer cancel()
+		body = slow()
+		_, err = tr.RoundTrip(request(ctx, t, "POST", "http://orders/", body))
+		if e := failure(t, err); e.Attempts[0].Outcome != resilience.Neutral || nodes(t, m)[0].Penalized(time.Now()) {
+			t.Errorf("error = %+v, want a neutral attempt: the upload took all the time", e)
+		}
+		body.Close()
+		writers.Wait()
+	})
 }
 
 func TestFilesAreSentAsTheyAre(t *testing.T) {
