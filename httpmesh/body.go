@@ -58,7 +58,7 @@ func guard(b *body, resp *http.Response, a *zerohop.Attempt) io.ReadCloser {
 		a.End(a.Verdict().Outcome, nil)
 		return resp.Body
 	}
-	b.rc, b.attempt = resp.Body, a
+	b.rc, b.req, b.attempt = resp.Body, resp.Request, a
 	if w, ok := resp.Body.(io.Writer); ok && resp.StatusCode == http.StatusSwitchingProtocols {
 		return &tunnel{body: b, Writer: w}
 	}
@@ -67,6 +67,7 @@ func guard(b *body, resp *http.Response, a *zerohop.Attempt) io.ReadCloser {
 
 type body struct {
 	rc      io.ReadCloser
+	req     *http.Request
 	attempt *zerohop.Attempt
 	closed  atomic.Bool
 }
@@ -78,13 +79,14 @@ type tunnel struct {
 }
 
 func (b *body) Read(p []byte) (int, error) {
+	late := b.req.Context().Err() != nil
 	n, err := b.rc.Read(p)
 	switch {
 	case err == nil || b.closed.Load(): // that a closed body fails is no news
 	case err == io.EOF:
-		b.end(nil)
+		b.end(nil, false)
 	default:
-		b.end(err)
+		b.end(err, late)
 	}
 	return n, err
 }
@@ -92,18 +94,19 @@ func (b *body) Read(p []byte) (int, error) {
 func (b *body) Close() error {
 	b.closed.Store(true)
 	err := b.rc.Close()
-	b.end(nil)
+	b.end(nil, false)
 	return err
 }
 
-// end ends the attempt. err is why the body broke off, nil if it did not.
-func (b *body) end(err error) {
+// end ends the attempt. err is why the body broke off, nil if it did not. late says that the caller asked for more only
+// when his context had ended.
+func (b *body) end(err error, late bool) {
 	switch {
 	case err == nil:
 		b.attempt.End(b.attempt.Verdict().Outcome, nil)
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case late, errors.Is(err, context.Canceled):
 		b.attempt.End(resilience.Neutral, err)
-	default: // it broke off
+	default: // it broke off, or the deadline passed while the caller waited for more
 		b.attempt.End(resilience.Failure, err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/zerohop/zerohop"
@@ -142,6 +143,54 @@ func TestTruncatedBodyIsAFailureOfTheEndpoint(t *testing.T) {
 	}
 	if n := nodes(t, m)[0]; !n.Penalized(time.Now()) || n.InFlight() != 0 {
 		t.Errorf("node is avoided: %v, in flight: %d, want true, 0", n.Penalized(time.Now()), n.InFlight())
+	}
+}
+
+func TestBodyThatHangsIsAFailureOfTheEndpoint(t *testing.T) {
+	for _, c := range []struct {
+		name             string
+		wait, whole      time.Duration // before reading, and http.Client.Timeout
+		deadline, cancel bool
+		want             bool
+	}{
+		{"deadline", 0, time.Hour, true, false, true},
+		{"http.Client.Timeout", 0, time.Second, false, false, true},
+		{"cancel", 0, time.Hour, false, true, false},
+		{"slow caller", 2 * time.Second, time.Hour, true, false, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			m := open(t, zerohop.Config{Resolver: fakes(1)})
+			base := roundTrip(func(req *http.Request) (*http.Response, error) {
+				resp, err := answer(200, "x")(req)
+				resp.Body.(*fakeBody).Reader = readerFunc(func([]byte) (int, error) {
+					<-req.Context().Done()
+					return 0, req.Context().Err()
+				})
+				return resp, err
+			})
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if c.deadline {
+				ctx, cancel = context.WithTimeout(ctx, time.Second)
+				defer cancel()
+			}
+			if c.cancel {
+				time.AfterFunc(time.Second, cancel)
+			}
+			resp, err := (&http.Client{Transport: NewTransport(m, base), Timeout: c.whole}).Do(request(ctx, t, "GET", "http://orders/", nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(c.wait)
+			if _, err := io.ReadAll(resp.Body); err == nil {
+				t.Errorf("%s: the body has an end", c.name)
+			}
+			resp.Body.Close()
+			if got := nodes(t, m)[0].Penalized(time.Now()); got != c.want {
+				t.Errorf("%s: node is avoided: %v, want %v", c.name, got, c.want)
+			}
+			checkIdle(t, m)
+		})
 	}
 }
 
