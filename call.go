@@ -247,6 +247,9 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 		v = resilience.Verdict{Outcome: resilience.Neutral, Unsent: unsent}
 		a.overdue = c.machine.Config.Backup > 0 && a.latency >= c.machine.Config.Backup
 	case gone != nil:
+		if a.Node() == nil { // no endpoint was reached in time, and the transport knows why
+			a.refused = a.Err
+		}
 		ev.Kind, v = resilience.Cancel, resilience.Verdict{Outcome: c.blame(a, gone), Unsent: unsent}
 		if v.Outcome == resilience.Neutral {
 			a.latency = 0

@@ -93,7 +93,7 @@ func (c *Call) ended() error {
 	var last error
 	c.mu.Lock()
 	for i := range c.machine.Launched() {
-		if a := c.slot(i); !c.machine.Running(i) && a.record != nil && a.record.Err != nil {
+		if a := c.slot(i); a.record != nil && a.record.Err != nil && (a.refused != nil || !c.machine.Running(i)) {
 			last = a.record.Err
 		}
 	}
@@ -142,8 +142,8 @@ func (c *Call) records() (list []AttemptRecord, sent bool) {
 	for i := range c.machine.Launched() {
 		a := c.slot(i)
 		switch {
-		case a.call == nil: // not begun
-		case a.record != nil && a.refused == nil:
+		case a.call == nil, a.record != nil && a.refused != nil: // not begun, or without an endpoint
+		case a.record != nil:
 			list = append(list, *a.record)
 			sent = sent || !a.verdict.Unsent
 		case c.machine.Running(i): // given up, and not back yet

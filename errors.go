@@ -68,12 +68,12 @@ func (e *Error) Error() string {
 	if e.Reason == Failed {
 		fmt.Fprintf(&b, " (%s)", e.Detail)
 	}
-	for i, a := range e.Attempts {
-		sep := ", "
-		if i == 0 {
-			sep = " after "
+	sep := " after "
+	for _, a := range e.Attempts {
+		if a.Addr != "" {
+			fmt.Fprintf(&b, "%s%s in %v", sep, a.Addr, a.Duration.Round(time.Microsecond))
+			sep = ", "
 		}
-		fmt.Fprintf(&b, "%s%s in %v", sep, a.Addr, a.Duration.Round(time.Microsecond))
 	}
 	if e.Err != nil {
 		fmt.Fprintf(&b, ": %v", e.Err)

@@ -13,7 +13,7 @@ func TestErrorSaysWhatHappened(t *testing.T) {
 	cause := errors.New("refused")
 	e := &Error{
 		Service: "orders", Reason: Failed, Detail: resilience.Exhausted, Err: cause,
-		Attempts: []AttemptRecord{{Addr: "a:1", Duration: time.Millisecond}, {Addr: "b:1", Duration: 2 * time.Millisecond}},
+		Attempts: []AttemptRecord{{}, {Addr: "a:1", Duration: time.Millisecond}, {Addr: "b:1", Duration: 2 * time.Millisecond}},
 	}
 	if got, want := e.Error(), "zerohop: orders: failed (attempts exhausted) after a:1 in 1ms, b:1 in 2ms: refused"; got != want {
 		t.Errorf("Error() = %q, want %q", got, want)

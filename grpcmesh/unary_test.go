@@ -223,6 +223,26 @@ func TestUnaryEndsWithItsContext(t *testing.T) {
 	})
 }
 
+func TestWaitForReadyTellsWhatItWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := setUp(t, 0, zerohop.Config{})
+		b.source.Set("orders", endpoints("10.0.0.1:80")...)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := b.client.Say(ctx, &echopb.SayRequest{}, grpc.WaitForReady(true))
+		if status.Code(err) != codes.DeadlineExceeded || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Say() = %v, want DEADLINE_EXCEEDED", err)
+		}
+		var e *zerohop.Error
+		if !errors.As(err, &e) || e.Reason != zerohop.Ended || e.Sent || len(e.Attempts) != 0 {
+			t.Errorf("got %+v, want a call that its caller ended before an attempt", e)
+		}
+		if !strings.Contains(err.Error(), "10.0.0.1:80: connection refused") {
+			t.Errorf("error %q does not say that the connection was refused", err)
+		}
+	})
+}
+
 func TestInvalidCallsAreNotUnavailable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setUp(t, 1, zerohop.Config{})
