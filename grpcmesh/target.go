@@ -35,6 +35,9 @@ const maxReconnect = 1250 * time.Millisecond
 // and a reconnect backoff of at most 1.5 s. Credentials and everything else are added by the caller; options
 // after these take precedence. Interceptors that are added run inside of the mesh's, once for each attempt; ones
 // that come before run outside, once for each call.
+//
+// The service config is the mesh's: one given by grpc.WithDefaultServiceConfig, with its timeouts and health checks,
+// is not used. With grpc.WithDisableServiceConfig gRPC would send all calls to one endpoint.
 func DialOptions(mesh *zerohop.Mesh) []grpc.DialOption {
 	b := backoff.DefaultConfig
 	b.BaseDelay, b.MaxDelay = 100*time.Millisecond, maxReconnect
