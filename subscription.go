@@ -23,14 +23,13 @@ func (m *Mesh) Subscribe(name string, fn func(Endpoints)) (stop func(), err erro
 	if m.ctx.Err() != nil {
 		return nil, ErrClosed
 	}
-	s, err := m.service(name)
-	if err != nil {
-		return nil, err
-	}
 	sub := &subscription{fn: fn}
-	s.mu.Lock()
-	s.subs[sub] = struct{}{}
-	s.mu.Unlock()
+	var s *service
+	for s == nil || !m.enlist(s, sub) {
+		if s, err = m.service(name); err != nil {
+			return nil, err
+		}
+	}
 	sub.tell(s)
 	return func() {
 		sub.mu.Lock() // waits for a call that is under way
@@ -39,6 +38,19 @@ func (m *Mesh) Subscribe(name string, fn func(Endpoints)) (stop func(), err erro
 		defer s.mu.Unlock()
 		delete(s.subs, sub)
 	}, nil
+}
+
+// enlist adds the subscription, unless the service has just given way to others: nobody would tell it anything.
+func (m *Mesh) enlist(s *service, sub *subscription) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if (*m.services.Load())[s.name] != s {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.subs[sub] = struct{}{}
+	return true
 }
 
 // subscription is one call of Subscribe. The lock of the service is taken under mu, never the other way round.

@@ -2,6 +2,7 @@ package zerohop
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,6 +23,7 @@ type watched struct {
 	prev, next *watched
 	call       *Call
 	due        time.Time
+	listed     atomic.Bool // so that a call that is not on the list is forgotten without the lock
 }
 
 // watch lists the call under a due time, or moves it there.
@@ -36,6 +38,7 @@ func (w *watchdog) watch(e *watched, due time.Time) {
 	}
 	e.due = due
 	if e.next == nil {
+		e.listed.Store(true)
 		e.prev, e.next = w.head.prev, &w.head
 		e.prev.next, e.next.prev = e, e
 	}
@@ -57,6 +60,9 @@ func (w *watchdog) arm(due time.Time) {
 
 // forget takes the call off the list.
 func (w *watchdog) forget(e *watched) {
+	if !e.listed.Load() {
+		return
+	}
 	w.mu.Lock()
 	w.unlink(e)
 	w.mu.Unlock()
@@ -66,6 +72,7 @@ func (w *watchdog) unlink(e *watched) {
 	if e.next != nil {
 		e.prev.next, e.next.prev = e.next, e.prev
 		e.prev, e.next = nil, nil
+		e.listed.Store(false)
 	}
 }
 
