@@ -27,7 +27,7 @@ func TestUpdatesUnderLoadFailNoCall(t *testing.T) {
 		b := setUp(t, 10, zerohop.Config{})
 		for _, s := range b.servers {
 			s.do(func(context.Context, string) error {
-				time.Sleep(time.Millisecond)
+				time.Sleep(5 * time.Millisecond)
 				return nil
 			})
 		}
