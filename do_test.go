@@ -101,7 +101,9 @@ func TestDoEndsWithItsContext(t *testing.T) {
 				return &ClassifiedError{Verdict: resilience.Verdict{Outcome: resilience.Overload, Retry: true, After: time.Minute}, Err: errDown}
 			}},
 		} {
-			ctx, cancel := context.WithCancelCause(WithCall(t.Context(), CallOptions{Idempotent: On, Backup: Off}))
+			patient, end := context.WithTimeout(t.Context(), time.Hour) // without a deadline no long pause is taken
+			defer end()
+			ctx, cancel := context.WithCancelCause(WithCall(patient, CallOptions{Idempotent: On, Backup: Off}))
 			time.AfterFunc(time.Second, func() { cancel(errGone) })
 			attempts := 0
 			start := time.Now()

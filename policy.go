@@ -51,7 +51,9 @@ type Policy struct {
 }
 
 // Retry says when failed attempts are repeated: on another endpoint while there is one, only if the attempt
-// failed in a way worth repeating, and only if the call is idempotent or the attempt provably not sent.
+// failed in a way worth repeating, and only if the call is idempotent or the attempt provably not sent. A pause that the
+// server asks for (Retry-After) is kept if it fits into the deadline of the call, and without one if it is at most a
+// second; else its answer is the call's.
 type Retry struct {
 	// Mode switches retries. The built-in default is On.
 	Mode Switch `json:"mode,omitempty" yaml:"mode,omitempty"`

@@ -5,6 +5,10 @@ import "time"
 // MaxAttempts is the hard limit of attempts of one call, whatever a policy says.
 const MaxAttempts = 5
 
+// patience is the longest pause asked for by a server that a call without a deadline takes. Its caller would have had
+// the answer at once without us; only one who says how long he can wait is made to.
+const patience = time.Second
+
 // maxAfter bounds the pause that a server can ask for: a call without a deadline must not sleep for a month
 // because of a header.
 const maxAfter = time.Minute
@@ -238,6 +242,9 @@ func (c *Call) again(now time.Time) Action {
 		return c.finish(c.last, Unsafe)
 	case !v.Unsent && !c.Config.Budget.Allow():
 		return c.finish(c.last, OverBudget)
+	}
+	if v.After > patience && c.Config.Deadline.IsZero() {
+		return c.finish(c.last, OutOfTime)
 	}
 	pause := min(v.After, maxAfter)
 	if pause == 0 && !v.Unsent {

@@ -74,7 +74,10 @@ func TestCallSemantics(t *testing.T) {
 		{"the server's pause", safe, []step{
 			{0, begin, launch(0)}, {0, end(0, busy), until(wait, 40*ms)}, {39 * ms, tick, until(wait, 40*ms)}, {40 * ms, tick, launch(1)},
 		}},
-		{"the server's pause is bounded", safe, []step{{0, begin, launch(0)}, {0, end(0, month), until(wait, time.Minute)}}},
+		{"the server's pause is bounded", CallConfig{Attempts: 3, Idempotent: true, Deadline: at(time.Hour)},
+			[]step{{0, begin, launch(0)}, {0, end(0, month), until(wait, time.Minute)}}},
+		{"a long pause is not for a call without a deadline", safe,
+			[]step{{0, begin, launch(0)}, {0, end(0, month), finish(0, OutOfTime)}}},
 		{"a pause beyond the deadline", CallConfig{Attempts: 3, Idempotent: true, Deadline: at(41*ms - 1)},
 			[]step{{0, begin, launch(0)}, {0, end(0, busy), finish(0, OutOfTime)}}},
 		{"a pause just within the deadline", CallConfig{Attempts: 3, Idempotent: true, Deadline: at(41 * ms)},

@@ -139,7 +139,8 @@ func (x *explorer) checkFinish(w *world, m move, act Action) error {
 	case OverBudget:
 		right = !x.granted(w.tokens)
 	case OutOfTime:
-		right = !x.fits(m.at.Add(max(min(v.After, maxAfter), 250*time.Millisecond)))
+		right = !x.fits(m.at.Add(max(min(v.After, maxAfter), 250*time.Millisecond))) ||
+			v.After > patience && x.config.Deadline.IsZero()
 	case Unroutable:
 		right = m.ev.Kind == Rejected
 	}
