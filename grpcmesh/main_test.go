@@ -11,7 +11,6 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/discovery"
@@ -22,40 +21,55 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// network is a set of listeners in memory, by address. Addresses without one refuse connections.
+// network is a set of listeners in memory, by address. Addresses without one refuse connections. It is not made of
+// bufconn, whose timers of no duration crash the race detector in a bubble, rarely: https://go.dev/issue/78156.
 type network struct {
-	mu        sync.Mutex
-	listeners map[string]*bufconn.Listener
+	mu        sync.Mutex // guards what follows
+	listeners map[string]*listener
 	dialled   map[string]int
 }
 
 func newNetwork() *network {
-	return &network{listeners: map[string]*bufconn.Listener{}, dialled: map[string]int{}}
+	return &network{listeners: map[string]*listener{}, dialled: map[string]int{}}
 }
 
 func (n *network) listen(addr string) net.Listener {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	l := bufconn.Listen(64 << 10)
-	n.listeners[addr] = l
-	return &listener{Listener: l, close: func() {
+	l := &listener{conns: make(chan net.Conn), done: make(chan struct{})}
+	l.close = sync.OnceFunc(func() {
+		close(l.done)
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		if n.listeners[addr] == l {
 			delete(n.listeners, addr)
 		}
-	}}
+	})
+	n.listeners[addr] = l
+	return l
 }
 
 type listener struct {
-	net.Listener
+	conns chan net.Conn
+	done  chan struct{}
 	close func()
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
 }
 
 func (l *listener) Close() error {
 	l.close()
-	return l.Listener.Close()
+	return nil
 }
+
+func (l *listener) Addr() net.Addr { return &net.UnixAddr{Name: "memory"} }
 
 func (n *network) dial(ctx context.Context, addr string) (net.Conn, error) {
 	n.mu.Lock()
@@ -65,7 +79,15 @@ func (n *network) dial(ctx context.Context, addr string) (net.Conn, error) {
 	if l == nil {
 		return nil, fmt.Errorf("dial %s: connection refused", addr)
 	}
-	return l.DialContext(ctx)
+	client, server := net.Pipe()
+	select {
+	case l.conns <- server:
+		return client, nil
+	case <-l.done:
+		return nil, fmt.Errorf("dial %s: connection refused", addr)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // server is one instance of the echo service.
