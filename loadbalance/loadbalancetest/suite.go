@@ -173,6 +173,7 @@ func testSwaps(t *testing.T, build loadbalance.Builder) {
 					return
 				}
 				p.Done(loadbalance.Report{Now: time.Now(), Latency: time.Millisecond})
+				runtime.Gosched() // on a single processor, the updates would wait for all pickers to be preempted
 			}
 		})
 	}
