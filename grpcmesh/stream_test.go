@@ -60,7 +60,7 @@ func TestStreamsUseAllNodesAndCount(t *testing.T) {
 			if err := s.CloseSend(); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.Recv(); err != io.EOF {
+			if _, err := s.Recv(); !errors.Is(err, io.EOF) {
 				t.Fatalf("Recv() = %v, want EOF", err)
 			}
 		}
@@ -89,7 +89,7 @@ func TestStreamEndings(t *testing.T) {
 		"half close": {func(_ *bed, s echopb.Echo_ChatClient, _ func()) error {
 			_ = s.CloseSend()
 			_, err := s.Recv()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				err = nil
 			}
 			return err

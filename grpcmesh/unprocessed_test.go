@@ -1,6 +1,7 @@
 package grpcmesh
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync/atomic"
@@ -82,7 +83,7 @@ func TestUnprocessedCallsGoElsewhere(t *testing.T) {
 					t.Fatalf("in flight = %d during a stream, want 1", inflight)
 				}
 				_ = stream.CloseSend()
-				if _, err := stream.Recv(); err != io.EOF {
+				if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
 					t.Fatalf("Recv() = %v, want EOF", err)
 				}
 			}
