@@ -37,7 +37,7 @@ var (
 	consulPrice = []string{
 		"github.com/armon/go-metrics", "github.com/fatih/color", "github.com/go-viper/mapstructure/v2",
 		"github.com/hashicorp/consul/api", "github.com/hashicorp/errwrap", "github.com/hashicorp/go-cleanhttp",
-		"github.com/hashicorp/go-hclog", "github.com/hashicorp/go-immutable-radix",
+		"github.com/hashicorp/go-hclog", "github.com/hashicorp/go-immutable-radix", "github.com/hashicorp/go-metrics",
 		"github.com/hashicorp/go-multierror", "github.com/hashicorp/go-rootcerts",
 		"github.com/hashicorp/golang-lru", "github.com/hashicorp/serf", "github.com/mattn/go-colorable",
 		"github.com/mattn/go-isatty", "github.com/mitchellh/go-homedir", "golang.org/x/exp", "golang.org/x/sys",
@@ -77,7 +77,7 @@ var sideways = map[[2]string]string{
 // behind says, of modules that only some packages may cost their users, why.
 var behind = map[string]string{
 	"github.com/cilium/ebpf":          "adds 1.5 MB and is of use on Linux alone: ebpfaccel imports it",
-	"github.com/hashicorp/consul/api": "adds 0.9 MB and 17 modules: discovery/consul imports it",
+	"github.com/hashicorp/consul/api": "adds 0.9 MB and 18 modules: discovery/consul imports it",
 	"go.opentelemetry.io/otel":        "is one way to watch among others: telemetry imports it",
 	"google.golang.org/grpc":          "adds 5.9 MB: grpcmesh imports it",
 	"google.golang.org/protobuf":      "comes with grpc: grpcmesh imports it",
