@@ -23,6 +23,7 @@ type Call struct {
 	ctx      context.Context // of the call, from Run to the end of its answer: backups start under it
 	cancel   context.CancelFunc
 	info     CallInfo
+	inbound  *Inbound
 	late     bool
 	stream   bool
 	timeout  time.Duration // of an attempt
@@ -49,7 +50,8 @@ type Call struct {
 // owes it a call of End. Or it returns an *Error, and the call is over.
 func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attempt, error) {
 	now := time.Now()
-	o := optionsOf(ctx)
+	said := heard(ctx)
+	o := &said.options
 	t, err := m.target(&r.Request)
 	switch {
 	case m.ctx.Err() != nil || errors.Is(err, ErrClosed):
@@ -63,6 +65,7 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 	if r.Protocol == "grpc" {
 		c.info.Method = r.Path
 	}
+	said.report.add(c)
 	if h := m.cfg.Hooks.CallStart; h != nil {
 		ctx = h(ctx, c.info)
 	}
@@ -83,6 +86,8 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 	c.tried = c.room[:0]
 	c.listed.call = c
 	c.machine.Config = t.config(c.ctx, now, r, o)
+	c.inbound = said.inbound
+	c.inbound.restrain(&c.machine.Config)
 	return c.drive(now)
 }
 

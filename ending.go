@@ -179,6 +179,7 @@ func (c *Call) close(now time.Time, status int, outcome resilience.Outcome, err 
 	if c.cancel != nil {
 		c.cancel()
 	}
+	c.inbound.learn(outcome, detail, attempts)
 	if h := c.mesh.cfg.Hooks.CallDone; h != nil {
 		h(c.outer, c.info, CallResult{
 			Attempts: attempts, Status: status, Outcome: outcome, Detail: detail, Err: err, Duration: now.Sub(c.info.Start),

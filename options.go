@@ -24,18 +24,30 @@ type CallOptions struct {
 	WaitReady bool
 }
 
-type optionsKey struct{}
-
 // WithCall returns a context whose calls have the given options, instead of those that ctx had.
 func WithCall(ctx context.Context, o CallOptions) context.Context {
-	return context.WithValue(ctx, optionsKey{}, &o)
+	s := said(ctx)
+	s.options = o
+	return context.WithValue(ctx, saidKey{}, &s)
 }
 
-var noOptions CallOptions
+type saidKey struct{}
 
-func optionsOf(ctx context.Context) *CallOptions {
-	if o, ok := ctx.Value(optionsKey{}).(*CallOptions); ok {
-		return o
+// sayings are what a context says about the calls made with it. They are under one key, so that a call looks once.
+type sayings struct {
+	options CallOptions
+	inbound *Inbound
+	report  *Report
+}
+
+var silence sayings
+
+func said(ctx context.Context) sayings { return *heard(ctx) }
+
+// heard returns what the context says. It must not be changed.
+func heard(ctx context.Context) *sayings {
+	if s, ok := ctx.Value(saidKey{}).(*sayings); ok {
+		return s
 	}
-	return &noOptions
+	return &silence
 }

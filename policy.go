@@ -33,10 +33,14 @@ type Policy struct {
 	// AttemptTimeout bounds one attempt until its response headers (HTTP) or its end (gRPC, Do). The
 	// built-in default is none: slow attempts get a backup instead; see Backup.
 	AttemptTimeout time.Duration `json:"attemptTimeout,omitempty" yaml:"attemptTimeout,omitempty"`
-	// ConnectTimeout bounds how long httpmesh may take to connect to an endpoint over an *http.Transport, whose
-	// own TLSHandshakeTimeout goes on from there. gRPC connects in the background and has no use for it. The
-	// built-in default is 1 s. It belongs to a service, not to a route.
-	ConnectTimeout time.Duration `json:"connectTimeout,omitempty" yaml:"connectTimeout,omitempty"`
+	// ReadTimeout bounds how long the body of an HTTP answer may pause while the caller waits for more of it.
+	// The built-in default is none: event streams may be silent for hours.
+	ReadTimeout time.Duration `json:"readTimeout,omitempty" yaml:"readTimeout,omitempty"`
+	// Connect says how httpmesh connects to endpoints. It belongs to a service, not to a route.
+	Connect Connect `json:"connect,omitzero" yaml:"connect,omitempty"`
+	// Propagate says whether endpoints are told how much time is left (httpmesh.TimeoutHeader) and how often the
+	// call was sent before (httpmesh.AttemptHeader). The built-in default is On. gRPC tells the time in any case.
+	Propagate Switch `json:"propagate,omitempty" yaml:"propagate,omitempty"`
 	// Idempotent says that calls may be executed more than once, or (Off) that none may. The built-in
 	// default asks the protocol: HTTP methods and Idempotency-Key, idempotency_level of protobuf methods.
 	Idempotent Switch `json:"idempotent,omitempty" yaml:"idempotent,omitempty"`
@@ -48,6 +52,23 @@ type Policy struct {
 	Budget Budget `json:"budget,omitzero" yaml:"budget,omitempty"`
 	// Breaker is the circuit breaker of each endpoint. It belongs to a service.
 	Breaker Breaker `json:"breaker,omitzero" yaml:"breaker,omitempty"`
+}
+
+// Connect says how httpmesh connects to endpoints when its base is an *http.Transport. gRPC connects in the background
+// and has no use for it.
+type Connect struct {
+	// Timeout bounds how long it may take to connect, the TLS handshake included. 0 inherits; the built-in default
+	// is 1 s.
+	Timeout time.Duration `json:"timeout,omitempty" yaml:"timeout,omitempty"`
+	// ServerName is the name that TLS asks for and verifies. Empty inherits; the built-in default is that of the
+	// base's TLSClientConfig, or else the service. It is never the address of the endpoint.
+	ServerName string `json:"serverName,omitempty" yaml:"serverName,omitempty"`
+	// MaxAge is how long a connection is given new requests, less up to a tenth of it at random. Requests under way
+	// are never cut. 0 inherits; the built-in default is no limit.
+	MaxAge time.Duration `json:"maxAge,omitempty" yaml:"maxAge,omitempty"`
+	// Warm is how many connections are opened to an endpoint before the first request to it, once the service is
+	// used over the transport. 0 inherits; the built-in default is none. The most is 100.
+	Warm int `json:"warm,omitempty" yaml:"warm,omitempty"`
 }
 
 // Retry says when failed attempts are repeated: on another endpoint while there is one, only if the attempt
@@ -67,15 +88,20 @@ type Retry struct {
 }
 
 // Backup says when a slow attempt of an idempotent call is joined by another one on another endpoint: when
-// it has run for Factor times the learned 99th percentile of its route, or half of the time to the deadline if
-// that is less, but at least Min. 1 s stands for the percentile times Factor until a score of answers is known. The
+// it has run for Factor times the learned latency of its route at Quantile, or half of the time to the deadline if
+// that is less, but at least Min. 1 s stands for the latency times Factor until a score of answers is known. The
 // first success wins and the other attempt is cancelled.
+//
+// The defaults rescue calls from endpoints that hang. To hedge, which cuts the tail of a service that is merely
+// uneven, set Quantile to 0.95, Factor to 1 and Min to about the median: then one call in twenty is sent twice.
 type Backup struct {
 	// Mode switches backups. The built-in default is On.
 	Mode Switch `json:"mode,omitempty" yaml:"mode,omitempty"`
 	// Min is the least time before a backup. 0 inherits; the built-in default is 50 ms.
 	Min time.Duration `json:"min,omitempty" yaml:"min,omitempty"`
-	// Factor is multiplied with the learned 99th percentile. 0 inherits; the built-in default is 2:
+	// Quantile of the latency of successful attempts. 0 inherits; the built-in default is 0.99.
+	Quantile float64 `json:"quantile,omitempty" yaml:"quantile,omitempty"`
+	// Factor is multiplied with the learned quantile. 0 inherits; the built-in default is 2:
 	// few good answers take longer, and calls that met a hung endpoint stay within twice the usual 99.9th
 	// percentile.
 	Factor float64 `json:"factor,omitempty" yaml:"factor,omitempty"`
@@ -119,12 +145,13 @@ func (b Breaker) config() resilience.BreakerConfig {
 
 // builtin is the policy that all others refine.
 var builtin = Policy{
-	Balance:        "peak-ewma",
-	ConnectTimeout: time.Second,
-	Retry:          Retry{Mode: On, Attempts: 3},
-	Backup:         Backup{Mode: On, Min: 50 * time.Millisecond, Factor: 2},
-	Budget:         Budget{Mode: On},
-	Breaker:        Breaker{Mode: Off},
+	Balance:   "peak-ewma",
+	Connect:   Connect{Timeout: time.Second},
+	Propagate: On,
+	Retry:     Retry{Mode: On, Attempts: 3},
+	Backup:    Backup{Mode: On, Min: 50 * time.Millisecond, Quantile: 0.99, Factor: 2},
+	Budget:    Budget{Mode: On},
+	Breaker:   Breaker{Mode: Off},
 }
 
 // balancers are the algorithms that a policy can name.
@@ -149,8 +176,15 @@ func (p Policy) over(wide Policy) Policy {
 		Balance:        pick(p.Balance, wide.Balance),
 		Timeout:        pick(p.Timeout, wide.Timeout),
 		AttemptTimeout: pick(p.AttemptTimeout, wide.AttemptTimeout),
-		ConnectTimeout: pick(p.ConnectTimeout, wide.ConnectTimeout),
-		Idempotent:     pick(p.Idempotent, wide.Idempotent),
+		ReadTimeout:    pick(p.ReadTimeout, wide.ReadTimeout),
+		Connect: Connect{
+			Timeout:    pick(p.Connect.Timeout, wide.Connect.Timeout),
+			ServerName: pick(p.Connect.ServerName, wide.Connect.ServerName),
+			MaxAge:     pick(p.Connect.MaxAge, wide.Connect.MaxAge),
+			Warm:       pick(p.Connect.Warm, wide.Connect.Warm),
+		},
+		Propagate:  pick(p.Propagate, wide.Propagate),
+		Idempotent: pick(p.Idempotent, wide.Idempotent),
 		Retry: Retry{
 			Mode:     pick(p.Retry.Mode, wide.Retry.Mode),
 			Attempts: pick(p.Retry.Attempts, wide.Retry.Attempts),
@@ -158,9 +192,10 @@ func (p Policy) over(wide Policy) Policy {
 			Max:      pick(p.Retry.Max, wide.Retry.Max),
 		},
 		Backup: Backup{
-			Mode:   pick(p.Backup.Mode, wide.Backup.Mode),
-			Min:    pick(p.Backup.Min, wide.Backup.Min),
-			Factor: pick(p.Backup.Factor, wide.Backup.Factor),
+			Mode:     pick(p.Backup.Mode, wide.Backup.Mode),
+			Min:      pick(p.Backup.Min, wide.Backup.Min),
+			Quantile: pick(p.Backup.Quantile, wide.Backup.Quantile),
+			Factor:   pick(p.Backup.Factor, wide.Backup.Factor),
 		},
 		Budget: Budget{
 			Mode:   pick(p.Budget.Mode, wide.Budget.Mode),
@@ -192,7 +227,8 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 		field string
 		value time.Duration
 	}{
-		{"timeout", p.Timeout}, {"attemptTimeout", p.AttemptTimeout}, {"connectTimeout", p.ConnectTimeout},
+		{"timeout", p.Timeout}, {"attemptTimeout", p.AttemptTimeout}, {"readTimeout", p.ReadTimeout},
+		{"connect.timeout", p.Connect.Timeout}, {"connect.maxAge", p.Connect.MaxAge},
 		{"retry.base", p.Retry.Base}, {"retry.max", p.Retry.Max}, {"backup.min", p.Backup.Min},
 	} {
 		if d.value < 0 {
@@ -203,7 +239,7 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 		field string
 		value Switch
 	}{
-		{"idempotent", p.Idempotent}, {"retry.mode", p.Retry.Mode}, {"backup.mode", p.Backup.Mode},
+		{"idempotent", p.Idempotent}, {"propagate", p.Propagate}, {"retry.mode", p.Retry.Mode}, {"backup.mode", p.Backup.Mode},
 		{"budget.mode", p.Budget.Mode}, {"breaker.mode", p.Breaker.Mode},
 	} {
 		if s.value != Inherit && s.value != On && s.value != Off {
@@ -212,6 +248,12 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 	}
 	if p.Retry.Attempts < 0 || p.Retry.Attempts > resilience.MaxAttempts {
 		fail("retry.attempts", "must be between 1 and %d, got %d", resilience.MaxAttempts, p.Retry.Attempts)
+	}
+	if p.Connect.Warm < 0 || p.Connect.Warm > 100 {
+		fail("connect.warm", "must be between 0 and 100, got %d", p.Connect.Warm)
+	}
+	if q := p.Backup.Quantile; q != 0 && !(q >= 0.5 && q <= 0.999) {
+		fail("backup.quantile", "must be between 0.5 and 0.999, got %v", q)
 	}
 	if p.Retry.Max > 0 && p.Retry.Base > p.Retry.Max {
 		fail("retry.base", "must not be more than retry.max (%v), got %v", p.Retry.Max, p.Retry.Base)

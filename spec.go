@@ -52,7 +52,7 @@ func (s Spec) validate(own map[string]loadbalance.Builder) error {
 			field string
 			set   bool
 		}{
-			{"balance", p.Balance != ""}, {"connectTimeout", p.ConnectTimeout != 0},
+			{"balance", p.Balance != ""}, {"connect", p.Connect != Connect{}},
 			{"budget", p.Budget != Budget{}}, {"breaker", p.Breaker != Breaker{}},
 		} {
 			if f.set {

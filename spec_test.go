@@ -1,6 +1,7 @@
 package zerohop
 
 import (
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -34,7 +35,7 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"balance", service(Policy{Balance: "fair"}), []string{`services.orders.balance: unknown algorithm "fair"`}},
 		{"timeout", service(Policy{Timeout: -time.Second}), []string{"services.orders.timeout: must not be negative, got -1s"}},
 		{"attempt timeout", service(Policy{AttemptTimeout: -1}), []string{"services.orders.attemptTimeout: must not be negative, got -1ns"}},
-		{"connect timeout", service(Policy{ConnectTimeout: -1}), []string{"services.orders.connectTimeout: must not be negative, got -1ns"}},
+		{"connect timeout", service(Policy{Connect: Connect{Timeout: -1}}), []string{"services.orders.connect.timeout: must not be negative, got -1ns"}},
 		{"retry base", service(Policy{Retry: Retry{Base: -1}}), []string{"services.orders.retry.base: must not be negative, got -1ns"}},
 		{"retry max", service(Policy{Retry: Retry{Max: -1}}), []string{"services.orders.retry.max: must not be negative, got -1ns"}},
 		{"base over max", service(Policy{Retry: Retry{Base: 2, Max: 1}}), []string{"services.orders.retry.base: must not be more than retry.max (1ns), got 2ns"}},
@@ -55,7 +56,9 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"balance of a route", route(Policy{Balance: "random"}), []string{"policies.x.balance: belongs to a service, not to a route"}},
 		{"budget of a route", route(Policy{Budget: Budget{Tokens: 1}}), []string{"policies.x.budget: belongs to a service, not to a route"}},
 		{"breaker of a route", route(Policy{Breaker: Breaker{Mode: On}}), []string{"policies.x.breaker: belongs to a service, not to a route"}},
-		{"connect timeout of a route", route(Policy{ConnectTimeout: 1}), []string{"policies.x.connectTimeout: belongs to a service, not to a route"}},
+		{"warm connections", service(Policy{Connect: Connect{Warm: 101}}), []string{"services.orders.connect.warm: must be between 0 and 100, got 101"}},
+		{"backup quantile", service(Policy{Backup: Backup{Quantile: 95}}), []string{"services.orders.backup.quantile: must be between 0.5 and 0.999, got 95"}},
+		{"connect of a route", route(Policy{Connect: Connect{Timeout: 1}}), []string{"policies.x.connect: belongs to a service, not to a route"}},
 		{
 			"unknown policy", Config{Resolver: discovery.Static{}, Spec: Spec{Routes: []routing.Rule{{}, {Policy: "y"}}}},
 			[]string{`routes[1].policy: there is no policy "y"`},
@@ -115,11 +118,12 @@ func full(n int) Policy {
 	d, f := time.Duration(n), float64(n)
 	mode := []Switch{On, Off}[n%2]
 	return Policy{
-		Balance: slices.Sorted(maps.Keys(balancers))[n], Timeout: d, AttemptTimeout: 10 * d, ConnectTimeout: 100 * d,
-		Idempotent: mode,
-		Retry:      Retry{Mode: mode, Attempts: n, Base: d, Max: d},
-		Backup:     Backup{Mode: mode, Min: d, Factor: f},
-		Budget:     Budget{Mode: mode, Tokens: f, Ratio: f / 10},
+		Balance: slices.Sorted(maps.Keys(balancers))[n], Timeout: d, AttemptTimeout: 10 * d, ReadTimeout: 20 * d,
+		Idempotent: mode, Propagate: mode,
+		Connect: Connect{Timeout: 100 * d, ServerName: fmt.Sprint(n), MaxAge: d, Warm: n},
+		Retry:   Retry{Mode: mode, Attempts: n, Base: d, Max: d},
+		Backup:  Backup{Mode: mode, Min: d, Quantile: f / 3, Factor: f},
+		Budget:  Budget{Mode: mode, Tokens: f, Ratio: f / 10},
 		Breaker: Breaker{
 			Mode: mode, Consecutive: uint32(n), Ratio: f / 10, MinRequests: uint32(n), Window: 10 * time.Second * d,
 			OpenFor: d, Probes: uint32(n),

@@ -17,7 +17,7 @@ type target struct {
 }
 
 func newTarget(s *service, route string, p Policy) *target {
-	return &target{service: s, route: route, policy: p, limits: resilience.CallConfig{
+	return &target{service: s, route: route, policy: p, latency: resilience.Latency{Tail: p.Backup.Quantile}, limits: resilience.CallConfig{
 		Attempts: p.Retry.Attempts,
 		NoRetry:  p.Retry.Mode == Off,
 		Backoff:  resilience.BackoffConfig{Base: p.Retry.Base, Max: p.Retry.Max},
@@ -45,12 +45,12 @@ func (t *target) config(ctx context.Context, now time.Time, r *Request, o *CallO
 	case Inherit:
 		c.Idempotent = r.Idempotent
 	}
-	p50, p99, learned := t.latency.Quantiles()
+	p50, tail, learned := t.latency.Quantiles()
 	c.MinRemaining = p50 / 2
 	if pick(o.Backup, t.policy.Backup.Mode) == On && c.Idempotent && c.Attempts > 1 {
 		c.Backup = unlearnedBackup
 		if learned {
-			c.Backup = time.Duration(t.policy.Backup.Factor * float64(p99))
+			c.Backup = time.Duration(t.policy.Backup.Factor * float64(tail))
 		}
 		if !c.Deadline.IsZero() { // one that comes after the deadline saves nobody
 			c.Backup = min(c.Backup, c.Deadline.Sub(now)/2)

@@ -39,7 +39,7 @@ func (x *exchange) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.V
 	}
 	var resp *http.Response
 	if t := x.transport; t.pool != nil {
-		resp, err = t.transport(a.Node(), a.Policy().ConnectTimeout).RoundTrip(req)
+		resp, err = t.transport(a.Node(), a.Policy().Connect.Timeout).RoundTrip(req)
 	} else {
 		resp, err = t.base.RoundTrip(req)
 	}

@@ -13,11 +13,14 @@ import (
 //
 // Observe is two atomic additions. The zero value is ready, and all methods are safe for concurrent use.
 type Latency struct {
+	// Tail is the upper quantile to keep. 0 means 0.99. It must not change after the first use.
+	Tail float64
+
 	windows [2]window
 	epoch   atomic.Int64 // number of the present window; its parity chooses the slot
 
 	// The quantiles are computed once per window and every so many samples, not once per call.
-	p50, p99 atomic.Int64
+	p50, tail atomic.Int64
 }
 
 const (
@@ -67,11 +70,11 @@ func (w *window) clear() {
 	}
 }
 
-// Quantiles returns the median and the 99th percentile, and false while too little is known. What was
+// Quantiles returns the median and the upper quantile, and false while too little is known. What was
 // learned is kept when traffic pauses.
-func (l *Latency) Quantiles() (p50, p99 time.Duration, ok bool) {
-	p99 = time.Duration(l.p99.Load())
-	return time.Duration(l.p50.Load()), p99, p99 > 0
+func (l *Latency) Quantiles() (p50, tail time.Duration, ok bool) {
+	tail = time.Duration(l.tail.Load())
+	return time.Duration(l.p50.Load()), tail, tail > 0
 }
 
 func (l *Latency) refresh() {
@@ -85,7 +88,11 @@ func (l *Latency) refresh() {
 		return
 	}
 	l.p50.Store(int64(quantile(&sum, total-total/2)))
-	l.p99.Store(int64(quantile(&sum, total-total/100)))
+	above := 1 - l.Tail
+	if l.Tail == 0 {
+		above = 0.01
+	}
+	l.tail.Store(int64(quantile(&sum, total-uint32(float64(total)*above))))
 }
 
 // quantile returns the upper edge of the bucket that holds the sample of the given rank, counted from 1.

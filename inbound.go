@@ -1,0 +1,47 @@
+package zerohop
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/zerohop/zerohop/resilience"
+)
+
+// Inbound is what a server knows of the request it works on, for the calls it makes meanwhile: if every layer
+// repeats what the layer below has repeated already, an outage at the bottom of n layers of 3 attempts is hit with
+// 3^n times the load. Servers get one from httpmesh.Handler. The fields must not change after WithInbound.
+type Inbound struct {
+	// Attempt is how often the request was sent before: 0 for a first attempt. Calls made for a request that is
+	// itself a repetition are repeated only if they were provably not sent, and get no backups.
+	Attempt int
+
+	spent atomic.Bool
+}
+
+// WithInbound returns a context for work on an inbound request.
+func WithInbound(ctx context.Context, in *Inbound) context.Context {
+	s := said(ctx)
+	s.inbound = in
+	return context.WithValue(ctx, saidKey{}, &s)
+}
+
+// Spent reports whether a call made for the request has failed although it was repeated, or was not because the
+// retry budget was empty. The caller of this server should not repeat the request then.
+func (in *Inbound) Spent() bool { return in != nil && in.spent.Load() }
+
+// restrain takes from a call what would multiply the attempts of other layers.
+func (in *Inbound) restrain(c *resilience.CallConfig) {
+	if in != nil && in.Attempt > 0 {
+		c.Idempotent, c.Backup = false, 0
+	}
+}
+
+// learn takes note of how a call ended.
+func (in *Inbound) learn(o resilience.Outcome, why resilience.Reason, attempts int) {
+	if in == nil || o == resilience.Success || o == resilience.Neutral {
+		return
+	}
+	if why == resilience.OverBudget || attempts > 1 {
+		in.spent.Store(true)
+	}
+}
