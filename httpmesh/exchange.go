@@ -84,7 +84,7 @@ func (x *exchange) request(ctx context.Context, a *zerohop.Attempt) (*http.Reque
 		x.sent.Store(true)
 	}
 	req.Body = observed(req)
-	if x.transport.pool == nil {
+	if t := x.transport; t.pool == nil && !t.direct {
 		u := *req.URL
 		if req.Host == "" {
 			req.Host = u.Host

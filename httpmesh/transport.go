@@ -15,6 +15,8 @@ type Transport struct {
 	base http.RoundTripper
 	pool *http.Transport // what the transports of nodes are cloned from; nil if base is of another type
 
+	direct bool // services are hosts that base finds itself, so requests keep their URL
+
 	mu    sync.Mutex // guards nodes
 	nodes map[*loadbalance.Node]*http.Transport
 }
@@ -45,10 +47,15 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil || !t.mesh.IsService(req.URL.Host) {
 		return t.base.RoundTrip(req)
 	}
+	return t.call(req, req.URL.Host)
+}
+
+// call sends a request to a service.
+func (t *Transport) call(req *http.Request, service string) (*http.Response, error) {
 	x := &exchange{transport: t, req: req}
 	r := zerohop.Request{
 		Request: routing.Request{
-			Service: req.URL.Host, Method: req.Method, Path: req.URL.EscapedPath(), Header: req.Header,
+			Service: service, Method: req.Method, Path: req.URL.EscapedPath(), Header: req.Header,
 		},
 		Protocol:   "http",
 		Idempotent: idempotent(req),
@@ -58,6 +65,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	a, err := x.call.Run(req.Context(), t.mesh, &r, x)
 	x.end()
+	if t.direct && crowded(err) {
+		return t.base.RoundTrip(req)
+	}
 	if !x.sent.Load() && req.Body != nil {
 		req.Body.Close()
 	}

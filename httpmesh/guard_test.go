@@ -1,0 +1,361 @@
+package httpmesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/loadbalance"
+	"github.com/zerohop/zerohop/resilience"
+	"github.com/zerohop/zerohop/routing"
+)
+
+// guarded returns a Guard that is closed with the test.
+func guarded(t testing.TB, base http.RoundTripper, p zerohop.Policy) *Guard {
+	t.Helper()
+	g, err := NewGuard(base, zerohop.Config{Spec: zerohop.Spec{Defaults: p}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { g.Close() })
+	return g
+}
+
+func TestGuardRepeatsOnTheSameHostWithoutTouchingTheRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen []string
+		see := func(f roundTrip) roundTrip {
+			return func(req *http.Request) (*http.Response, error) {
+				body, err := io.ReadAll(req.Body)
+				seen = append(seen, fmt.Sprint(req.URL, " ", req.Host, " ", req.Header, " ", string(body), err))
+				return f(req)
+			}
+		}
+		g := guarded(t, inTurn(see(fail(errors.New("reset"))), see(answer(503, "no")), see(answer(200, "yes"))), zerohop.Policy{})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		req := request(ctx, t, http.MethodPut, "https://API.example.com:8443/v1?q=1", strings.NewReader("data"))
+		req.Host = "virtual.example.com"
+		resp, err := g.RoundTrip(req)
+		if got, want := read(t, resp, err), "yes"; got != want {
+			t.Errorf("answer = %q, want %q", got, want)
+		}
+		if len(seen) != 3 {
+			t.Fatalf("base was called %d times, want 3", len(seen))
+		}
+		for _, got := range seen {
+			if want := "https://API.example.com:8443/v1?q=1 virtual.example.com map[] data<nil>"; got != want {
+				t.Errorf("base got %q, want %q", got, want)
+			}
+		}
+		g.Close() // inside the bubble
+	})
+}
+
+func TestGuardRepeatsOnlyWhatIsSafe(t *testing.T) {
+	refused := &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+	for _, c := range []struct {
+		name, method string
+		key          bool
+		err          error
+		want         int
+	}{
+		{"read", http.MethodGet, false, errors.New("reset"), 3},
+		{"write", http.MethodPost, false, errors.New("reset"), 1},
+		{"write with a key", http.MethodPost, true, errors.New("reset"), 3},
+		{"write not sent", http.MethodPost, false, refused, 3},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			base := inTurn(fail(c.err), fail(c.err), fail(c.err))
+			g := guarded(t, base, zerohop.Policy{})
+			defer g.Close()
+			req := request(t.Context(), t, c.method, "http://api.example.com/", strings.NewReader("x"))
+			if c.key {
+				req.Header.Set("Idempotency-Key", "1")
+			}
+			_, err := g.RoundTrip(req)
+			e := failure(t, err)
+			if got := len(base.addrs); got != c.want || len(e.Attempts) != c.want {
+				t.Errorf("%s: %d attempts, %d of them in the error, want %d", c.name, got, len(e.Attempts), c.want)
+			}
+			if got, want := e.Sent, c.err != error(refused); got != want || !errors.Is(err, c.err) {
+				t.Errorf("%s: error = %v (sent %v), want %v (sent %v)", c.name, err, got, c.err, want)
+			}
+			if e.Service != "http://api.example.com" || e.Attempts[0].Addr != "api.example.com:80" {
+				t.Errorf("%s: error is about %s at %s", c.name, e.Service, e.Attempts[0].Addr)
+			}
+		})
+	}
+}
+
+func TestGuardObeysRetryAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := guarded(t, inTurn(answer(429, "", "Retry-After", "7"), answer(200, "")), zerohop.Policy{})
+		defer g.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		start := time.Now()
+		resp, err := get(ctx, t, g, "http://api.example.com/")
+		read(t, resp, err)
+		if got := time.Since(start); resp.StatusCode != 200 || got < 7*time.Second || got > 8*time.Second {
+			t.Errorf("status %d after %v, want 200 after 7 s", resp.StatusCode, got)
+		}
+	})
+}
+
+// byHost is a base that fails for the hosts that are down.
+type byHost struct {
+	mu    sync.Mutex
+	down  map[string]bool
+	calls map[string]int
+}
+
+func (b *byHost) RoundTrip(req *http.Request) (*http.Response, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.calls == nil {
+		b.calls = map[string]int{}
+	}
+	b.calls[req.URL.Host]++
+	if b.down[req.URL.Host] {
+		return answer(500, "")(req)
+	}
+	return answer(200, "")(req)
+}
+
+func TestGuardBreaksPerOrigin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &byHost{down: map[string]bool{"a.example.com": true}}
+		g := guarded(t, base, zerohop.Policy{
+			Retry:   zerohop.Retry{Mode: zerohop.Off},
+			Breaker: zerohop.Breaker{Mode: zerohop.On, Consecutive: 3, OpenFor: time.Minute},
+		})
+		defer g.Close()
+		for i := range 10 {
+			resp, err := get(t.Context(), t, g, "http://a.example.com/")
+			if i < 3 {
+				read(t, resp, err)
+				continue
+			}
+			e := failure(t, err)
+			if e.Reason != zerohop.Unavailable || e.Sent || len(e.Attempts) != 0 {
+				t.Errorf("call %d: error = %+v, want a rejection", i+1, e)
+			}
+		}
+		for _, url := range []string{"http://b.example.com/", "https://a.example.com/", "http://a.example.com:81/"} {
+			resp, err := get(t.Context(), t, g, url)
+			read(t, resp, err)
+		}
+		if got, want := base.calls["a.example.com"], 3+1; got != want {
+			t.Errorf("the host was called %d times, want %d", got, want)
+		}
+		base.down = nil
+		time.Sleep(2 * time.Minute)
+		resp, err := get(t.Context(), t, g, "http://A.EXAMPLE.com:80/")
+		if read(t, resp, err); resp.StatusCode != 200 {
+			t.Errorf("status after the recovery = %d, want 200", resp.StatusCode)
+		}
+	})
+}
+
+func TestGuardHasPoliciesByOriginAndRoute(t *testing.T) {
+	base := &byHost{down: map[string]bool{"a.example.com": true, "b.example.com": true, "c.example.com": true}}
+	fast := zerohop.Retry{Base: 1, Max: 1}
+	g, err := NewGuard(base, zerohop.Config{Spec: zerohop.Spec{
+		Defaults: zerohop.Policy{Retry: fast},
+		Services: map[string]zerohop.Policy{"https://a.example.com": {Retry: zerohop.Retry{Attempts: 5}}},
+		Policies: map[string]zerohop.Policy{"once": {Retry: zerohop.Retry{Mode: zerohop.Off}}},
+		Routes:   []routing.Rule{{Match: routing.Match{Service: "https://c.example.com", Path: routing.Path{Prefix: "/slow"}}, Policy: "once"}},
+	}, Classify: func(call zerohop.CallInfo, r zerohop.AttemptResult, v resilience.Verdict) resilience.Verdict {
+		return resilience.Verdict{Outcome: resilience.Failure, Retry: r.Status == 500} // repeat what is not by default
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	for _, url := range []string{"https://a.example.com/", "https://b.example.com/", "https://c.example.com/slow"} {
+		resp, err := get(t.Context(), t, g, url)
+		read(t, resp, err)
+	}
+	for host, want := range map[string]int{"a.example.com": 5, "b.example.com": 3, "c.example.com": 1} {
+		if got := base.calls[host]; got != want {
+			t.Errorf("%s was called %d times, want %d", host, got, want)
+		}
+	}
+}
+
+func TestNewGuardNamesWhatWouldDoNothing(t *testing.T) {
+	for _, c := range []struct {
+		cfg  zerohop.Config
+		want string // the field; empty: none
+	}{
+		{zerohop.Config{}, ""},
+		{zerohop.Config{Spec: zerohop.Spec{Defaults: zerohop.Policy{Backup: zerohop.Backup{Mode: zerohop.Off}}}}, ""},
+		{zerohop.Config{Spec: zerohop.Spec{Services: map[string]zerohop.Policy{"http://[::1]:8080": {}}}}, ""},
+		{zerohop.Config{Resolver: fakes(1)}, "resolver: "},
+		{zerohop.Config{Balancers: map[string]loadbalance.Builder{}}, "balancers: "},
+		{zerohop.Config{Spec: zerohop.Spec{Defaults: zerohop.Policy{Balance: "random"}}}, "defaults.balance: "},
+		{zerohop.Config{Spec: zerohop.Spec{Defaults: zerohop.Policy{Connect: zerohop.Connect{Warm: 1}}}}, "defaults.connect: "},
+		{zerohop.Config{Spec: zerohop.Spec{Policies: map[string]zerohop.Policy{"p": {Backup: zerohop.Backup{Factor: 2}}}}}, "policies.p.backup: "},
+		{zerohop.Config{Spec: zerohop.Spec{Services: map[string]zerohop.Policy{"http://a": {Backup: zerohop.Backup{Mode: zerohop.On}}}}}, "services.http://a.backup: "},
+		{zerohop.Config{Spec: zerohop.Spec{Services: map[string]zerohop.Policy{"a.example.com": {}}}}, "services.a.example.com: "},
+		{zerohop.Config{Spec: zerohop.Spec{Services: map[string]zerohop.Policy{"https://a:443": {}}}}, "services.https://a:443: "},
+		{zerohop.Config{Spec: zerohop.Spec{Services: map[string]zerohop.Policy{"https://a/": {}}}}, "services.https://a/: "},
+		{zerohop.Config{Spec: zerohop.Spec{Routes: []routing.Rule{{Match: routing.Match{Service: "a"}}}}}, "routes[0].match.service: "},
+		{zerohop.Config{Spec: zerohop.Spec{Routes: []routing.Rule{{Backends: []routing.Backend{{Service: "http://a"}}}}}}, "routes[0].backends: "},
+		{zerohop.Config{Spec: zerohop.Spec{Defaults: zerohop.Policy{Retry: zerohop.Retry{Attempts: 9}}}}, "defaults.retry.attempts: "},
+	} {
+		g, err := NewGuard(nop{}, c.cfg)
+		switch {
+		case c.want == "" && err != nil:
+			t.Errorf("NewGuard(%+v) = %v", c.cfg.Spec, err)
+		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("NewGuard(%+v) = %v, want an error on %q", c.cfg.Spec, err, c.want)
+		}
+		if g != nil {
+			g.Close()
+		}
+	}
+}
+
+func TestGuardRemembersAThousandHosts(t *testing.T) {
+	var served atomic.Int64
+	g := guarded(t, roundTrip(func(req *http.Request) (*http.Response, error) {
+		served.Add(1)
+		return nop{}.RoundTrip(req)
+	}), zerohop.Policy{Breaker: zerohop.Breaker{Mode: zerohop.On}})
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before, start := runtime.NumGoroutine(), heap()
+	call := func(from, to int) {
+		var callers sync.WaitGroup
+		for k := range 8 {
+			callers.Go(func() {
+				for i := from + k; i < to; i += 8 {
+					resp, err := get(t.Context(), t, g, fmt.Sprintf("http://host-%d.example.com/", i))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					resp.Body.Close()
+				}
+			})
+		}
+		callers.Wait()
+	}
+	call(0, 2000)
+	full := heap()
+	call(2000, 10_000)
+	if got, want := served.Load(), int64(10_000); got != want {
+		t.Errorf("base served %d requests, want %d", got, want)
+	}
+	// Watches that were told to stop may need a moment more, which goes by while the heap is measured.
+	if got, most := heap(), start+(full-start)*5/4; got > most {
+		t.Errorf("heap grew from %d to %d kB over 1,000 hosts and to %d over 10,000", start>>10, full>>10, got>>10)
+	}
+	if got, most := runtime.NumGoroutine()-before, 1000+50; got > most {
+		t.Errorf("%d goroutines for 10,000 hosts, want at most %d", got, most)
+	}
+}
+
+func TestGuardClosesOnce(t *testing.T) {
+	base := &idleCloser{}
+	g := guarded(t, base, zerohop.Policy{})
+	client := &http.Client{Transport: g}
+	client.CloseIdleConnections()
+	if base.closed != 1 {
+		t.Errorf("idle connections of the base were closed %d times, want once", base.closed)
+	}
+	for range 2 {
+		if err := g.Close(); err != nil {
+			t.Errorf("Close() = %v", err)
+		}
+	}
+	body := &closedBody{Reader: strings.NewReader("x")}
+	_, err := g.RoundTrip(request(t.Context(), t, "POST", "http://api.example.com/", body))
+	if e := failure(t, err); e.Reason != zerohop.Closed || !errors.Is(err, zerohop.ErrClosed) || !body.closed {
+		t.Errorf("error after Close = %v, body closed: %v", err, body.closed)
+	}
+	if base.closed != 1 {
+		t.Error("Close closed the connections of the base")
+	}
+}
+
+type idleCloser struct {
+	nop
+	closed int
+}
+
+func (c *idleCloser) CloseIdleConnections() { c.closed++ }
+
+type closedBody struct {
+	io.Reader
+	closed bool
+}
+
+func (b *closedBody) Close() error {
+	b.closed = true
+	return nil
+}
+
+func TestOriginIsWhatSharesState(t *testing.T) {
+	for url, want := range map[string]string{
+		"http://Api.Example.com/x":         "http://api.example.com",
+		"https://api.example.com:443":      "https://api.example.com",
+		"https://api.example.com:80":       "https://api.example.com:80",
+		"http://api.example.com:":          "http://api.example.com",
+		"http://[::1]":                     "http://[::1]",
+		"http://[::80]":                    "http://[::80]",
+		"http://[::1]:80/":                 "http://[::1]",
+		"https://[2001:DB8::1]:8443/":      "https://[2001:db8::1]:8443",
+		"http://user:secret@host:8080/a?b": "http://host:8080",
+	} {
+		if got := origin(request(t.Context(), t, "GET", url, nil).URL); got != want {
+			t.Errorf("origin(%s) = %s, want %s", url, got, want)
+		}
+	}
+}
+
+// FuzzGuard checks that a Guard brings every request to its base, whatever the host.
+func FuzzGuard(f *testing.F) {
+	for _, host := range []string{
+		"api.example.com", "10.0.0.1:8080", "[::1]:80", "[fe80::1%eth0]", "münchen.example", "127.1", "a..b", "-", "%2Frun%2Fdocker.sock",
+		"host:http", "host:0", "host:99999", strings.Repeat("long.", 60), "", ":", "[", "\x00",
+	} {
+		f.Add("https", host)
+	}
+	f.Add("ftp", "files.example.com")
+	var got *http.Request
+	g := guarded(f, roundTrip(func(req *http.Request) (*http.Response, error) {
+		got = req
+		return nop{}.RoundTrip(req)
+	}), zerohop.Policy{})
+	f.Fuzz(func(t *testing.T, scheme, host string) {
+		req := &http.Request{Method: "GET", URL: &url.URL{Scheme: scheme, Host: host, Path: "/"}, Header: http.Header{}}
+		got = nil
+		resp, err := g.RoundTrip(req)
+		if err != nil {
+			t.Fatalf("RoundTrip to %q = %v", host, err)
+		}
+		resp.Body.Close()
+		if got == nil || *got.URL != *req.URL || got.Host != req.Host {
+			t.Errorf("base got %v, want %v", got, req.URL)
+		}
+	})
+}
