@@ -20,6 +20,8 @@ type Attempt struct {
 	// Idle is how much of the attempt passed waiting for the caller and not for the endpoint, set by
 	// Exchange.Attempt. Nothing is learned from that part.
 	Idle time.Duration
+	// Resends is how often the attempt was sent again without being asked for it; see Resent.
+	Resends int
 
 	call    *Call           // nil before it begins
 	ctx     context.Context // that AttemptDone gets
@@ -133,14 +135,14 @@ func (a *Attempt) End(outcome resilience.Outcome, err error) {
 	}
 	if h := c.mesh.cfg.Hooks.AttemptDone; h != nil && a.started {
 		h(a.ctx, c.info, a.info(), AttemptResult{
-			Status: a.Status, Outcome: outcome, Err: err, Latency: a.took, Duration: now.Sub(a.begun),
+			Status: a.Status, Outcome: outcome, Err: err, Latency: a.took, Duration: now.Sub(a.begun), Resends: a.Resends,
 		})
 	}
 }
 
 // result returns what became of an attempt that was judged.
 func (a *Attempt) result() AttemptRecord {
-	return AttemptRecord{Addr: a.addr(), Outcome: a.verdict.Outcome, Status: a.Status, Duration: a.took, Err: a.Err}
+	return AttemptRecord{Addr: a.addr(), Outcome: a.verdict.Outcome, Status: a.Status, Duration: a.took, Resends: a.Resends, Err: a.Err}
 }
 
 // addr returns the address of the endpoint, empty if there is none.

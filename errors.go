@@ -57,6 +57,8 @@ type AttemptRecord struct {
 	Status int
 	// Duration is the time until the answer or the error.
 	Duration time.Duration
+	// Resends is how often the base transport of an HTTP client sent the request again by itself.
+	Resends int
 	// Err is the error of the attempt, nil if there was an answer.
 	Err error
 }

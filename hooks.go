@@ -84,4 +84,7 @@ type AttemptResult struct {
 	// Latency is the time until the answer or the error, Duration that until its end: for HTTP the end of
 	// the body.
 	Latency, Duration time.Duration
+	// Resends is how often the base transport of an HTTP client sent the request again by itself, as net/http does
+	// with idempotent requests on connections that break.
+	Resends int
 }

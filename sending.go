@@ -1,0 +1,30 @@
+package zerohop
+
+import "time"
+
+// Deadline returns when the attempt will be given up at the latest: at the deadline of the call or when the attempt
+// timeout is over, whichever is sooner. It returns false if neither is set.
+func (a *Attempt) Deadline() (time.Time, bool) {
+	c := a.call
+	d, ok := c.ctx.Deadline()
+	if end := a.begun.Add(c.timeout); c.timeout > 0 && (!ok || end.Before(d)) {
+		return end, true
+	}
+	return d, ok
+}
+
+// Repeatable reports whether another attempt of the call may follow or join this one although the endpoint may have
+// begun to work on it, so that it is worth keeping what that takes.
+func (a *Attempt) Repeatable() bool {
+	c := &a.call.machine.Config
+	return c.Idempotent && c.Attempts > 1 && (!c.NoRetry || c.Backup > 0)
+}
+
+// Resent says that what the attempt was sent with sent it n more times by itself, as net/http does with idempotent
+// requests on connections that break. The budget of the service pays for that. It is called by Exchange.Attempt.
+func (a *Attempt) Resent(n int) {
+	a.Resends += n
+	for range n {
+		a.call.machine.Config.Budget.Failure()
+	}
+}
