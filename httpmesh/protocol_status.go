@@ -1,0 +1,218 @@
+package httpmesh
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/zerohop/zerohop/resilience"
+)
+
+// The codes that are told apart here; the numbers are those of gRPC.
+const (
+	codeUnknown           = 2
+	codeDeadlineExceeded  = 4
+	codeResourceExhausted = 8
+)
+
+// connectCodes are the names that Connect has for the codes of gRPC.
+var connectCodes = map[string]uint32{
+	"canceled": 1, "unknown": codeUnknown, "invalid_argument": 3, "deadline_exceeded": codeDeadlineExceeded,
+	"not_found": 5, "already_exists": 6, "permission_denied": 7, "resource_exhausted": codeResourceExhausted,
+	"failed_precondition": 9, "aborted": 10, "out_of_range": 11, "unimplemented": 12, "internal": 13,
+	"unavailable": 14, "data_loss": 15, "unauthenticated": 16,
+}
+
+// status is how an RPC went, in the words of its protocol.
+type status struct {
+	code uint32
+	text string
+}
+
+// connectStatus is an error of Connect.
+type connectStatus struct{ Code, Message string }
+
+// status is false if that is no error of Connect.
+func (c connectStatus) status() (status, bool) {
+	code, ok := connectCodes[c.Code]
+	return status{code: code, text: c.Message}, ok
+}
+
+// statusIn returns the status in headers or trailers of gRPC.
+func statusIn(h http.Header) (s status, ok bool) {
+	v := h["Grpc-Status"]
+	if len(v) == 0 {
+		return status{}, false
+	}
+	code, err := strconv.ParseUint(v[0], 10, 32)
+	if err != nil {
+		code = codeUnknown
+	}
+	return status{code: uint32(code), text: first(h["Grpc-Message"])}, true
+}
+
+// verdict returns what the status means for the attempt. pushback is the pause the server asked for.
+func (s status) verdict(pushback time.Duration) resilience.Verdict {
+	if s.code == codeResourceExhausted && tooLarge(s.text) {
+		return resilience.Verdict{Outcome: resilience.Success} // the endpoint has done its part
+	}
+	return resilience.GRPCStatus(s.code, pushback)
+}
+
+// tooLarge reports whether a text says that a message was larger than its receiver or sender allows. Only the text (of
+// connect-go, and of gRPC in Go, C and Java) tells this from an endpoint that has too much to do.
+func tooLarge(text string) bool {
+	return strings.Contains(text, "larger than max") || strings.Contains(text, "larger than configured max") ||
+		strings.Contains(text, "exceeds maximum size")
+}
+
+// pushback returns what a server of gRPC says about when to come again: 0 if it says nothing, negative if it wants no
+// retry or says it in a way that is not understood (gRFC A6).
+func pushback(h http.Header) time.Duration {
+	v := h["Grpc-Retry-Pushback-Ms"]
+	if len(v) == 0 {
+		return 0
+	}
+	ms, err := strconv.ParseInt(v[0], 10, 32)
+	if err != nil || ms < 0 || len(v) > 1 {
+		return -1
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+// judge returns what the headers of an answer say about the attempt, and for an error of Connect its body, too. ctx is
+// that of the attempt. An answer without a code of its protocol is that of somebody who does not speak it, such as a
+// proxy, and is judged by its HTTP status. That repeats what Connect and gRPC take for UNAVAILABLE then.
+func (p protocol) judge(ctx context.Context, resp *http.Response) resilience.Verdict {
+	var (
+		s  status
+		ok bool
+	)
+	after := retryAfter(resp)
+	switch p {
+	case connectUnary:
+		s, ok = connectError(resp)
+	case grpc, grpcWeb:
+		if s, ok = statusIn(resp.Header); ok {
+			after = pushback(resp.Header)
+		}
+	}
+	if !ok {
+		return resilience.HTTPStatus(resp.StatusCode, after)
+	}
+	if s.code == codeDeadlineExceeded {
+		outlast(ctx)
+	}
+	return s.verdict(after)
+}
+
+// ahead is how much earlier than its caller a server may find that time is up: it counts from when it was told, and in
+// milliseconds.
+const ahead = 20 * time.Millisecond
+
+// outlast waits for the end of a context that is about to reach its deadline. A server that was told the deadline
+// answers a hair before it, and then what ended the attempt is that its caller had no more time.
+func outlast(ctx context.Context) {
+	if due(ctx) {
+		<-ctx.Done()
+	}
+}
+
+// due reports whether the deadline of the context has passed or is about to.
+func due(ctx context.Context) bool {
+	d, ok := ctx.Deadline()
+	return ok && time.Until(d) < ahead
+}
+
+// connectError returns the error that the answer of a unary call is. It is false if the HTTP status says enough, or if
+// the body tells no more.
+func connectError(resp *http.Response) (s status, ok bool) {
+	switch code := resp.StatusCode; {
+	case code < 500 && code != http.StatusRequestTimeout && code != http.StatusTooManyRequests && code != statusClosed:
+		return status{}, false
+	case resp.Body == nil, resp.Header["Content-Encoding"] != nil, resp.ContentLength == 0:
+		return status{}, false
+	}
+	if t, _, err := mime.ParseMediaType(first(resp.Header["Content-Type"])); err != nil || t != "application/json" {
+		return status{}, false
+	}
+	var (
+		data []byte
+		e    connectStatus
+	)
+	if resp.ContentLength <= previewLimit {
+		data = preview(resp)
+	}
+	if data == nil {
+		// Too long or too slow. Of the codes that come as 500, "unknown" is what the protocol takes for an error
+		// that has none, and nothing to hold against an endpoint.
+		return status{code: codeUnknown}, resp.StatusCode == http.StatusInternalServerError
+	}
+	if json.Unmarshal(data, &e) != nil {
+		return status{}, false
+	}
+	return e.status()
+}
+
+// statusClosed is what servers say to a caller that has gone: 499 is in no standard, and Connect's "canceled".
+const statusClosed = 499
+
+const (
+	// previewLimit is how much of an error is read before the caller gets it. Few are longer; what is read stays in
+	// memory until the caller has read it.
+	previewLimit = 4 << 10
+	// previewTime is how long to wait for that. Most errors arrive with their headers.
+	previewTime = 50 * time.Millisecond
+)
+
+// preview returns the whole body of a response if it is short and there soon, else nil. The response keeps it.
+func preview(resp *http.Response) []byte {
+	p := &previewed{ReadCloser: resp.Body, done: make(chan struct{})}
+	resp.Body = p
+	go p.fill() // ends with the body, which ends at the latest with the attempt or when it is closed
+	timer := time.NewTimer(previewTime)
+	defer timer.Stop()
+	select {
+	case <-p.done:
+	case <-timer.C:
+		return nil
+	}
+	if p.err != io.EOF {
+		return nil
+	}
+	return p.data
+}
+
+// previewed is a body of which some was read before its owner asked.
+type previewed struct {
+	io.ReadCloser
+	done chan struct{} // closed when the following are set
+	data []byte
+	err  error // what follows the data; nil if more data does
+}
+
+func (p *previewed) fill() {
+	defer close(p.done)
+	p.data, p.err = io.ReadAll(io.LimitReader(p.ReadCloser, previewLimit+1))
+	if p.err == nil && len(p.data) <= previewLimit {
+		p.err = io.EOF
+	}
+}
+
+func (p *previewed) Read(b []byte) (int, error) {
+	<-p.done
+	switch {
+	case len(p.data) > 0:
+		n := copy(b, p.data)
+		p.data = p.data[n:]
+		return n, nil
+	case p.err != nil:
+		return 0, p.err
+	}
+	return p.ReadCloser.Read(b)
+}
