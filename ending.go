@@ -37,6 +37,12 @@ func (c *Call) finish(act resilience.Action) (*Attempt, error) {
 		}
 	}
 	if a != nil && (a.Err == nil || a.Status >= 0) {
+		if c.inbound != nil { // now, because the server it is for may answer before it has read all of this answer
+			c.mu.Lock()
+			made := c.made
+			c.mu.Unlock()
+			c.inbound.learn(a.verdict.Outcome, act.Reason, made)
+		}
 		if a.ended.Load() {
 			c.close(time.Now(), a.Status, a.verdict.Outcome, nil)
 		}

@@ -26,7 +26,7 @@ func WithInbound(ctx context.Context, in *Inbound) context.Context {
 }
 
 // Spent reports whether a call made for the request has failed although it was repeated, or was not because the
-// retry budget was empty. The caller of this server should not repeat the request then.
+// retry budget was empty or the server wanted no retry. The caller of this server should not repeat the request then.
 func (in *Inbound) Spent() bool { return in != nil && in.spent.Load() }
 
 // restrain takes from a call what would multiply the attempts of other layers.
@@ -41,7 +41,7 @@ func (in *Inbound) learn(o resilience.Outcome, why resilience.Reason, attempts i
 	if in == nil || o == resilience.Success || o == resilience.Neutral {
 		return
 	}
-	if why == resilience.OverBudget || attempts > 1 {
+	if why == resilience.OverBudget || why == resilience.Declined || attempts > 1 {
 		in.spent.Store(true)
 	}
 }

@@ -93,6 +93,8 @@ const (
 	Unroutable
 	// Canceled calls were ended by their caller.
 	Canceled
+	// Declined calls would have been repeated, had the server not asked for that not to happen.
+	Declined
 )
 
 // String returns the reason in words.
@@ -112,6 +114,8 @@ func (r Reason) String() string {
 		return "no endpoint"
 	case Canceled:
 		return "canceled"
+	case Declined:
+		return "server wants no retry"
 	default:
 		return "unknown"
 	}
@@ -234,8 +238,10 @@ func (c *Call) again(now time.Time) Action {
 	v, random := c.failure.Verdict, c.failure.Random
 	c.failure = Event{}
 	switch {
-	case !v.Retry || c.refused:
+	case !v.Retry:
 		return c.finish(c.last, Answered)
+	case c.refused:
+		return c.finish(c.last, Declined)
 	case c.Config.NoRetry || c.spent():
 		return c.finish(c.last, Exhausted)
 	case !v.Unsent && !c.Config.Idempotent:

@@ -84,10 +84,10 @@ func TestCallSemantics(t *testing.T) {
 			[]step{{0, begin, launch(0)}, {0, end(0, busy), until(wait, 40*ms)}, {40*ms + 1, tick, finish(0, OutOfTime)}}},
 		{"too little time for another attempt", CallConfig{Attempts: 3, Deadline: at(10 * ms), MinRemaining: 5 * ms},
 			[]step{{0, begin, launch(0)}, {5 * ms, end(0, unsent), launch(1)}, {5*ms + 1, end(1, unsent), finish(1, OutOfTime)}}},
-		{"the server wants no retry", safe, []step{{0, begin, launch(0)}, {0, end(0, noMore), finish(0, Answered)}}},
+		{"the server wants no retry", safe, []step{{0, begin, launch(0)}, {0, end(0, noMore), finish(0, Declined)}}},
 		{"the server wants no retry, nor a backup", backed, []step{
 			{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, until(launch(1), 100*ms)},
-			{60 * ms, end(0, noMore), until(wait, 100*ms)}, {100 * ms, tick, wait}, {101 * ms, end(1, retry), finish(1, Answered)},
+			{60 * ms, end(0, noMore), until(wait, 100*ms)}, {100 * ms, tick, wait}, {101 * ms, end(1, retry), finish(1, Declined)},
 		}},
 		{"canceled", safe, []step{{0, begin, launch(0)}, {0, Event{Kind: Cancel}, finish(-1, Canceled)}, {0, end(0, ok), wait}}},
 		{"canceled in a pause", safe, []step{
@@ -203,7 +203,7 @@ func TestCallCostsNoAllocation(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	for r, want := range []string{"answered", "attempts exhausted", "not safe to repeat", "retry budget empty", "no time left to retry", "no endpoint", "canceled", "unknown"} {
+	for r, want := range []string{"answered", "attempts exhausted", "not safe to repeat", "retry budget empty", "no time left to retry", "no endpoint", "canceled", "server wants no retry", "unknown"} {
 		if got := Reason(r).String(); got != want {
 			t.Errorf("Reason(%d) = %q, want %q", r, got, want)
 		}

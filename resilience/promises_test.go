@@ -131,7 +131,9 @@ func (x *explorer) checkFinish(w *world, m move, act Action) error {
 	var right bool
 	switch act.Reason {
 	case Answered:
-		right = won || !v.Retry || w.refused()
+		right = won || !v.Retry
+	case Declined:
+		right = w.refused()
 	case Exhausted:
 		right = x.config.NoRetry || w.made() >= x.attempts() || w.call.launched == MaxAttempts
 	case Unsafe:
