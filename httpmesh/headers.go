@@ -1,5 +1,10 @@
 package httpmesh
 
+import (
+	"net/http"
+	"time"
+)
+
 // The headers that zerohop speaks between its clients and its servers. They go to services only, never to other hosts,
 // and not where Policy.Propagate is off.
 const (
@@ -10,4 +15,44 @@ const (
 	// NoRetryHeader of a response, if not empty, asks the caller not to repeat the call: below, it was repeated
 	// already.
 	NoRetryHeader = "Zerohop-No-Retry"
+	// LoadHeader of a response is the load of the server, in the format of ORCA that Envoy and others read, too:
+	// "Endpoint-Load-Metrics: TEXT cpu_utilization=0.7".
+	LoadHeader = "Endpoint-Load-Metrics"
 )
+
+const (
+	// grpcAttempts is what gRPC calls AttemptHeader.
+	grpcAttempts = "Grpc-Previous-Rpc-Attempts"
+	// maxTimeLeft bounds a TimeoutHeader. Nobody waits longer, and ten digits more would overflow a time.Duration.
+	maxTimeLeft = 24 * time.Hour
+	// maxAttempt bounds an AttemptHeader. Only whether it is 0 matters to us; others may count with it.
+	maxAttempt = 1000
+)
+
+// timeLeft returns what TimeoutHeader says. ok is false if there is none, or none that makes sense.
+func timeLeft(h http.Header) (left time.Duration, ok bool) {
+	ms, ok := whole(h[TimeoutHeader], int64(maxTimeLeft/time.Millisecond))
+	return time.Duration(ms) * time.Millisecond, ok
+}
+
+// sentBefore returns how often a request was sent before, as far as its headers say.
+func sentBefore(h http.Header) int {
+	n, _ := whole(h[AttemptHeader], maxAttempt)
+	m, _ := whole(h[grpcAttempts], maxAttempt)
+	return int(max(n, m))
+}
+
+// whole returns the only value of a header as a whole number that is at most most. ok is false if it is anything but
+// digits.
+func whole(values []string, most int64) (n int64, ok bool) {
+	if len(values) != 1 || values[0] == "" {
+		return 0, false
+	}
+	for _, c := range []byte(values[0]) {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = min(10*n+int64(c-'0'), most)
+	}
+	return n, true
+}

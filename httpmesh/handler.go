@@ -1,0 +1,92 @@
+package httpmesh
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/zerohop/zerohop"
+)
+
+// Handler is the server half of a Transport: an http.Handler around that of a service. Its methods are safe for
+// concurrent use.
+type Handler struct {
+	next http.Handler
+	o    HandlerOptions
+
+	started, ended atomic.Int64 // requests
+
+	drain    sync.Once
+	draining chan struct{} // closed by Drain
+}
+
+// HandlerOptions are the options of a Handler. The zero value is good.
+type HandlerOptions struct {
+	// MinTime is the least time a request needs. One whose caller has less left is refused like one that has none.
+	// 0 means none.
+	MinTime time.Duration
+	// Load returns how busy the server is, for balancers that weigh endpoints by that. It is called for every answer,
+	// from many goroutines, so it should return figures taken before. nil means that answers do not tell.
+	Load func() LoadReport
+	// Quiet is how long no request must have come before Drain returns. Less than the time that callers need to learn
+	// of the drain makes some meet a closed connection. 0 means 1 s, a negative time none.
+	Quiet time.Duration
+}
+
+// NewHandler returns a Handler around next. Wherever next runs in the server, these hold:
+//
+//   - The context of a request has the deadline that its TimeoutHeader sets, or an earlier one if it had that. A request
+//     without any time left is refused with 504 before next sees it, and with NoRetryHeader, because there would be even
+//     less for another attempt. The header tells how much time is left and not when it is over, so the clocks of hosts
+//     are not compared, and the time on the way is not counted. It can only shorten what the server allows.
+//   - Calls that next makes over a mesh with the context of the request are restrained if the request is a repetition
+//     (see zerohop.Inbound), and if one of them has failed for good, a failure that next answers with, 429 or 5xx, asks
+//     the caller not to repeat the request, by NoRetryHeader. So an outage at the bottom of a chain of services is not
+//     multiplied by every one of them.
+//   - Answers carry the load of the server, if there is HandlerOptions.Load.
+//   - Requests are counted, and drained by Drain.
+//
+// The deadlines of gRPC and Connect (grpc-timeout, Connect-Timeout-Ms) are left to their servers. The http.ResponseWriter
+// that next gets has Flush, Hijack, ReadFrom, Push and CloseNotify if that of the server has them, and works with
+// http.ResponseController. Panics of next pass.
+//
+// The headers may come from anybody: all they can do is give up time or retries of the request that carries them.
+func NewHandler(next http.Handler, o HandlerOptions) *Handler {
+	if o.Quiet == 0 {
+		o.Quiet = time.Second
+	}
+	return &Handler{next: next, o: o, draining: make(chan struct{})}
+}
+
+// ServeHTTP calls the handler of the service, unless the caller has no time left.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.started.Add(1)
+	defer h.ended.Add(1)
+	a := &reply{ResponseWriter: w, handler: h, version: r.ProtoMajor}
+	a.inbound.Attempt = sentBefore(r.Header)
+	ctx := r.Context()
+	if left, ok := timeLeft(r.Header); ok {
+		if left <= 0 || left < h.o.MinTime {
+			a.refuse()
+			return
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, left)
+		defer cancel()
+	}
+	in := r.WithContext(zerohop.WithInbound(ctx, &a.inbound))
+	h.next.ServeHTTP(a.writer(), in)
+	a.begin(http.StatusOK) // if next wrote nothing, the server will
+	// The server removes the files of a form, and handlers around this one read the pattern, from the request that they
+	// have.
+	r.MultipartForm, r.Pattern = in.MultipartForm, in.Pattern
+}
+
+// InFlight returns the number of requests that are being worked on. A connection that was hijacked counts until the
+// handler returns.
+func (h *Handler) InFlight() int {
+	ended := h.ended.Load() // first, so that the difference is never too small
+	return int(h.started.Load() - ended)
+}
