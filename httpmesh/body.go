@@ -72,10 +72,28 @@ type body struct {
 	closed  atomic.Bool
 }
 
-// tunnel is the body of a 101 response, to which the caller may write.
+// tunnel is the body of a 101 response, to which the caller may write. Either direction may end before the other, so
+// the attempt ends when it is closed.
 type tunnel struct {
 	*body
 	io.Writer
+}
+
+func (b *tunnel) Read(p []byte) (int, error) {
+	late := b.req.Context().Err() != nil
+	n, err := b.rc.Read(p)
+	if err != nil && err != io.EOF && !b.closed.Load() {
+		b.end(err, late)
+	}
+	return n, err
+}
+
+// CloseWrite tells the server that nothing more will be written, as that of net/http does.
+func (b *tunnel) CloseWrite() error {
+	if w, ok := b.Writer.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return fmt.Errorf("httpmesh: CloseWrite: %w", http.ErrNotSupported)
 }
 
 func (b *body) Read(p []byte) (int, error) {
