@@ -66,6 +66,7 @@ var places = map[string]place{
 	"httpmesh/hostiletest":        {testLayer, nil},
 	"faulttest/...":               {testLayer, nil},
 	"internal/consultest":         {testLayer, nil},
+	"internal/stdsuite":           {testLayer, nil},
 	"internal/testenv":            {testLayer, nil},
 	"internal/echopb":             {0, grpcPrice},
 }
