@@ -27,13 +27,13 @@ func (h *Handler) Drain(ctx context.Context) error {
 	h.drain.Do(func() { close(h.draining) })
 	tick := time.NewTicker(drainTick)
 	defer tick.Stop()
-	busy, seen := time.Now(), h.started.Load()
-	for {
-		idle, now := h.InFlight() == 0, time.Now()
-		if n := h.started.Load(); !idle || n != seen {
-			busy, seen = now, n
+	quiet, seen := time.Now(), h.started.Load()
+	for was := false; ; {
+		busy, n, now := h.InFlight() > 0, h.started.Load(), time.Now()
+		if busy || was || n != seen {
+			quiet, seen = now, n
 		}
-		if idle && now.Sub(busy) >= h.o.Quiet {
+		if was = busy; !busy && now.Sub(quiet) >= h.o.Quiet {
 			return nil
 		}
 		select {
