@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -33,6 +34,7 @@ func kept(resp *http.Response) bool {
 
 // Release reads and closes the body of a response, so that its connection is free, and keeps it if it is small.
 func (x *exchange) Release(a *zerohop.Attempt) {
+	defer x.replay.retire(a.Number) // not before: a transport that cannot finish the request may break the response
 	resp := x.responses[a.Number]
 	if resp == nil {
 		return
@@ -59,6 +61,9 @@ func guard(b *body, resp *http.Response, a *zerohop.Attempt) io.ReadCloser {
 		return resp.Body
 	}
 	b.rc, b.req, b.attempt = resp.Body, resp.Request, a
+	if resp.StatusCode != http.StatusSwitchingProtocols && resp.Request.Method != http.MethodConnect {
+		b.pause = a.Policy().ReadTimeout
+	}
 	if w, ok := resp.Body.(io.Writer); ok && resp.StatusCode == http.StatusSwitchingProtocols {
 		return &tunnel{body: b, Writer: w}
 	}
@@ -70,6 +75,9 @@ type body struct {
 	req     *http.Request
 	attempt *zerohop.Attempt
 	closed  atomic.Bool
+
+	pause time.Duration // that a Read may take, 0 for any; tunnels may be silent
+	alarm *time.Timer   // of that
 }
 
 // tunnel is the body of a 101 response, to which the caller may write. Either direction may end before the other, so
@@ -98,7 +106,7 @@ func (b *tunnel) CloseWrite() error {
 
 func (b *body) Read(p []byte) (int, error) {
 	late := b.req.Context().Err() != nil
-	n, err := b.rc.Read(p)
+	n, err := b.read(p)
 	switch {
 	case err == nil || b.closed.Load(): // that a closed body fails is no news
 	case err == io.EOF:
@@ -108,6 +116,41 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// read reads, unless that takes too long.
+func (b *body) read(p []byte) (int, error) {
+	if b.pause <= 0 {
+		return b.rc.Read(p)
+	}
+	if b.alarm == nil {
+		b.alarm = time.AfterFunc(b.pause, b.expire)
+	} else {
+		b.alarm.Reset(b.pause)
+	}
+	n, err := b.rc.Read(p)
+	if !b.alarm.Stop() && err != io.EOF && !b.closed.Load() {
+		err = readTimeoutError(b.pause)
+	}
+	return n, err
+}
+
+// expire ends a Read that takes too long: by the context of the attempt, or else by closing what it reads.
+func (b *body) expire() {
+	b.end(readTimeoutError(b.pause), false)
+	b.rc.Close()
+}
+
+// readTimeoutError says that a body was silent for too long.
+type readTimeoutError time.Duration
+
+func (e readTimeoutError) Error() string {
+	return fmt.Sprintf("httpmesh: the body of the response paused for longer than %v", time.Duration(e))
+}
+
+func (readTimeoutError) Timeout() bool { return true }
+
+// Unwrap makes the error an os.ErrDeadlineExceeded, as that of a connection would be.
+func (readTimeoutError) Unwrap() error { return os.ErrDeadlineExceeded }
 
 func (b *body) Close() error {
 	b.closed.Store(true)

@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"maps"
+	"fmt"
 	"net/http"
+	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -22,9 +24,14 @@ type exchange struct {
 	call      zerohop.Call
 	transport *Transport
 	req       *http.Request
-	sent      atomic.Bool // the body of req was given to a transport, which closes it
+	url       url.URL                         // of the first attempt, if it differs from that of req
+	resends   resends                         // of the first attempt
+	begun     atomic.Int32                    // attempts that may have reached a server
+	handed    atomic.Bool                     // the body of req was given to a transport, which closes it
+	replay    *replay                         // of that body if attempts share it
+	failed    atomic.Pointer[zerohop.Attempt] // the last that did
+	body      body                            // of the answer
 	responses [resilience.MaxAttempts]*http.Response
-	body      body // of the answer
 
 	mu   sync.Mutex // guards what follows, and req against its owner
 	over bool
@@ -32,16 +39,40 @@ type exchange struct {
 
 // Attempt sends the request to the node of a and waits for the response headers.
 func (x *exchange) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Verdict {
-	req, err := x.request(ctx, a)
+	sent := int(x.begun.Add(1)) - 1
+	v := x.try(ctx, a, sent)
+	if v.Unsent {
+		x.begun.Add(-1)
+	}
+	if v.Outcome != resilience.Success && a.Node() != nil {
+		x.failed.Store(a)
+	}
+	if v.Retry && (v.Unsent || a.Repeatable()) && x.replay.exhausted() {
+		v.Retry = false
+		x.transport.unrepeated.Add(1)
+	}
+	return v
+}
+
+// try makes an attempt when the request was sent so many times before.
+func (x *exchange) try(ctx context.Context, a *zerohop.Attempt, sent int) resilience.Verdict {
+	var again *resends
+	if x.transport.pool == nil {
+		if again = &x.resends; a.Number > 0 {
+			again = &resends{}
+		}
+		ctx = again.watch(ctx)
+	}
+	req, err := x.request(ctx, a, sent)
 	if err != nil {
-		a.Err = err
+		x.refuse(a, err)
 		return resilience.Verdict{Outcome: resilience.Neutral, Unsent: true}
 	}
 	var resp *http.Response
 	if t := x.transport; t.pool != nil {
 		resp, err = t.transport(a.Node(), a.Policy().Connect.Timeout).RoundTrip(req)
-	} else {
-		resp, err = t.base.RoundTrip(req)
+	} else if resp, err = t.base.RoundTrip(req); again.count() > 0 {
+		a.Resent(again.count())
 	}
 	a.Idle = idle(req)
 	switch {
@@ -63,43 +94,79 @@ func (x *exchange) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.V
 	}
 	x.responses[a.Number] = resp
 	a.Status = resp.StatusCode
-	return resilience.HTTPStatus(resp.StatusCode, retryAfter(resp))
+	v := resilience.HTTPStatus(resp.StatusCode, retryAfter(resp))
+	if v.Retry && resp.Header.Get(NoRetryHeader) != "" {
+		v.After = -1
+	}
+	return v
 }
 
 // request makes the request of an attempt out of that of the call, which is not touched.
-func (x *exchange) request(ctx context.Context, a *zerohop.Attempt) (*http.Request, error) {
+func (x *exchange) request(ctx context.Context, a *zerohop.Attempt, sent int) (*http.Request, error) {
 	req := x.req
 	if !a.Backup() {
 		req = req.WithContext(ctx)
 	} else if req = x.copy(ctx); req == nil {
 		return nil, context.Canceled
 	}
-	if a.Number > 0 && req.GetBody != nil {
-		body, err := req.GetBody()
-		if err != nil {
-			return nil, err
-		}
-		req.Body = body
-	} else {
-		x.sent.Store(true)
+	if err := x.load(ctx, a, req); err != nil {
+		return nil, err
 	}
-	req.Body = observed(req)
 	if t := x.transport; t.pool == nil && !t.direct {
-		u := *req.URL
+		u := &x.url
+		if a.Number > 0 {
+			u = &url.URL{}
+		}
+		*u = *req.URL
 		if req.Host == "" {
 			req.Host = u.Host
 		}
 		u.Host = a.Node().Addr()
-		req.URL = &u
+		req.URL = u
 	}
-	if x.call.Propagates() {
-		req.Header = maps.Clone(req.Header)
-		if req.Header == nil {
-			req.Header = http.Header{}
-		}
-		x.call.Propagate(ctx, req.Header.Set)
-	}
+	x.announce(ctx, req, a, sent)
 	return req, nil
+}
+
+// refuse gives up an attempt that has no body to send. What came of the one before is the answer then.
+func (x *exchange) refuse(a *zerohop.Attempt, err error) {
+	a.Err = err
+	a.Refuse(err)
+	if a.Backup() {
+		return
+	}
+	if err == errNotRepeatable {
+		x.transport.unrepeated.Add(1)
+	}
+	if f := x.failed.Load(); f != nil && f.Err != nil {
+		f.Err = fmt.Errorf("%w (not repeated: %w)", f.Err, err)
+	}
+}
+
+// load gives the request of an attempt its body.
+func (x *exchange) load(ctx context.Context, a *zerohop.Attempt, req *http.Request) (err error) {
+	switch {
+	case req.Body == nil || req.Body == http.NoBody:
+		return nil
+	case a.Number > 0 && req.GetBody != nil:
+		if req.Body, err = req.GetBody(); err != nil {
+			return err
+		}
+	case x.replay == nil:
+		x.handed.Store(true)
+	default:
+		limit := 0
+		if a.Repeatable() {
+			limit = replayLimit
+		}
+		p := x.replay.begin(ctx, a.Number, limit, a.Backup())
+		if p == nil {
+			return errNotRepeatable
+		}
+		req.Body = p
+	}
+	req.Body = observed(req)
+	return nil
 }
 
 // copy returns the request for a backup, which may begin or end only after the call is over and the caller's request
@@ -118,6 +185,20 @@ func (x *exchange) end() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.over = true
+}
+
+// free closes the body of the request as soon as no transport reads it. a is the answer, nil if there is none.
+func (x *exchange) free(a *zerohop.Attempt) {
+	switch {
+	case x.replay == nil:
+		if !x.handed.Load() && x.req.Body != nil {
+			x.req.Body.Close()
+		}
+	case a == nil:
+		x.replay.end(-1)
+	default:
+		x.replay.end(a.Number)
+	}
 }
 
 // deliver returns the response of the answer.
@@ -146,13 +227,14 @@ func idempotent(req *http.Request) bool {
 	return key || old
 }
 
-// replayable reports whether the request can be sent again: net/http's rule for its body. Tunnels and upgrades are
-// made once.
-func replayable(req *http.Request) bool {
+// once reports whether the request is sent no more than once, and its body as it is: tunnels and upgrades, and files that
+// the kernel can send by itself.
+func once(req *http.Request) bool {
 	if req.Method == http.MethodConnect || req.Header.Get("Upgrade") != "" {
-		return false
+		return true
 	}
-	return req.Body == nil || req.Body == http.NoBody || req.GetBody != nil
+	_, file := req.Body.(*os.File)
+	return file && req.GetBody == nil && req.ContentLength > 0 && req.URL.Scheme == "http"
 }
 
 // unsent reports whether the error says that the request did not leave: the connection was not made.

@@ -137,18 +137,22 @@ func TestBodiesAreSentWholeOrOnce(t *testing.T) {
 			t.Errorf("attempts read %d bodies, the last one of %d bytes, want 3 and %d", len(got), len(got[len(got)-1]), len(content))
 		}
 
-		base = inTurn(answer(503, "busy"), answer(200, "never"))
-		req = request(t.Context(), t, "PUT", "http://orders/", io.MultiReader(strings.NewReader(content)))
-		resp, err = NewTransport(m, base).RoundTrip(req)
-		if got := read(t, resp, err); got != "busy" || len(base.addrs) != 1 {
-			t.Errorf("%d attempts of a body that can be sent once, answer %q", len(base.addrs), got)
-		}
-
 		broken := errors.New("no copy")
-		req = request(t.Context(), t, "PUT", "http://orders/", strings.NewReader(content))
-		req.GetBody = func() (io.ReadCloser, error) { return nil, broken }
-		if _, err = NewTransport(m, inTurn(fail(errRefused))).RoundTrip(req); !errors.Is(err, broken) {
-			t.Errorf("error = %v, want that of GetBody", err)
+		for _, c := range []struct {
+			name  string
+			first roundTrip
+			is    error // nil: the answer
+		}{{"answer", answer(503, "busy"), nil}, {"error", fail(errRefused), errRefused}} {
+			req = request(t.Context(), t, "PUT", "http://orders/", strings.NewReader(content))
+			req.GetBody = func() (io.ReadCloser, error) { return nil, broken }
+			resp, err := NewTransport(m, inTurn(c.first)).RoundTrip(req)
+			if c.is != nil {
+				if !errors.Is(err, c.is) || !errors.Is(err, broken) {
+					t.Errorf("%s: error = %v, want %v and that of GetBody", c.name, err, c.is)
+				}
+			} else if got := read(t, resp, err); got != "busy" || resp.StatusCode != 503 {
+				t.Errorf("%s: answer = %d %q, want the one there is", c.name, resp.StatusCode, got)
+			}
 		}
 		checkIdle(t, m)
 	})
@@ -292,8 +296,8 @@ func TestIdempotent(t *testing.T) {
 		if got := idempotent(req); got != c.idempotent {
 			t.Errorf("idempotent(%s %s) = %v, want %v", c.method, c.header, got, c.idempotent)
 		}
-		if got := replayable(req); got == c.once {
-			t.Errorf("replayable(%s %s) = %v, want %v", c.method, c.header, got, !c.once)
+		if got := once(req); got != c.once {
+			t.Errorf("once(%s %s) = %v, want %v", c.method, c.header, got, c.once)
 		}
 	}
 }

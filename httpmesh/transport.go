@@ -3,6 +3,7 @@ package httpmesh
 import (
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/loadbalance"
@@ -15,7 +16,8 @@ type Transport struct {
 	base http.RoundTripper
 	pool *http.Transport // what the transports of nodes are cloned from; nil if base is of another type
 
-	direct bool // services are hosts that base finds itself, so requests keep their URL
+	unrepeated atomic.Uint64
+	direct     bool // services are hosts that base finds itself, so requests keep their URL
 
 	mu    sync.Mutex // guards nodes
 	nodes map[*loadbalance.Node]*http.Transport
@@ -42,7 +44,11 @@ func NewTransport(mesh *zerohop.Mesh, base http.RoundTripper) *Transport {
 // is always closed.
 //
 // The response is that of the first attempt that succeeded or else of the last one. If there is none, the error is
-// a *zerohop.Error. Requests with a body are repeated only if they have GetBody.
+// a *zerohop.Error.
+//
+// Attempts after the first get the body of the request from its GetBody. Without that the first 64 KiB of it are kept
+// if the call may be repeated, while it is sent as it comes. Once more was read, by however slow an attempt, no other is
+// made; Stats counts such calls. Upgrades and CONNECT are sent once.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil || !t.mesh.IsService(req.URL.Host) {
 		return t.base.RoundTrip(req)
@@ -60,22 +66,34 @@ func (t *Transport) call(req *http.Request, service string) (*http.Response, err
 		Protocol:   "http",
 		Idempotent: idempotent(req),
 	}
-	if !replayable(req) {
+	switch {
+	case once(req):
 		r.Attempts = 1
+	case req.Body != nil && req.Body != http.NoBody && req.GetBody == nil:
+		x.replay = &replay{src: req.Body}
 	}
 	a, err := x.call.Run(req.Context(), t.mesh, &r, x)
 	x.end()
 	if t.direct && crowded(err) {
 		return t.base.RoundTrip(req)
 	}
-	if !x.sent.Load() && req.Body != nil {
-		req.Body.Close()
-	}
+	x.free(a)
 	if err != nil {
 		return nil, err
 	}
 	return x.deliver(a), nil
 }
+
+// Stats are counters of a Transport. They start at 0 and never fall.
+type Stats struct {
+	// Unrepeated is the number of calls that would have been repeated, had their body not been in the way: it has no
+	// GetBody, and more than 64 KiB of it, or of one that was not kept anything at all, was read, or its owner was
+	// slow to deliver more.
+	Unrepeated uint64
+}
+
+// Stats returns the counters as they are now.
+func (t *Transport) Stats() Stats { return Stats{Unrepeated: t.unrepeated.Load()} }
 
 // CloseIdleConnections closes the idle connections to endpoints and those of the base transport.
 func (t *Transport) CloseIdleConnections() {

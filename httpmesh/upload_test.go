@@ -119,23 +119,34 @@ func TestSlowUploadsAreNotHeldAgainstEndpoints(t *testing.T) {
 	})
 }
 
-func TestFilesAreSentAsTheyAre(t *testing.T) {
+func TestFilesThatTheKernelCanSendAreLeftAlone(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "upload")
 	if err := os.WriteFile(name, []byte("content"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	base := inTurn(func(req *http.Request) (*http.Response, error) {
-		if req.Body != f {
-			t.Errorf("body = %T, want the file", req.Body)
+	m := open(t, zerohop.Config{Resolver: fakes(1)})
+	for _, c := range []struct {
+		url    string
+		length int64
+		want   bool
+	}{{"http://orders/", 7, true}, {"http://orders/", 0, false}, {"https://orders/", 7, false}} {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return answer(200, "ok")(req)
-	})
-	resp, err := NewTransport(open(t, zerohop.Config{Resolver: fakes(1)}), base).RoundTrip(request(t.Context(), t, "POST", "http://orders/", f))
-	read(t, resp, err)
+		req := request(t.Context(), t, "PUT", c.url, f)
+		req.ContentLength = c.length
+		resp, err := NewTransport(m, inTurn(func(req *http.Request) (*http.Response, error) {
+			if got := req.Body == f; got != c.want {
+				t.Errorf("%s, length %d: body = %T, want the file: %v", c.url, c.length, req.Body, c.want)
+			}
+			return answer(200, "ok")(req)
+		})).RoundTrip(req)
+		read(t, resp, err)
+		if _, err := f.Stat(); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("%s, length %d: the file is open", c.url, c.length)
+		}
+	}
 }
 
 // http.Client.Timeout closes Request.Cancel at the deadline of the context, in any order.

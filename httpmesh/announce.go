@@ -1,0 +1,73 @@
+package httpmesh
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/zerohop/zerohop"
+)
+
+// announce sets the headers that an attempt has besides those of the caller. sent is how often the call was sent before.
+// The headers of the caller stay as they are.
+func (x *exchange) announce(ctx context.Context, req *http.Request, a *zerohop.Attempt, sent int) {
+	h := headers{req: req}
+	if a.Policy().Propagate == zerohop.On {
+		if d, ok := a.Deadline(); ok {
+			h.timeout(time.Until(d))
+		}
+		if sent > 0 {
+			h.set(AttemptHeader, strconv.Itoa(sent))
+		} else if _, ok := req.Header[AttemptHeader]; ok {
+			h.set(AttemptHeader, "") // it is about the request that the caller works on, if about any
+		}
+	}
+	if x.call.Propagates() {
+		h.own()
+		x.call.Propagate(ctx, req.Header.Set)
+	}
+}
+
+// headers are those of a request, copied at the first change.
+type headers struct {
+	req    *http.Request
+	copied bool
+}
+
+// own makes the headers ones that may be changed.
+func (h *headers) own() {
+	if h.copied {
+		return
+	}
+	h.copied = true
+	if h.req.Header = maps.Clone(h.req.Header); h.req.Header == nil {
+		h.req.Header = http.Header{}
+	}
+}
+
+// timeout tells the time that is left, unless the caller has told a shorter one.
+func (h *headers) timeout(left time.Duration) {
+	ms := max(left.Milliseconds(), 1)
+	if old := h.req.Header[TimeoutHeader]; len(old) == 1 {
+		if said, err := strconv.ParseUint(old[0], 10, 63); err == nil && int64(said) <= ms {
+			return
+		}
+	}
+	h.set(TimeoutHeader, strconv.FormatInt(ms, 10))
+}
+
+// set replaces a header, however the caller has spelled it: net/http sends names as they are. Empty values remove it.
+func (h *headers) set(name, value string) {
+	h.own()
+	for k := range h.req.Header {
+		if len(k) == len(name) && strings.EqualFold(k, name) {
+			delete(h.req.Header, k)
+		}
+	}
+	if value != "" {
+		h.req.Header[name] = []string{value}
+	}
+}
