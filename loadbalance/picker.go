@@ -14,6 +14,8 @@ type Info struct {
 	Avoid []*Node
 	// Other makes the pick fail with ErrNoOther rather than return a node in Avoid.
 	Other bool
+	// Sound makes the pick pass over nodes under a penalty as it does over those in Avoid.
+	Sound bool
 	// Random is the random word of the pick, drawn by the Balancer; pickers use no other chance.
 	Random uint64
 }
@@ -21,7 +23,7 @@ type Info struct {
 // Usable reports whether a picker may return the node without further thought: it is available and not
 // to be avoided.
 func (in *Info) Usable(n *Node) bool {
-	return n.Available(in.Now) && !slices.Contains(in.Avoid, n)
+	return n.Available(in.Now) && !slices.Contains(in.Avoid, n) && (!in.Sound || !n.Penalized(in.Now))
 }
 
 // Picker chooses from the nodes it was built for. Implementations are pure: the choice depends on Info and

@@ -38,6 +38,16 @@ func (s *Set) Pick(in Info) (Pick, error) {
 	return s.admitted(in, n)
 }
 
+// Sound reports whether a node is left that is available, not to be avoided, and has neither failed a short while ago
+// nor asked for a pause that is not over. Of large sets it looks at a part.
+func (s *Set) Sound(in Info) bool {
+	if len(s.picking) == 0 {
+		return false
+	}
+	in.Sound, in.Random = true, s.balancer.cfg.Rand()
+	return sound(s.picking, &in) != nil
+}
+
 // admitted looks for any node whose breaker admits an attempt, after that of rejected did not: untried nodes
 // first. Rejections are rare enough for a walk.
 func (s *Set) admitted(in Info, rejected *Node) (Pick, error) {
@@ -62,21 +72,27 @@ func (s *Set) admitted(in Info, rejected *Node) (Pick, error) {
 // Pick is one attempt on a node. Done must be called exactly once. The zero Pick has no node.
 type Pick struct {
 	node   *Node
-	start  time.Time
+	start  time.Duration // after the base of the node
 	permit resilience.Permit
 }
 
 func begin(n *Node, now time.Time, permit resilience.Permit) Pick {
+	start := n.since(now)
 	n.inflight.Add(1)
-	n.penalty.try(n.since(now))
-	return Pick{node: n, start: now, permit: permit}
+	n.penalty.try(start)
+	return Pick{node: n, start: start, permit: permit}
 }
 
 // Node returns the node that was picked, nil for the zero Pick.
 func (p Pick) Node() *Node { return p.node }
 
-// Start returns the time of the pick.
-func (p Pick) Start() time.Time { return p.start }
+// Start returns the time of the pick, zero for the zero Pick.
+func (p Pick) Start() time.Time {
+	if p.node == nil {
+		return time.Time{}
+	}
+	return p.node.base.Add(p.start)
+}
 
 // Report is how an attempt went.
 type Report struct {
@@ -100,7 +116,7 @@ func (p Pick) Done(r Report) {
 	if n == nil {
 		return
 	}
-	start, now := n.since(p.start), n.since(r.Now)
+	start, now := p.start, n.since(r.Now)
 	switch r.Outcome {
 	case resilience.Success:
 		if r.Latency > 0 {

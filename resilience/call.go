@@ -23,6 +23,10 @@ type CallConfig struct {
 	// Idempotent says that the call may be executed more than once. Without it only attempts that are
 	// proven unsent are repeated, and no backup is ever started.
 	Idempotent bool
+	// Nested says that the call is made for a request that is a repetition itself: if every layer repeats what the
+	// layers around it repeat, n layers of 3 attempts make 3^n. Only attempts that are proven unsent are repeated
+	// then, and no backup is started.
+	Nested bool
 	// Deadline is when the caller stops waiting. Zero means never.
 	Deadline time.Time
 	// MinRemaining is how much time must be left for another attempt to make sense. Less than 1 ms counts
@@ -54,9 +58,12 @@ const (
 
 // Event is something that happened to a call.
 type Event struct {
-	Kind    EventKind
-	Attempt int
-	Verdict Verdict
+	Kind EventKind
+	// Elsewhere says that an endpoint is ready that the call has not tried. The pause that Verdict asks for
+	// concerns the one that was, and is not kept. Used by Done.
+	Elsewhere bool
+	Attempt   int
+	Verdict   Verdict
 	// Random is a random word for the jitter of the next pause. Used by Done.
 	Random uint64
 }
@@ -95,6 +102,8 @@ const (
 	Canceled
 	// Declined calls would have been repeated, had the server not asked for that not to happen.
 	Declined
+	// Nested calls would have been repeated, were they not made for a request that is a repetition itself.
+	Nested
 )
 
 // String returns the reason in words.
@@ -116,6 +125,38 @@ func (r Reason) String() string {
 		return "canceled"
 	case Declined:
 		return "server wants no retry"
+	case Nested:
+		return "made for a repeated request"
+	default:
+		return "unknown"
+	}
+}
+
+// Cause says why an attempt is made.
+type Cause uint8
+
+const (
+	// First is the first attempt of a call.
+	First Cause = iota
+	// Repeat follows an attempt that failed.
+	Repeat
+	// Resend follows an attempt that the server has provably not begun to work on.
+	Resend
+	// Backup joins an attempt that takes long.
+	Backup
+)
+
+// String returns the cause in a word.
+func (c Cause) String() string {
+	switch c {
+	case First:
+		return "first"
+	case Repeat:
+		return "retry"
+	case Resend:
+		return "resend"
+	case Backup:
+		return "backup"
 	default:
 		return "unknown"
 	}
@@ -124,9 +165,10 @@ func (r Reason) String() string {
 // Action is what a driver has to do next.
 type Action struct {
 	Kind    ActionKind
+	Cause   Cause  // of Launch
+	Reason  Reason // of Finish
 	Attempt int
 	Wake    time.Time
-	Reason  Reason
 }
 
 type attemptState uint8
@@ -144,18 +186,17 @@ type Call struct {
 	// Config is what the call may do. It must not change after the first event.
 	Config CallConfig
 
-	launched int  // attempts ever launched
-	running  int  // attempts now running
-	rejected int  // attempts that could not be made; no other endpoint is left for a backup then
+	launched int8 // attempts ever launched
+	running  int8 // attempts now running
+	rejected int8 // attempts that could not be made; no other endpoint is left for a backup then
+	last     int8 // the attempt that failed last, -1 if none
 	finished bool // Finish was returned
 	refused  bool // the server wants no other attempt
 	misled   bool // a success was repeated
-	last     int  // the attempt that failed last, -1 if none
 	states   [MaxAttempts]attemptState
 	paid     [MaxAttempts]bool // by Budget.Take
-	failure  Event             // the Done of last, if what follows from it is yet to be decided
-	overdue  time.Time         // when the newest attempt deserves a backup
-	resume   time.Time         // end of the pause before a retry, zero if there is none
+	failure  Event             // the Done of last
+	wake     time.Time         // when the newest attempt deserves a backup; if none runs, the end of the pause before a retry
 }
 
 // Step takes an event and returns what to do. Events after Finish return Wait.
@@ -169,7 +210,7 @@ func (c *Call) Step(now time.Time, ev Event) Action {
 			return c.wait()
 		}
 		c.last = -1
-		return c.launch(now)
+		return c.launch(now, First)
 	case Done:
 		return c.done(now, ev)
 	case Rejected:
@@ -185,32 +226,41 @@ func (c *Call) Step(now time.Time, ev Event) Action {
 func (c *Call) Running(attempt int) bool { return c.states[attempt] == running }
 
 // Active returns the number of attempts that are running.
-func (c *Call) Active() int { return c.running }
+func (c *Call) Active() int { return int(c.running) }
 
 // Launched returns the number of attempts launched so far.
-func (c *Call) Launched() int { return c.launched }
+func (c *Call) Launched() int { return int(c.launched) }
 
 // spent reports whether no attempt is left. One that was rejected did not use any up, save its place.
 func (c *Call) spent() bool {
-	return c.launched-c.rejected >= max(c.Config.Attempts, 1) || c.launched >= MaxAttempts
+	return c.made() >= max(c.Config.Attempts, 1) || c.launched >= MaxAttempts
 }
 
-func (c *Call) launch(now time.Time) Action {
-	i := c.launched
+func (c *Call) made() int { return int(c.launched - c.rejected) }
+
+func (c *Call) launch(now time.Time, why Cause) Action {
+	i := int(c.launched)
 	c.states[i] = running
 	c.launched++
 	c.running++
-	c.resume = time.Time{}
-	c.overdue = time.Time{}
-	if c.Config.Backup > 0 && c.Config.Idempotent && !c.spent() {
-		c.overdue = now.Add(c.Config.Backup)
+	c.wake = time.Time{}
+	if c.Config.Backup > 0 && c.Config.Idempotent && !c.Config.Nested && !c.spent() {
+		c.wake = now.Add(c.Config.Backup)
 	}
-	return Action{Kind: Launch, Attempt: i, Wake: c.overdue}
+	return Action{Kind: Launch, Cause: why, Attempt: i, Wake: c.wake}
+}
+
+// repeat launches an attempt after a failure.
+func (c *Call) repeat(now time.Time) Action {
+	if c.failure.Verdict.Unsent {
+		return c.launch(now, Resend)
+	}
+	return c.launch(now, Repeat)
 }
 
 func (c *Call) done(now time.Time, ev Event) Action {
 	i, v := ev.Attempt, ev.Verdict
-	if i < 0 || i >= c.launched || c.states[i] != running {
+	if i < 0 || i >= int(c.launched) || c.states[i] != running {
 		return c.wait()
 	}
 	c.states[i] = failed
@@ -225,7 +275,7 @@ func (c *Call) done(now time.Time, ev Event) Action {
 		c.Config.Budget.Failure()
 	}
 	c.refused = c.refused || v.After < 0
-	c.last, c.failure = i, ev
+	c.last, c.failure = int8(i), ev
 	if c.running > 0 {
 		// A failure that is early does not end a call that may yet succeed.
 		return c.wait()
@@ -235,40 +285,45 @@ func (c *Call) done(now time.Time, ev Event) Action {
 
 // again decides what follows when every attempt made so far has failed, the last one with c.failure.
 func (c *Call) again(now time.Time) Action {
-	v, random := c.failure.Verdict, c.failure.Random
-	c.failure = Event{}
+	v := c.failure.Verdict
+	c.failure.Kind = Begin // decided
 	switch {
 	case !v.Retry:
-		return c.finish(c.last, Answered)
+		return c.giveUp(Answered)
 	case c.refused:
-		return c.finish(c.last, Declined)
+		return c.giveUp(Declined)
 	case c.Config.NoRetry || c.spent():
-		return c.finish(c.last, Exhausted)
+		return c.giveUp(Exhausted)
 	case !v.Unsent && !c.Config.Idempotent:
-		return c.finish(c.last, Unsafe)
+		return c.giveUp(Unsafe)
+	case !v.Unsent && c.Config.Nested:
+		return c.giveUp(Nested)
 	case !v.Unsent && !c.Config.Budget.Allow():
-		return c.finish(c.last, OverBudget)
-	}
-	if v.After > patience && c.Config.Deadline.IsZero() {
-		return c.finish(c.last, OutOfTime)
+		return c.giveUp(OverBudget)
 	}
 	pause := min(v.After, maxAfter)
+	if c.failure.Elsewhere {
+		pause = 0
+	}
+	if pause > patience && c.Config.Deadline.IsZero() {
+		return c.giveUp(OutOfTime)
+	}
 	if pause == 0 && !v.Unsent {
 		// What was never sent has put no load on anybody, and goes elsewhere at once.
-		pause = c.Config.Backoff.pause(c.launched-c.rejected, random)
+		pause = c.Config.Backoff.pause(c.made(), c.failure.Random)
 	}
 	if !c.fits(now.Add(pause)) {
-		return c.finish(c.last, OutOfTime)
+		return c.giveUp(OutOfTime)
 	}
 	if pause == 0 {
-		return c.launch(now)
+		return c.repeat(now)
 	}
-	c.resume = now.Add(pause)
+	c.wake = now.Add(pause)
 	return c.wait()
 }
 
 func (c *Call) reject(now time.Time, i int) Action {
-	if i < 0 || i >= c.launched || c.states[i] != running {
+	if i < 0 || i >= int(c.launched) || c.states[i] != running {
 		return c.wait()
 	}
 	c.states[i] = rejected
@@ -284,24 +339,25 @@ func (c *Call) reject(now time.Time, i int) Action {
 		// The other attempt failed while this one was looking for an endpoint, and waited for it.
 		return c.again(now)
 	default:
-		return c.finish(c.last, Unroutable)
+		return c.giveUp(Unroutable)
 	}
 }
 
 func (c *Call) tick(now time.Time) Action {
-	if !c.resume.IsZero() && !now.Before(c.resume) {
+	switch {
+	case c.wake.IsZero() || now.Before(c.wake):
+		return c.wait()
+	case c.running == 0:
 		if !c.fits(now) {
-			return c.finish(c.last, OutOfTime)
+			return c.giveUp(OutOfTime)
 		}
-		return c.launch(now)
+		return c.repeat(now)
 	}
-	if !c.overdue.IsZero() && !now.Before(c.overdue) && c.running > 0 {
-		// One decision an attempt: a backup refused now is not asked for again.
-		c.overdue = time.Time{}
-		if c.rejected == 0 && !c.refused && !c.spent() && c.fits(now) && c.Config.Budget.Take() {
-			c.paid[c.launched] = true
-			return c.launch(now)
-		}
+	// One decision an attempt: a backup refused now is not asked for again.
+	c.wake = time.Time{}
+	if c.rejected == 0 && !c.refused && !c.spent() && c.fits(now) && c.Config.Budget.Take() {
+		c.paid[c.launched] = true
+		return c.launch(now, Backup)
 	}
 	return c.wait()
 }
@@ -312,12 +368,10 @@ func (c *Call) fits(start time.Time) bool {
 	return d.IsZero() || d.Sub(start) >= max(time.Millisecond, c.Config.MinRemaining)
 }
 
-func (c *Call) wait() Action {
-	if !c.resume.IsZero() {
-		return Action{Kind: Wait, Wake: c.resume}
-	}
-	return Action{Kind: Wait, Wake: c.overdue}
-}
+func (c *Call) wait() Action { return Action{Kind: Wait, Wake: c.wake} }
+
+// giveUp ends the call with the failure that came last.
+func (c *Call) giveUp(why Reason) Action { return c.finish(int(c.last), why) }
 
 func (c *Call) finish(i int, why Reason) Action {
 	c.finished = true

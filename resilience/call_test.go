@@ -27,15 +27,20 @@ func TestCallSemantics(t *testing.T) {
 		busy        = Verdict{Outcome: Overload, Retry: true, After: 40 * ms}
 		month       = Verdict{Outcome: Overload, Retry: true, After: 720 * time.Hour}
 		neutral     = Verdict{Outcome: Neutral}
+		stale       = Verdict{Outcome: Neutral, Retry: true}
 
 		wait   = Action{Kind: Wait}
 		launch = func(i int) Action { return Action{Kind: Launch, Attempt: i} }
+		repeat = func(i int) Action { return Action{Kind: Launch, Cause: Repeat, Attempt: i} }
+		resend = func(i int) Action { return Action{Kind: Launch, Cause: Resend, Attempt: i} }
+		backup = func(i int) Action { return Action{Kind: Launch, Cause: Backup, Attempt: i} }
 		finish = func(i int, r Reason) Action { return Action{Kind: Finish, Attempt: i, Reason: r} }
 		until  = func(a Action, d time.Duration) Action { a.Wake = at(d); return a }
 
 		begin    = Event{Kind: Begin}
 		tick     = Event{Kind: Tick}
 		rejected = func(i int) Event { return Event{Kind: Rejected, Attempt: i} }
+		free     = func(ev Event) Event { ev.Elsewhere = true; return ev }
 		// The random words are just below a half: a pause is just below half of its interval.
 		first = 25*ms/2 - 1
 	)
@@ -58,21 +63,32 @@ func TestCallSemantics(t *testing.T) {
 		{"neutral", safe, []step{{0, begin, launch(0)}, {0, end(0, neutral), finish(0, Answered)}}},
 		{"retries double their pause", safe, []step{
 			{0, begin, launch(0)}, {0, end(0, retry), until(wait, first)},
-			{first - 1, tick, until(wait, first)}, {first, tick, launch(1)},
-			{20 * ms, end(1, retry), until(wait, 45*ms-1)}, {time.Second, tick, launch(2)},
+			{first - 1, tick, until(wait, first)}, {first, tick, repeat(1)},
+			{20 * ms, end(1, retry), until(wait, 45*ms-1)}, {time.Second, tick, repeat(2)},
 			{time.Second, end(2, retry), finish(2, Exhausted)},
 		}},
 		{"retries switched off", CallConfig{Attempts: 3, Idempotent: true, NoRetry: true},
 			[]step{{0, begin, launch(0)}, {0, end(0, retry), finish(0, Exhausted)}}},
 		{"not safe to repeat", CallConfig{Attempts: 3}, []step{{0, begin, launch(0)}, {0, end(0, retry), finish(0, Unsafe)}}},
 		{"what was not sent is safe to repeat and needs no pause", CallConfig{Attempts: 3}, []step{
-			{0, begin, launch(0)}, {0, end(0, unsent), launch(1)}, {0, end(1, retry), finish(1, Unsafe)},
+			{0, begin, launch(0)}, {0, end(0, unsent), resend(1)}, {0, end(1, retry), finish(1, Unsafe)},
 		}},
+		{"a neutral failure worth repeating", safe, []step{
+			{0, begin, launch(0)}, {0, end(0, stale), until(wait, first)}, {first, tick, repeat(1)}, {first, end(1, neutral), finish(1, Answered)},
+		}},
+		{"a call for a repeated request", CallConfig{Attempts: 3, Idempotent: true, Nested: true, Backup: 50 * ms}, []step{
+			{0, begin, launch(0)}, {0, end(0, unsent), resend(1)}, {0, end(1, retry), finish(1, Nested)},
+		}},
+		{"a call for a repeated request that is not safe either", CallConfig{Attempts: 3, Nested: true},
+			[]step{{0, begin, launch(0)}, {0, end(0, retry), finish(0, Unsafe)}}},
 		{"a misdirected request is repeated once", CallConfig{Attempts: 5}, []step{
-			{0, begin, launch(0)}, {0, end(0, misdirected), launch(1)}, {0, end(1, misdirected), finish(1, Answered)},
+			{0, begin, launch(0)}, {0, end(0, misdirected), resend(1)}, {0, end(1, misdirected), finish(1, Answered)},
 		}},
 		{"the server's pause", safe, []step{
-			{0, begin, launch(0)}, {0, end(0, busy), until(wait, 40*ms)}, {39 * ms, tick, until(wait, 40*ms)}, {40 * ms, tick, launch(1)},
+			{0, begin, launch(0)}, {0, end(0, busy), until(wait, 40*ms)}, {39 * ms, tick, until(wait, 40*ms)}, {40 * ms, tick, repeat(1)},
+		}},
+		{"the server's pause is not for others", safe, []step{
+			{0, begin, launch(0)}, {0, free(end(0, month)), until(wait, first)}, {first, tick, repeat(1)},
 		}},
 		{"the server's pause is bounded", CallConfig{Attempts: 3, Idempotent: true, Deadline: at(time.Hour)},
 			[]step{{0, begin, launch(0)}, {0, end(0, month), until(wait, time.Minute)}}},
@@ -83,10 +99,10 @@ func TestCallSemantics(t *testing.T) {
 		{"a pause just within the deadline", CallConfig{Attempts: 3, Idempotent: true, Deadline: at(41 * ms)},
 			[]step{{0, begin, launch(0)}, {0, end(0, busy), until(wait, 40*ms)}, {40*ms + 1, tick, finish(0, OutOfTime)}}},
 		{"too little time for another attempt", CallConfig{Attempts: 3, Deadline: at(10 * ms), MinRemaining: 5 * ms},
-			[]step{{0, begin, launch(0)}, {5 * ms, end(0, unsent), launch(1)}, {5*ms + 1, end(1, unsent), finish(1, OutOfTime)}}},
+			[]step{{0, begin, launch(0)}, {5 * ms, end(0, unsent), resend(1)}, {5*ms + 1, end(1, unsent), finish(1, OutOfTime)}}},
 		{"the server wants no retry", safe, []step{{0, begin, launch(0)}, {0, end(0, noMore), finish(0, Declined)}}},
 		{"the server wants no retry, nor a backup", backed, []step{
-			{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, until(launch(1), 100*ms)},
+			{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, until(backup(1), 100*ms)},
 			{60 * ms, end(0, noMore), until(wait, 100*ms)}, {100 * ms, tick, wait}, {101 * ms, end(1, retry), finish(1, Declined)},
 		}},
 		{"canceled", safe, []step{{0, begin, launch(0)}, {0, Event{Kind: Cancel}, finish(-1, Canceled)}, {0, end(0, ok), wait}}},
@@ -95,18 +111,18 @@ func TestCallSemantics(t *testing.T) {
 		}},
 		{"no endpoint", safe, []step{{0, begin, launch(0)}, {0, rejected(0), finish(-1, Unroutable)}}},
 		{"no endpoint for the retry", safe, []step{
-			{0, begin, launch(0)}, {0, end(0, unsent), launch(1)}, {0, rejected(1), finish(0, Unroutable)},
+			{0, begin, launch(0)}, {0, end(0, unsent), resend(1)}, {0, rejected(1), finish(0, Unroutable)},
 		}},
 		{"the backup wins", backed, []step{
-			{0, begin, until(launch(0), 50*ms)}, {49 * ms, tick, until(wait, 50*ms)}, {50 * ms, tick, until(launch(1), 100*ms)},
+			{0, begin, until(launch(0), 50*ms)}, {49 * ms, tick, until(wait, 50*ms)}, {50 * ms, tick, until(backup(1), 100*ms)},
 			{60 * ms, end(1, ok), finish(1, Answered)}, {60 * ms, end(0, neutral), wait},
 		}},
 		{"an early failure waits for the other attempt", backed, []step{
-			{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, until(launch(1), 100*ms)},
+			{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, until(backup(1), 100*ms)},
 			{60 * ms, end(0, fail), until(wait, 100*ms)}, {70 * ms, end(1, ok), finish(1, Answered)},
 		}},
 		{"backups of backups", backed, []step{
-			{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, until(launch(1), 100*ms)}, {100 * ms, tick, launch(2)},
+			{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, until(backup(1), 100*ms)}, {100 * ms, tick, backup(2)},
 			{110 * ms, end(1, retry), wait}, {110 * ms, end(2, retry), wait}, {120 * ms, end(0, retry), finish(0, Exhausted)},
 		}},
 		{"no backup for what must not run twice", CallConfig{Attempts: 3, Backup: 50 * ms},
@@ -114,16 +130,16 @@ func TestCallSemantics(t *testing.T) {
 		{"no backup without time", CallConfig{Attempts: 3, Idempotent: true, Backup: 50 * ms, Deadline: at(60 * ms), MinRemaining: 11 * ms},
 			[]step{{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, wait}}},
 		{"a rejected backup is not an attempt, and not tried again", CallConfig{Attempts: 2, Idempotent: true, Backup: 50 * ms}, []step{
-			{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, launch(1)}, {50 * ms, rejected(1), wait}, {99 * ms, tick, wait},
-			{100 * ms, end(0, unsent), launch(2)}, {100 * ms, end(2, retry), finish(2, Exhausted)},
+			{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, backup(1)}, {50 * ms, rejected(1), wait}, {99 * ms, tick, wait},
+			{100 * ms, end(0, unsent), resend(2)}, {100 * ms, end(2, retry), finish(2, Exhausted)},
 		}},
 		{"a failure that meets a rejected backup is repeated", backed, []step{
-			{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, until(launch(1), 100*ms)}, {50 * ms, end(0, retry), until(wait, 100*ms)},
-			{50 * ms, rejected(1), until(wait, 50*ms+first)}, {100 * ms, tick, until(launch(2), 150*ms)}, {100 * ms, rejected(2), finish(0, Unroutable)},
+			{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, until(backup(1), 100*ms)}, {50 * ms, end(0, retry), until(wait, 100*ms)},
+			{50 * ms, rejected(1), until(wait, 50*ms+first)}, {100 * ms, tick, until(repeat(2), 150*ms)}, {100 * ms, rejected(2), finish(0, Unroutable)},
 		}},
 		{"stale events", safe, []step{
 			{0, begin, launch(0)}, {0, begin, wait}, {0, end(1, ok), wait}, {0, end(-1, ok), wait}, {0, rejected(7), wait},
-			{0, end(0, unsent), launch(1)}, {0, end(0, ok), wait}, {0, rejected(0), wait}, {0, end(1, ok), finish(1, Answered)},
+			{0, end(0, unsent), resend(1)}, {0, end(0, ok), wait}, {0, rejected(0), wait}, {0, end(1, ok), finish(1, Answered)},
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -203,9 +219,14 @@ func TestCallCostsNoAllocation(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	for r, want := range []string{"answered", "attempts exhausted", "not safe to repeat", "retry budget empty", "no time left to retry", "no endpoint", "canceled", "server wants no retry", "unknown"} {
+	for r, want := range []string{"answered", "attempts exhausted", "not safe to repeat", "retry budget empty", "no time left to retry", "no endpoint", "canceled", "server wants no retry", "made for a repeated request", "unknown"} {
 		if got := Reason(r).String(); got != want {
 			t.Errorf("Reason(%d) = %q, want %q", r, got, want)
+		}
+	}
+	for c, want := range []string{"first", "retry", "resend", "backup", "unknown"} {
+		if got := Cause(c).String(); got != want {
+			t.Errorf("Cause(%d) = %q, want %q", c, got, want)
 		}
 	}
 	for o, want := range []string{"success", "failure", "overload", "neutral", "unknown"} {

@@ -3,21 +3,22 @@ package resilience
 import "time"
 
 // HTTPStatus returns the verdict on an HTTP response with the given status code. retryAfter is the pause
-// the response asks for (0: none). Only 421, 429, 502, 503 and 504 are worth repeating: other 5xx come from
-// the application, which would most likely fail again.
+// the response asks for: 0 if it does not say, negative if it wants no retry; the budget pays for such a
+// failure, too. Only 421, 429, 502, 503 and 504 are worth repeating: other 5xx come from the application, which
+// would most likely fail again.
 func HTTPStatus(code int, retryAfter time.Duration) Verdict {
 	switch code {
 	case 421: // The connection, not the service, is wrong for this request, which was not looked at.
-		return Verdict{Outcome: Success, Retry: true, Unsent: true}
+		return Verdict{Outcome: Success, Retry: true, Unsent: true, After: min(retryAfter, 0)}
 	case 429:
 		return Verdict{Outcome: Overload, Retry: true, After: retryAfter}
 	case 503:
 		if retryAfter > 0 {
 			return Verdict{Outcome: Overload, Retry: true, After: retryAfter}
 		}
-		return Verdict{Outcome: Failure, Retry: true}
-	case 502, 504:
-		return Verdict{Outcome: Failure, Retry: true}
+		return Verdict{Outcome: Failure, Retry: true, After: retryAfter}
+	case 502, 504: // Retry-After has no meaning there.
+		return Verdict{Outcome: Failure, Retry: true, After: min(retryAfter, 0)}
 	case 501: // The method is unknown everywhere, not broken here.
 		return Verdict{Outcome: Success}
 	}

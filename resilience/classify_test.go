@@ -8,20 +8,22 @@ import (
 func TestHTTPStatus(t *testing.T) {
 	const after = 3 * time.Second
 	retry := Verdict{Outcome: Failure, Retry: true}
-	special := map[int][2]Verdict{ // without and with Retry-After
-		421: {{Outcome: Success, Retry: true, Unsent: true}, {Outcome: Success, Retry: true, Unsent: true}},
-		429: {{Outcome: Overload, Retry: true}, {Outcome: Overload, Retry: true, After: after}},
-		501: {{Outcome: Success}, {Outcome: Success}},
-		502: {retry, retry},
-		503: {retry, {Outcome: Overload, Retry: true, After: after}},
-		504: {retry, retry},
+	final := Verdict{Outcome: Failure, Retry: true, After: -1}
+	misdirected := Verdict{Outcome: Success, Retry: true, Unsent: true}
+	special := map[int][3]Verdict{ // without Retry-After, with one, and with the wish for no retry
+		421: {misdirected, misdirected, {Outcome: Success, Retry: true, Unsent: true, After: -1}},
+		429: {{Outcome: Overload, Retry: true}, {Outcome: Overload, Retry: true, After: after}, {Outcome: Overload, Retry: true, After: -1}},
+		501: {{Outcome: Success}, {Outcome: Success}, {Outcome: Success}},
+		502: {retry, retry, final},
+		503: {retry, {Outcome: Overload, Retry: true, After: after}, final},
+		504: {retry, retry, final},
 	}
 	for code := 100; code <= 599; code++ {
 		want, ok := special[code]
 		if !ok && code >= 500 {
-			want = [2]Verdict{{Outcome: Failure}, {Outcome: Failure}}
+			want = [3]Verdict{{Outcome: Failure}, {Outcome: Failure}, {Outcome: Failure}}
 		}
-		for i, d := range []time.Duration{0, after} {
+		for i, d := range []time.Duration{0, after, -1} {
 			if got := HTTPStatus(code, d); got != want[i] {
 				t.Errorf("HTTPStatus(%d, %v) = %+v, want %+v", code, d, got, want[i])
 			}

@@ -28,23 +28,26 @@ type entry struct {
 // verdicts are the ways for an attempt to end; the random word is that of the Done event.
 var verdicts = []struct {
 	Verdict
-	random uint64
+	random    uint64
+	elsewhere bool
 }{
-	{Verdict{Outcome: Success}, 0},
-	{Verdict{Outcome: Success, Retry: true, Unsent: true}, 0},
-	{Verdict{Outcome: Failure}, 0},
-	{Verdict{Outcome: Failure, Retry: true}, 0},
-	{Verdict{Outcome: Failure, Retry: true}, math.MaxUint64},
-	{Verdict{Outcome: Failure, Retry: true, Unsent: true}, 0},
-	{Verdict{Outcome: Failure, Retry: true, After: -1}, 0},
-	{Verdict{Outcome: Overload, Retry: true, After: 7 * time.Millisecond}, 0},
-	{Verdict{Outcome: Overload, Retry: true, After: math.MaxInt64}, 0},
-	{Verdict{Outcome: Neutral}, 0},
+	{Verdict: Verdict{Outcome: Success}},
+	{Verdict: Verdict{Outcome: Success, Retry: true, Unsent: true}},
+	{Verdict: Verdict{Outcome: Failure}},
+	{Verdict: Verdict{Outcome: Failure, Retry: true}},
+	{Verdict: Verdict{Outcome: Failure, Retry: true}, random: math.MaxUint64},
+	{Verdict: Verdict{Outcome: Failure, Retry: true, Unsent: true}},
+	{Verdict: Verdict{Outcome: Failure, Retry: true, After: -1}},
+	{Verdict: Verdict{Outcome: Overload, Retry: true, After: 7 * time.Millisecond}},
+	{Verdict: Verdict{Outcome: Overload, Retry: true, After: math.MaxInt64}},
+	{Verdict: Verdict{Outcome: Neutral}},
+	{Verdict: Verdict{Outcome: Neutral, Retry: true}},
+	{Verdict: Verdict{Outcome: Overload, Retry: true, After: math.MaxInt64}, elsewhere: true},
 }
 
 func done(attempt int, kind int8) Event {
 	v := verdicts[kind]
-	return Event{Kind: Done, Attempt: attempt, Verdict: v.Verdict, Random: v.random}
+	return Event{Kind: Done, Attempt: attempt, Verdict: v.Verdict, Random: v.random, Elsewhere: v.elsewhere}
 }
 
 // explorer steps worlds of one configuration, and checks every step.
@@ -57,12 +60,12 @@ type explorer struct {
 var epoch = time.Unix(1_000_000, 0).UTC()
 
 func newExplorer(c CallConfig, budget *BudgetConfig) (*explorer, world) {
-	x := &explorer{config: c, kinds: []int8{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}}
+	x := &explorer{config: c, kinds: []int8{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}}
 	switch { // with all of them, many attempts have millions of states
 	case c.Attempts > 3:
 		x.kinds = []int8{0, 4, 5}
 	case c.Attempts == 3:
-		x.kinds = []int8{0, 1, 2, 3, 4, 5, 6, 7, 9}
+		x.kinds = []int8{0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11}
 	}
 	w := world{now: epoch, latest: -1}
 	if budget != nil {
@@ -90,10 +93,11 @@ func (x *explorer) moves(w *world) []move {
 		return []move{{ev: Event{Kind: Begin}, at: w.now}}
 	}
 	list := []move{{ev: Event{Kind: Cancel}, at: w.now}, {ev: Event{Kind: Begin}, at: w.now}}
-	for i := -1; i <= w.call.launched; i++ {
+	launched := w.call.Launched()
+	for i := -1; i <= launched; i++ {
 		list = append(list, move{ev: Event{Kind: Rejected, Attempt: i}, at: w.now})
 		kinds := x.kinds
-		if w.over || i < 0 || i == w.call.launched || w.log[i].state != running {
+		if w.over || i < 0 || i == launched || w.log[i].state != running {
 			kinds = kinds[:1]
 		}
 		for _, k := range kinds {
@@ -127,7 +131,7 @@ func (x *explorer) step(w world, m move) (world, error) {
 	w.now, w.wake = m.at, act.Wake
 
 	valid := false // the event is about an attempt that runs
-	if i := m.ev.Attempt; !before.over && (m.ev.Kind == Done || m.ev.Kind == Rejected) && i >= 0 && i < before.call.launched {
+	if i := m.ev.Attempt; !before.over && (m.ev.Kind == Done || m.ev.Kind == Rejected) && i >= 0 && i < before.call.Launched() {
 		if valid = before.log[i].state == running; valid && m.ev.Kind == Done {
 			w.log[i].state, w.log[i].kind, w.latest = failed, m.kind, int8(i)
 		} else if valid {
@@ -183,6 +187,7 @@ func explored() []scenario {
 	}
 	return append(list,
 		scenario{CallConfig{Attempts: 3, NoRetry: true, Idempotent: true, Backup: time.Millisecond}, nil},
+		scenario{CallConfig{Attempts: 3, Idempotent: true, Nested: true, Backup: time.Millisecond}, nil},
 		scenario{CallConfig{Attempts: 3, Idempotent: true, Deadline: epoch.Add(time.Microsecond)}, nil},
 		scenario{CallConfig{Attempts: 3, Idempotent: true, Backup: time.Millisecond}, &BudgetConfig{Tokens: 1}},
 	)

@@ -33,7 +33,14 @@ func (w *world) refused() bool {
 	return false
 }
 
-func (w *world) failed() Verdict { return verdicts[w.log[w.latest].kind].Verdict }
+// failed returns the verdict on the attempt that ended last, without a pause that there is no reason to keep.
+func (w *world) failed() Verdict {
+	v := verdicts[w.log[w.latest].kind]
+	if v.elsewhere {
+		v.After = 0
+	}
+	return v.Verdict
+}
 
 // misled reports whether a success was worth repeating.
 func (w *world) misled() bool {
@@ -57,11 +64,14 @@ func (x *explorer) granted(tokens int64) bool { return x.budget == nil || tokens
 
 func (x *explorer) checkLaunch(before, w *world, m move, act Action) error {
 	switch {
-	case act.Attempt != before.call.launched:
+	case act.Attempt != before.call.Launched():
 		return fmt.Errorf("attempt %d follows %d others", act.Attempt, before.call.launched)
 	case act.Attempt >= MaxAttempts || w.made() >= x.attempts():
 		return fmt.Errorf("more than %d attempts", x.attempts())
 	case m.ev.Kind == Begin:
+		if act.Cause != First {
+			return fmt.Errorf("wrong cause")
+		}
 		return nil
 	case !x.fits(m.at):
 		return fmt.Errorf("launch with %v left", x.config.Deadline.Sub(m.at))
@@ -69,18 +79,20 @@ func (x *explorer) checkLaunch(before, w *world, m move, act Action) error {
 		return fmt.Errorf("launch against the will of the server")
 	}
 	for i, e := range w.log {
-		if !x.config.Idempotent && e.state != idle && (e.state != failed || !verdicts[e.kind].Unsent) {
+		if (!x.config.Idempotent || x.config.Nested) && e.state != idle && (e.state != failed || !verdicts[e.kind].Unsent) {
 			return fmt.Errorf("second execution: attempt %d may have been sent", i)
 		}
 	}
 	if before.running() > 0 && m.ev.Kind == Tick {
-		if x.config.Backup == 0 || m.at.Before(before.wake) || !x.granted(before.tokens) || before.rejected() {
+		if act.Cause != Backup || x.config.Backup == 0 || m.at.Before(before.wake) || !x.granted(before.tokens) || before.rejected() {
 			return fmt.Errorf("illegal backup")
 		}
 		return nil
 	}
 	v := w.failed()
 	switch {
+	case v.Unsent && act.Cause != Resend, !v.Unsent && act.Cause != Repeat:
+		return fmt.Errorf("wrong cause")
 	case w.running() > 0:
 		return fmt.Errorf("retry beside a running attempt")
 	case x.config.NoRetry || !v.Retry:
@@ -133,7 +145,9 @@ func (x *explorer) checkFinish(w *world, m move, act Action) error {
 	case Answered:
 		right = won || !v.Retry
 	case Declined:
-		right = w.refused()
+		right = v.Retry && w.refused()
+	case Nested:
+		right = x.config.Nested && x.config.Idempotent && !v.Unsent
 	case Exhausted:
 		right = x.config.NoRetry || w.made() >= x.attempts() || w.call.launched == MaxAttempts
 	case Unsafe:
