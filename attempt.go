@@ -1,7 +1,6 @@
 package zerohop
 
 import (
-	"context"
 	"sync/atomic"
 	"time"
 
@@ -23,26 +22,35 @@ type Attempt struct {
 	// Resends is how often the attempt was sent again without being asked for it; see Resent.
 	Resends int
 
-	call    *Call           // nil before it begins
-	ctx     context.Context // that AttemptDone gets
-	cancel  context.CancelFunc
-	backup  bool
-	spawned bool           // it runs in a goroutine of the library
-	detach  func() bool    // takes its context off that of the mesh
-	record  *AttemptRecord // of an attempt that was let go of
-	begun   time.Time
-	pick    loadbalance.Pick
-	refused error // why there is no endpoint
-	verdict resilience.Verdict
-	took    time.Duration // until the answer or the error
-	wait    time.Duration // from the pick to a backup; 0 if none may follow
-	latency time.Duration // what is to be learned from that; 0 if nothing
-	overdue bool          // another attempt won after this one had run long enough for a backup
-	alarm   *time.Timer   // of the attempt timeout
-	arrived bool          // before it
-	started bool          // AttemptStart was called
-	ended   atomic.Bool
+	call    *Call
+	scope   scope
+	cause   resilience.Cause
+	spawned bool // it runs in a goroutine of the library
+	begun   bool
+	started bool // AttemptStart was called
+	arrived bool // before the alarm
+	judged  bool
+	overdue bool // another attempt won after this one had run long enough for a backup
 	answer  bool // the call's
+	ended   atomic.Bool
+	verdict resilience.Verdict
+	pick    loadbalance.Pick
+	start   time.Time
+	took    time.Duration  // until the answer or the error
+	wait    time.Duration  // from the pick to a backup; 0 if none may follow
+	latency time.Duration  // what is to be learned from it; 0 if nothing
+	refused error          // why there is no endpoint
+	record  *AttemptRecord // of an attempt that was let go of
+	alarm   *time.Timer    // of the attempt timeout
+	detach  func() bool    // takes its context off that of the mesh
+}
+
+// begin notes that the attempt begins. c.mu is held.
+func (a *Attempt) begin(now, backup time.Time) {
+	a.begun, a.start = true, now
+	if !backup.IsZero() {
+		a.wait = backup.Sub(now)
+	}
 }
 
 // Node returns the endpoint of the attempt, nil if there is none (yet).
@@ -60,15 +68,18 @@ func (a *Attempt) Service() string { return a.call.target.service.name }
 // Pick chooses the endpoint of an attempt whose Request asked for LatePick, from the given set. It may be
 // called again if the transport finds that it cannot reach the node after all. Its error ends the attempt.
 func (a *Attempt) Pick(now time.Time, set *loadbalance.Set) (*loadbalance.Node, error) {
-	a.choose(loadbalance.Pick{}).Done(loadbalance.Report{Now: now, Outcome: resilience.Neutral})
-	p, err := set.Pick(loadbalance.Info{Now: now, Avoid: a.call.avoid(), Other: a.backup})
+	in := loadbalance.Info{Now: now, Other: a.Backup()}
+	if a.cause != resilience.First || a.Node() != nil {
+		a.choose(now, loadbalance.Pick{}).Done(loadbalance.Report{Now: now, Outcome: resilience.Neutral})
+		in.Avoid = a.call.avoid()
+	}
+	p, err := set.Pick(in)
 	if a.refused = err; err != nil {
 		return nil, err
 	}
-	a.choose(p)
 	// What came before, such as waiting for a connection, is not the time the node takes, and a backup would have had
 	// to wait, too.
-	a.begun = now
+	a.choose(now, p)
 	if a.wait > 0 {
 		a.call.mesh.overdue.watch(&a.call.listed, now.Add(a.wait))
 	}
@@ -76,17 +87,16 @@ func (a *Attempt) Pick(now time.Time, set *loadbalance.Set) (*loadbalance.Node, 
 }
 
 // choose replaces the choice of the attempt and returns the one before. Other attempts of the call read it.
-func (a *Attempt) choose(p loadbalance.Pick) (old loadbalance.Pick) {
+func (a *Attempt) choose(now time.Time, p loadbalance.Pick) (old loadbalance.Pick) {
 	c := a.call
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old, a.pick = a.pick, p
-	if n := p.Node(); n != nil {
-		c.tried = append(c.tried, n)
-		c.made++
+	if p.Node() != nil {
+		a.start = now
 	}
-	if old.Node() != nil {
-		c.made--
+	if n := old.Node(); n != nil {
+		c.dropped = append(c.dropped, n)
 	}
 	return old
 }
@@ -101,14 +111,14 @@ func (a *Attempt) Arrived() bool {
 }
 
 // Backup reports whether another attempt of the call was under way when this one was launched.
-func (a *Attempt) Backup() bool { return a.backup }
+func (a *Attempt) Backup() bool { return a.cause == resilience.Backup }
 
 // Refuse says that no endpoint could be reached for an attempt whose Request asked for LatePick, and why. It is not
 // counted as an attempt then.
 func (a *Attempt) Refuse(err error) { a.refused = err }
 
 func (a *Attempt) info() AttemptInfo {
-	return AttemptInfo{Number: a.Number, Backup: a.backup, Node: a.pick.Node()}
+	return AttemptInfo{Number: a.Number, Backup: a.Backup(), Node: a.pick.Node()}
 }
 
 // End is to be called when the attempt that Call.Run returned is over, for HTTP when the body is: its load
@@ -119,30 +129,39 @@ func (a *Attempt) End(outcome resilience.Outcome, err error) {
 		return
 	}
 	c := a.call
-	now := time.Now()
+	hooks := &c.mesh.cfg.Hooks
+	now := a.start.Add(a.took) // when the answer came
+	if outcome != resilience.Success || hooks.AttemptDone != nil {
+		now = c.now()
+	}
 	if err == nil {
 		err = a.Err
 	}
 	if a.answer {
-		defer c.close(now, a.Status, outcome, err)
+		defer c.close(a.Status, outcome, err)
 	}
 	a.pick.Done(loadbalance.Report{Now: now, Outcome: outcome, Latency: a.latency, Overdue: a.overdue, After: a.verdict.After})
 	if a.alarm != nil {
 		a.alarm.Stop()
 	}
-	if a.cancel != nil {
-		a.cancel()
-	}
-	if h := c.mesh.cfg.Hooks.AttemptDone; h != nil && a.started {
-		h(a.ctx, c.info, a.info(), AttemptResult{
-			Status: a.Status, Outcome: outcome, Err: err, Latency: a.took, Duration: now.Sub(a.begun), Resends: a.Resends,
+	a.scope.cancel()
+	if hooks.AttemptDone != nil && a.started {
+		hooks.AttemptDone(a.scope.parent, c.info, a.info(), AttemptResult{
+			Status: a.Status, Outcome: outcome, Err: err, Latency: a.took, Duration: now.Sub(a.start), Resends: a.Resends,
 		})
 	}
 }
 
-// result returns what became of an attempt that was judged.
+// result returns what became of an attempt that was judged, or has so far. c.mu is held.
 func (a *Attempt) result() AttemptRecord {
-	return AttemptRecord{Addr: a.addr(), Outcome: a.verdict.Outcome, Status: a.Status, Duration: a.took, Resends: a.Resends, Err: a.Err}
+	r := AttemptRecord{Addr: a.addr(), Cause: a.cause, Start: a.start.Sub(a.call.info.Start), Outcome: resilience.Neutral, Status: -1}
+	if r.Running = !a.judged; r.Running {
+		r.Duration = max(a.call.now().Sub(a.start), 0)
+	} else {
+		r.Outcome, r.Status, r.Duration, r.Err = a.verdict.Outcome, a.Status, a.took, a.Err
+		r.Resends = a.Resends
+	}
+	return r
 }
 
 // addr returns the address of the endpoint, empty if there is none.

@@ -49,9 +49,9 @@ func (c *Call) panicked(attempt int, p any) resilience.Action {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a := c.slot(attempt)
-	a.verdict = resilience.Verdict{Outcome: resilience.Failure}
+	a.verdict, a.judged = resilience.Verdict{Outcome: resilience.Failure}, true
 	a.Err, a.Status = fmt.Errorf("%w: %v", errPanicked, p), -1
-	return c.stepLocked(time.Now(), resilience.Event{Kind: resilience.Done, Attempt: attempt, Verdict: a.verdict})
+	return c.stepLocked(c.now(), resilience.Event{Kind: resilience.Done, Attempt: attempt, Verdict: a.verdict})
 }
 
 // post hands on what is to be done after a backup.
@@ -103,7 +103,7 @@ func (c *Call) wait(wake time.Time) resilience.Action {
 	if act, ok := c.pending(); ok {
 		return act
 	}
-	return c.stepLocked(time.Now(), ev)
+	return c.stepLocked(c.now(), ev)
 }
 
 // pending returns what a backup left to do, if anything. c.mu is held.

@@ -3,7 +3,9 @@ package zerohop
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/zerohop/zerohop/loadbalance"
@@ -28,20 +30,18 @@ type Call struct {
 	stream   bool
 	timeout  time.Duration // of an attempt
 	listed   watched
+	closed   atomic.Bool // CallDone was called
 
 	mu      sync.Mutex // guards what follows
 	machine resilience.Call
-	over    bool              // the machine has finished
-	next    resilience.Action // its last action if over; else what a backup left to do
-	left    bool              // next is to be done
-	waiting bool              // the caller's goroutine is in wait
-	closed  bool              // CallDone was called
-	made    int               // attempts that got as far as an endpoint
-	signal  chan struct{}     // tells the caller's goroutine that a backup ended
+	over    bool                // the machine has finished
+	left    bool                // next is to be done
+	waiting bool                // the caller's goroutine is in wait
+	next    resilience.Action   // the machine's last action if over; else what a backup left to do
+	signal  chan struct{}       // tells the caller's goroutine that a backup ended
+	dropped []*loadbalance.Node // chosen for attempts that then chose others
 	first   Attempt
 	more    [resilience.MaxAttempts - 1]*Attempt
-	tried   []*loadbalance.Node
-	room    [2]*loadbalance.Node
 
 	letting sync.WaitGroup // attempts that are being let go of; their answers are not to be touched
 }
@@ -60,6 +60,7 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 		return nil, &Error{Service: r.Service, Reason: NoEndpoints, Detail: resilience.Unroutable, Err: err}
 	}
 	t.service.touch(now)
+	m.overdue.place(c, now)
 	c.mesh, c.target, c.exchange, c.late, c.stream = m, t, x, r.LatePick, r.Stream
 	c.info = CallInfo{Service: t.service.name, Host: r.Service, Route: t.route, Protocol: r.Protocol, Method: r.Method, Start: now}
 	if r.Protocol == "grpc" {
@@ -80,16 +81,18 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 		if err := t.service.wait(c.ctx, o.WaitReady || r.WaitReady); err != nil {
 			return nil, c.unready(err)
 		}
-		now = time.Now()
+		now = c.now()
 	}
 	c.timeout = pick(max(o.AttemptTimeout, 0), t.policy.AttemptTimeout)
-	c.tried = c.room[:0]
-	c.listed.call = c
-	c.machine.Config = t.config(c.ctx, now, r, o)
-	c.inbound = said.inbound
-	c.inbound.restrain(&c.machine.Config)
+	t.limit(c.ctx, &c.machine.Config, now, r, o)
+	if c.inbound = said.inbound; c.inbound != nil {
+		c.machine.Config.Nested = c.inbound.Attempt > 0
+	}
 	return c.drive(now)
 }
+
+// now returns the time, for less than time.Now does: it asks for the monotonic clock only.
+func (c *Call) now() time.Time { return c.info.Start.Add(time.Since(c.info.Start)) }
 
 // drive carries out what the machine decides until it finishes.
 func (c *Call) drive(now time.Time) (*Attempt, error) {
@@ -97,8 +100,8 @@ func (c *Call) drive(now time.Time) (*Attempt, error) {
 	defer func() {
 		if !returned { // user code panicked: let go of everything, and let the panic pass
 			c.mesh.overdue.forget(&c.listed)
-			c.step(time.Now(), resilience.Event{Kind: resilience.Cancel})
-			c.close(time.Now(), -1, resilience.Neutral, errPanicked)
+			c.step(c.now(), resilience.Event{Kind: resilience.Cancel})
+			c.close(-1, resilience.Neutral, errPanicked)
 		}
 	}()
 	act := c.step(now, resilience.Event{Kind: resilience.Begin})
@@ -114,7 +117,7 @@ func (c *Call) drive(now time.Time) (*Attempt, error) {
 			return a, err
 		}
 		if act.Kind == resilience.Launch {
-			now = time.Now()
+			now = c.now()
 		}
 	}
 }
@@ -133,12 +136,16 @@ func (c *Call) stepLocked(now time.Time, ev resilience.Event) resilience.Action 
 	act := c.machine.Step(now, ev)
 	switch act.Kind {
 	case resilience.Launch:
-		c.slot(act.Attempt).backup = c.machine.Active() > 1
+		a := c.slot(act.Attempt)
+		a.Number, a.Status, a.call, a.cause, a.scope.parent = act.Attempt, -1, c, act.Cause, c.ctx
+		if act.Cause == resilience.First { // it begins at once
+			a.begin(now, act.Wake)
+		}
 	case resilience.Finish:
 		c.over, c.next = true, act
 		for i := range c.machine.Launched() {
-			if a := c.slot(i); c.machine.Running(i) && a.cancel != nil {
-				a.cancel()
+			if c.machine.Running(i) {
+				c.slot(i).scope.cancel()
 			}
 		}
 	}
@@ -158,76 +165,62 @@ func (c *Call) slot(i int) *Attempt {
 
 // attempt makes attempt act.Attempt in the present goroutine and returns what to do next.
 func (c *Call) attempt(now time.Time, act resilience.Action) resilience.Action {
-	c.mu.Lock()
-	if c.over {
-		defer c.mu.Unlock()
-		return c.next
+	a := &c.first
+	if act.Cause != resilience.First {
+		c.mu.Lock()
+		if c.over {
+			defer c.mu.Unlock()
+			return c.next
+		}
+		a = c.slot(act.Attempt)
+		a.begin(now, act.Wake)
+		c.mu.Unlock()
 	}
-	a := c.slot(act.Attempt)
-	a.Number, a.Status, a.call, a.begun = act.Attempt, -1, c, now
-	c.mu.Unlock()
-
 	returned := false
 	defer func() {
 		if !returned { // user code panicked
 			a.End(resilience.Neutral, errPanicked)
 		}
 	}()
-	if !act.Wake.IsZero() {
-		a.wait = act.Wake.Sub(now)
+	var next resilience.Action
+	if c.open(a) {
+		next = c.answered(a, c.exchange.Attempt(&a.scope, a))
+	} else {
+		next = c.step(now, resilience.Event{Kind: resilience.Rejected, Attempt: act.Attempt})
 	}
-	ctx, ok := c.open(a, act)
-	if !ok {
-		returned = true
-		return c.step(now, resilience.Event{Kind: resilience.Rejected, Attempt: act.Attempt})
-	}
-	next := c.answered(a, c.exchange.Attempt(ctx, a))
 	returned = true
 	return next
 }
 
 // open prepares an attempt: its endpoint and its context. It returns false if there is no endpoint.
-func (c *Call) open(a *Attempt, act resilience.Action) (context.Context, bool) {
+func (c *Call) open(a *Attempt) bool {
 	if !c.late {
-		if _, err := a.Pick(a.begun, c.target.service.balancer.Set()); err != nil {
-			return nil, false
+		if _, err := a.Pick(a.start, c.target.service.balancer.Set()); err != nil {
+			return false
 		}
 	}
-	a.ctx = c.ctx
 	if h := c.mesh.cfg.Hooks.AttemptStart; h != nil {
-		a.ctx = h(a.ctx, c.info, a.info())
+		ctx := h(c.ctx, c.info, a.info())
+		c.mu.Lock() // it may be cancelled meanwhile
+		a.scope.parent = ctx
+		c.mu.Unlock()
 	}
 	a.started = true
-	if a.backup || c.timeout > 0 || !act.Wake.IsZero() {
-		return c.cancelable(a), true
-	}
-	return a.ctx, true
-}
-
-// cancelable makes the attempt one that can be given up.
-func (c *Call) cancelable(a *Attempt) context.Context {
-	ctx, cancel := context.WithCancel(a.ctx)
 	if c.timeout > 0 {
 		// Not a deadline of the context: that would cut the body of an answer, too.
-		a.alarm = time.AfterFunc(c.timeout, cancel)
+		a.alarm = time.AfterFunc(c.timeout, a.scope.cancel)
 	}
 	if a.spawned { // Close waits for it
-		a.detach = context.AfterFunc(c.mesh.ctx, cancel)
+		a.detach = context.AfterFunc(c.mesh.ctx, a.scope.cancel)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	a.cancel = cancel
-	if c.over {
-		cancel()
-	}
-	return ctx
+	return true
 }
 
 // answered judges an attempt that has returned, tells the machine and lets go of the attempt unless it is the
 // answer.
 func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
-	now := time.Now()
-	a.took = now.Sub(a.begun)
+	now := c.now()
+	a.took = now.Sub(a.start)
 	a.latency = max(a.took-a.Idle, 0)
 	if !a.Arrived() && v.Outcome != resilience.Success && c.ctx.Err() == nil {
 		v = resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: v.Unsent}
@@ -237,12 +230,19 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 		v = f(c.info, AttemptResult{Status: a.Status, Outcome: v.Outcome, Err: a.Err, Latency: a.took, Duration: a.took}, v)
 	}
 	c.mesh.overdue.forget(&c.listed)
-	ev := resilience.Event{Kind: resilience.Done, Attempt: a.Number, Random: c.mesh.cfg.Rand()}
+	ev := resilience.Event{Kind: resilience.Done, Attempt: a.Number}
+	if v.Retry {
+		ev.Random = c.mesh.cfg.Rand()
+	}
 	shut := a.detach != nil && !a.detach()
 
 	c.mu.Lock()
 	unsent := v.Unsent || a.refused != nil
-	switch gone := c.ctx.Err(); {
+	var gone error
+	if v.Outcome != resilience.Success {
+		gone = c.ctx.Err()
+	}
+	switch {
 	case v.Outcome == resilience.Success:
 		if c.stream {
 			a.latency = 0
@@ -265,7 +265,7 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 	case v.Outcome == resilience.Neutral:
 		a.latency = 0
 	}
-	a.verdict, ev.Verdict = v, v
+	a.verdict, ev.Verdict, a.judged = v, v, true
 	act := c.stepLocked(now, ev)
 	a.answer = act.Kind == resilience.Finish && act.Attempt == a.Number
 	mine := a.answer
@@ -322,9 +322,15 @@ func (c *Call) Propagate(ctx context.Context, set func(key, value string)) {
 	}
 }
 
-// avoid returns the nodes that were tried. Nodes tried later do not show in the slice.
-func (c *Call) avoid() []*loadbalance.Node {
+// avoid returns the nodes that were tried.
+func (c *Call) avoid() (tried []*loadbalance.Node) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.tried
+	tried = slices.Clone(c.dropped)
+	for i := range c.machine.Launched() {
+		if n := c.slot(i).Node(); n != nil {
+			tried = append(tried, n)
+		}
+	}
+	return tried
 }

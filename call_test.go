@@ -70,9 +70,7 @@ func TestRandomCallsKeepTheirPromises(t *testing.T) {
 				t.Errorf("seed %d: in flight afterwards = %d", seed, n)
 			}
 			h.check(t, -1)
-			m.overdue.mu.Lock()
-			defer m.overdue.mu.Unlock()
-			if first := m.overdue.head.next; first != nil && first != &m.overdue.head {
+			if m.overdue.busy() {
 				t.Errorf("seed %d: the watchdog still watches a call", seed)
 			}
 		})

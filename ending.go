@@ -27,11 +27,8 @@ func (c *Call) finish(act resilience.Action) (*Attempt, error) {
 	c.mesh.overdue.forget(&c.listed)
 	var a *Attempt
 	if act.Attempt >= 0 {
-		c.mu.Lock()
-		a = c.slot(act.Attempt)
-		chosen := a.answer
-		c.mu.Unlock()
-		if !chosen { // it is being let go of, or was, but may have kept its answer
+		a = c.slot(act.Attempt) // needs no lock: nothing is launched any more, and answer was set with over
+		if !a.answer {          // it is being let go of, or was, but may have kept its answer
 			c.letting.Wait()
 			a.answer = true
 		}
@@ -39,12 +36,12 @@ func (c *Call) finish(act resilience.Action) (*Attempt, error) {
 	if a != nil && (a.Err == nil || a.Status >= 0) {
 		if c.inbound != nil { // now, because the server it is for may answer before it has read all of this answer
 			c.mu.Lock()
-			made := c.made
+			made := c.made()
 			c.mu.Unlock()
 			c.inbound.learn(a.verdict.Outcome, act.Reason, made)
 		}
 		if a.ended.Load() {
-			c.close(time.Now(), a.Status, a.verdict.Outcome, nil)
+			c.close(a.Status, a.verdict.Outcome, nil)
 		}
 		return a, nil
 	}
@@ -148,17 +145,14 @@ func (c *Call) records() (list []AttemptRecord, sent bool) {
 	for i := range c.machine.Launched() {
 		a := c.slot(i)
 		switch {
-		case a.call == nil, a.record != nil && a.refused != nil: // not begun, or without an endpoint
+		case !a.begun, a.judged && a.refused != nil, !a.judged && !c.machine.Running(i): // without an endpoint
+			continue
 		case a.record != nil:
 			list = append(list, *a.record)
-			sent = sent || !a.verdict.Unsent
-		case c.machine.Running(i): // given up, and not back yet
-			list = append(list, AttemptRecord{Addr: a.addr(), Outcome: resilience.Neutral, Status: -1})
-			sent = true
-		case a.refused == nil:
+		default:
 			list = append(list, a.result())
-			sent = sent || !a.verdict.Unsent
 		}
+		sent = sent || !a.judged || !a.verdict.Unsent
 	}
 	return list, sent
 }
@@ -169,26 +163,38 @@ func (c *Call) fail(e *Error, outcome resilience.Outcome) error {
 	c.mu.Lock()
 	c.over, c.next.Reason = true, e.Detail
 	c.mu.Unlock()
-	c.close(time.Now(), -1, outcome, e)
+	c.close(-1, outcome, e)
 	return e
 }
 
 // close ends the call.
-func (c *Call) close(now time.Time, status int, outcome resilience.Outcome, err error) {
-	c.mu.Lock()
-	closed, attempts, detail := c.closed, c.made, c.next.Reason
-	c.closed = true
-	c.mu.Unlock()
-	if closed {
+func (c *Call) close(status int, outcome resilience.Outcome, err error) {
+	if !c.closed.CompareAndSwap(false, true) {
 		return
 	}
 	if c.cancel != nil {
 		c.cancel()
 	}
-	c.inbound.learn(outcome, detail, attempts)
-	if h := c.mesh.cfg.Hooks.CallDone; h != nil {
-		h(c.outer, c.info, CallResult{
-			Attempts: attempts, Status: status, Outcome: outcome, Detail: detail, Err: err, Duration: now.Sub(c.info.Start),
-		})
+	h := c.mesh.cfg.Hooks.CallDone
+	if h == nil && c.inbound == nil {
+		return
 	}
+	result := CallResult{Status: status, Outcome: outcome, Err: err, Duration: time.Since(c.info.Start)}
+	c.mu.Lock()
+	result.Detail, result.Attempts = c.next.Reason, c.made()
+	c.mu.Unlock()
+	c.inbound.learn(outcome, result.Detail, result.Attempts)
+	if h != nil {
+		h(c.outer, c.info, result)
+	}
+}
+
+// made counts the attempts that got as far as an endpoint. c.mu is held.
+func (c *Call) made() (n int) {
+	for i := range c.machine.Launched() {
+		if c.slot(i).Node() != nil {
+			n++
+		}
+	}
+	return n
 }

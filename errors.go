@@ -47,16 +47,23 @@ type Error struct {
 	Err error
 }
 
-// AttemptRecord is what became of one attempt.
+// AttemptRecord is what became of one attempt, or what has so far.
 type AttemptRecord struct {
 	// Addr is the endpoint, empty if none was chosen.
 	Addr string
-	// Outcome is the class of the attempt.
-	Outcome resilience.Outcome
-	// Status is the HTTP status or the gRPC code of the answer, -1 if there was none.
-	Status int
-	// Duration is the time until the answer or the error.
+	// Cause says why the attempt was made.
+	Cause resilience.Cause
+	// Running says that the attempt has neither an answer nor an error yet. One that was given up may go on for a
+	// moment.
+	Running bool
+	// Start is when the attempt began, counted from the start of the call.
+	Start time.Duration
+	// Duration is the time until the answer or the error, or the time so far.
 	Duration time.Duration
+	// Outcome is the class of the attempt: Neutral while it runs.
+	Outcome resilience.Outcome
+	// Status is the HTTP status or the gRPC code of the answer, -1 if there is none.
+	Status int
 	// Resends is how often the base transport of an HTTP client sent the request again by itself.
 	Resends int
 	// Err is the error of the attempt, nil if there was an answer.

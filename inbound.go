@@ -29,13 +29,6 @@ func WithInbound(ctx context.Context, in *Inbound) context.Context {
 // retry budget was empty or the server wanted no retry. The caller of this server should not repeat the request then.
 func (in *Inbound) Spent() bool { return in != nil && in.spent.Load() }
 
-// restrain takes from a call what would multiply the attempts of other layers.
-func (in *Inbound) restrain(c *resilience.CallConfig) {
-	if in != nil && in.Attempt > 0 {
-		c.Idempotent, c.Backup = false, 0
-	}
-}
-
 // learn takes note of how a call ended.
 func (in *Inbound) learn(o resilience.Outcome, why resilience.Reason, attempts int) {
 	if in == nil || o == resilience.Success || o == resilience.Neutral {

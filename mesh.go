@@ -86,6 +86,7 @@ func New(cfg Config) (*Mesh, error) {
 		cfg.StartTimeout = 5 * time.Second
 	}
 	m := &Mesh{cfg: cfg, base: time.Now()}
+	m.overdue.base = m.base
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.services.Store(&map[string]*service{})
 	if len(cfg.Spec.Routes) > 0 {

@@ -7,7 +7,7 @@ import "time"
 func (a *Attempt) Deadline() (time.Time, bool) {
 	c := a.call
 	d, ok := c.ctx.Deadline()
-	if end := a.begun.Add(c.timeout); c.timeout > 0 && (!ok || end.Before(d)) {
+	if end := a.start.Add(c.timeout); c.timeout > 0 && (!ok || end.Before(d)) {
 		return end, true
 	}
 	return d, ok
@@ -17,7 +17,7 @@ func (a *Attempt) Deadline() (time.Time, bool) {
 // begun to work on it, so that it is worth keeping what that takes.
 func (a *Attempt) Repeatable() bool {
 	c := &a.call.machine.Config
-	return c.Idempotent && c.Attempts > 1 && (!c.NoRetry || c.Backup > 0)
+	return c.Idempotent && !c.Nested && c.Attempts > 1 && (!c.NoRetry || c.Backup > 0)
 }
 
 // Resent says that what the attempt was sent with sent it n more times by itself, as net/http does with idempotent

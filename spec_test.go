@@ -13,6 +13,7 @@ import (
 
 	"github.com/zerohop/zerohop/discovery"
 	"github.com/zerohop/zerohop/loadbalance"
+	"github.com/zerohop/zerohop/resilience"
 	"github.com/zerohop/zerohop/routing"
 )
 
@@ -171,7 +172,8 @@ func TestPoliciesRefineEachOther(t *testing.T) {
 		if diff := cmp.Diff(c.want.over(target.policy), target.policy); diff != "" {
 			t.Errorf("policy of %s%s (-want +got):\n%s", c.service, c.path, diff)
 		}
-		got := target.config(t.Context(), time.Now(), r, &c.options)
+		var got resilience.CallConfig
+		target.limit(t.Context(), &got, time.Now(), r, &c.options)
 		if got.Attempts != c.attempts || got.Idempotent != c.idempotent {
 			t.Errorf("call of %s%s: attempts %d, idempotent %v, want %d, %v", c.service, c.path, got.Attempts, got.Idempotent, c.attempts, c.idempotent)
 		}

@@ -29,9 +29,9 @@ func newTarget(s *service, route string, p Policy) *target {
 // known yet. Few calls see it: a score of answers is enough to learn from.
 const unlearnedBackup = time.Second
 
-// config returns what a call may do.
-func (t *target) config(ctx context.Context, now time.Time, r *Request, o *CallOptions) resilience.CallConfig {
-	c := t.limits
+// limit sets what a call may do.
+func (t *target) limit(ctx context.Context, c *resilience.CallConfig, now time.Time, r *Request, o *CallOptions) {
+	*c = t.limits
 	c.Deadline, _ = ctx.Deadline()
 	if o.Attempts > 0 {
 		c.Attempts = o.Attempts
@@ -57,5 +57,4 @@ func (t *target) config(ctx context.Context, now time.Time, r *Request, o *CallO
 		}
 		c.Backup = max(c.Backup, t.policy.Backup.Min)
 	}
-	return c
 }

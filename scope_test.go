@@ -1,0 +1,128 @@
+package zerohop
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+type scopeKey struct{}
+
+func TestScopeEnds(t *testing.T) {
+	cause := errors.New("cause")
+	for _, c := range []struct {
+		name    string
+		end     func(s *scope, parent context.CancelCauseFunc)
+		want    error
+		causing error
+	}{
+		{"itself", func(s *scope, _ context.CancelCauseFunc) { s.cancel() }, context.Canceled, context.Canceled},
+		{"with its parent", func(_ *scope, parent context.CancelCauseFunc) { parent(cause) }, context.Canceled, cause},
+		{"after its parent", func(s *scope, parent context.CancelCauseFunc) { parent(cause); s.cancel() }, context.Canceled, cause},
+		{"before its parent", func(s *scope, parent context.CancelCauseFunc) { s.cancel(); parent(cause) }, context.Canceled, context.Canceled},
+		{"with a deadline", func(*scope, context.CancelCauseFunc) { time.Sleep(time.Hour + 1) }, context.DeadlineExceeded, context.DeadlineExceeded},
+		{"after a deadline", func(s *scope, _ context.CancelCauseFunc) { time.Sleep(time.Hour + 1); s.cancel() }, context.DeadlineExceeded, context.DeadlineExceeded},
+	} {
+		for _, waiting := range []bool{false, true} {
+			t.Run(c.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					outer, cancel := context.WithTimeout(context.WithValue(t.Context(), scopeKey{}, 1), time.Hour)
+					defer cancel()
+					parent, end := context.WithCancelCause(outer)
+					s := &scope{parent: parent}
+					var child context.Context = s
+					if waiting {
+						var stop context.CancelFunc
+						child, stop = context.WithCancel(s)
+						defer stop()
+					}
+					if d, ok := s.Deadline(); !ok || time.Until(d) != time.Hour {
+						t.Errorf("Deadline() = %v, %v, want that of the parent", d, ok)
+					}
+					if err := child.Err(); err != nil {
+						t.Errorf("Err() = %v before the end", err)
+					}
+					c.end(s, end)
+					synctest.Wait()
+					for range 2 { // what is asked first must not matter
+						if err := s.Err(); err != c.want {
+							t.Errorf("Err() = %v, want %v", err, c.want)
+						}
+						if err := context.Cause(child); err != c.causing {
+							t.Errorf("Cause() = %v, want %v", err, c.causing)
+						}
+						select {
+						case <-child.Done():
+						default:
+							t.Error("Done() is open after the end")
+						}
+					}
+					late, stop := context.WithCancel(s)
+					defer stop()
+					if late.Err() != c.want || context.Cause(late) != c.causing {
+						t.Errorf("a child made after the end ended with %v, %v", late.Err(), context.Cause(late))
+					}
+					if s.Value(scopeKey{}) != 1 || s.Value(t) != nil {
+						t.Errorf("Value() = %v, want that of the parent", s.Value(scopeKey{}))
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestScopeHoldsNoGoroutine(t *testing.T) {
+	s := &scope{parent: t.Context()}
+	before := runtime.NumGoroutine()
+	for range 10 {
+		child, cancel := context.WithTimeout(s, time.Hour)
+		defer cancel()
+		defer context.AfterFunc(child, func() {})()
+	}
+	if got := runtime.NumGoroutine(); got > before {
+		t.Errorf("children of a scope run %d goroutines", got-before)
+	}
+	s.cancel()
+}
+
+func TestScopeIsSafeForConcurrentUse(t *testing.T) {
+	for range 500 {
+		s := &scope{parent: context.WithValue(t.Context(), scopeKey{}, 1)}
+		var users sync.WaitGroup
+		for range 3 {
+			users.Go(func() {
+				if s.Value(scopeKey{}) != 1 {
+					t.Error("Value() lost that of the parent")
+				}
+				<-s.Done()
+				if s.Err() != context.Canceled {
+					t.Errorf("Err() = %v after Done", s.Err())
+				}
+			})
+		}
+		users.Go(s.cancel)
+		users.Go(s.cancel)
+		users.Wait()
+	}
+}
+
+func TestScopeAllocatesNothingUnlessWaitedFor(t *testing.T) {
+	var s scope
+	ctx := t.Context()
+	if got := testing.AllocsPerRun(100, func() {
+		s = scope{parent: ctx}
+		if s.Err() != nil {
+			t.Error("ended early")
+		}
+		s.cancel()
+		if s.Err() == nil {
+			t.Error("not ended")
+		}
+	}); got != 0 {
+		t.Errorf("%v allocations, want none", got)
+	}
+}
