@@ -359,3 +359,27 @@ func FuzzGuard(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkGuard is what a Guard adds to a client over a base that does nothing.
+func BenchmarkGuard(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		base http.RoundTripper
+	}{
+		{"client", nop{}},
+		{"guard", guarded(b, nop{}, zerohop.Policy{})},
+		{"guard+breaker", guarded(b, nop{}, zerohop.Policy{Breaker: zerohop.Breaker{Mode: zerohop.On}})},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			client, req := &http.Client{Transport: c.base}, request(b.Context(), b, http.MethodGet, "https://api.example.com/v1/orders/42", nil)
+			b.ReportAllocs()
+			for b.Loop() {
+				resp, err := client.Do(req)
+				if err != nil {
+					b.Fatal(err)
+				}
+				resp.Body.Close()
+			}
+		})
+	}
+}
