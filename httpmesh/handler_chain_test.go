@@ -1,0 +1,160 @@
+package httpmesh
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/discovery"
+)
+
+// onto returns a Transport whose service "next" is s.
+func onto(t *testing.T, s *httptest.Server, p zerohop.Policy) *Transport {
+	return client(t, open(t, zerohop.Config{
+		Resolver: discovery.Static{"next": {{Addr: addr(s)}}}, Spec: zerohop.Spec{Defaults: p},
+	}))
+}
+
+// chain starts servers on top of each other, and returns the Transport of those who call the topmost.
+func chain(t *testing.T, bottom http.Handler, p zerohop.Policy, hops ...func(*Transport) http.Handler) *Transport {
+	top := onto(t, serve(t, bottom.ServeHTTP), p)
+	for _, hop := range slices.Backward(hops) {
+		top = onto(t, serve(t, hop(top).ServeHTTP), p)
+	}
+	return top
+}
+
+// caller is a service that answers with what the next one does.
+func caller(next *Transport) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		req, err := http.NewRequestWithContext(r.Context(), "GET", "http://next/", nil)
+		if err != nil {
+			panic(err)
+		}
+		resp, err := next.RoundTrip(req)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		defer resp.Body.Close()
+		w.WriteHeader(resp.StatusCode)
+		io.Copy(w, resp.Body)
+	})
+}
+
+// gateway is a service that is nothing but a proxy of the next one.
+func gateway(next *Transport) http.Handler {
+	return &httputil.ReverseProxy{Transport: next, Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: "next"})
+		r.Out.Host = ""
+	}}
+}
+
+func served(hop func(*Transport) http.Handler) func(*Transport) http.Handler {
+	return func(next *Transport) http.Handler { return NewHandler(hop(next), HandlerOptions{}) }
+}
+
+// An outage at the bottom of a chain of services, each of which makes up to three attempts, is not multiplied by each
+// of them.
+func TestOutageIsNotMultiplied(t *testing.T) {
+	const calls = 60
+	var (
+		off   = zerohop.Policy{Budget: zerohop.Budget{Mode: zerohop.Off}, Retry: zerohop.Retry{Base: time.Millisecond, Max: time.Millisecond}}
+		on    = zerohop.Policy{Retry: off.Retry}
+		deaf  = zerohop.Policy{Budget: off.Budget, Retry: off.Retry, Propagate: zerohop.Off}
+		call  = served(caller)
+		proxy = served(gateway)
+	)
+	type hops = []func(*Transport) http.Handler
+	for _, tt := range []struct {
+		name   string
+		policy zerohop.Policy
+		hops   hops
+		least  float64 // calls of the bottom for each of the top
+		most   float64
+	}{
+		{"three hops", on, hops{call, call}, 1, 1.1},
+		{"five hops", on, hops{call, call, call, call}, 1, 1.1},
+		{"proxies", on, hops{proxy, proxy, proxy, proxy}, 1, 1.1},
+		{"three hops, by the guard alone", off, hops{call, call}, 3, 3},
+		{"five hops, by the guard alone", off, hops{call, call, call, call}, 3, 3},
+		{"proxies, by the guard alone", off, hops{proxy, call, proxy}, 3, 3},
+		{"control: neither budget nor guard", deaf, hops{caller, caller}, 27, 27},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var bottom atomic.Int64
+			top := chain(t, NewHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				bottom.Add(1)
+				http.Error(w, "down", http.StatusServiceUnavailable)
+			}), HandlerOptions{}), tt.policy, tt.hops...)
+			var first, half int64
+			for i := range calls {
+				resp, err := get(t.Context(), t, top, "http://next/")
+				if got := read(t, resp, err); resp.StatusCode != 503 || got != "down\n" {
+					t.Fatalf("answer %d %q, want that of the bottom", resp.StatusCode, got)
+				}
+				switch i {
+				case 0:
+					first = bottom.Load()
+				case calls/2 - 1:
+					half = bottom.Load()
+				}
+			}
+			got := float64(bottom.Load()) / calls
+			if got < tt.least || got > tt.most {
+				t.Errorf("%v calls of the bottom for one of the top, want %v to %v", got, tt.least, tt.most)
+			}
+			t.Logf("calls of the bottom for one of the top: %.2f; the first %d, the second half %.2f",
+				got, first, float64(bottom.Load()-half)/(calls/2))
+		})
+	}
+}
+
+func TestDeadlineReachesTheBottom(t *testing.T) {
+	const patience = 100 * time.Millisecond
+	var left atomic.Int64
+	top := chain(t, NewHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		d, ok := r.Context().Deadline()
+		if !ok {
+			t.Error("no deadline")
+		}
+		left.Store(int64(time.Until(d)))
+	}), HandlerOptions{}), zerohop.Policy{}, served(caller), served(gateway))
+	// Connecting takes time, and under the race detector a lot of it.
+	for _, d := range []time.Duration{10 * time.Second, patience} {
+		ctx, cancel := context.WithTimeout(t.Context(), d)
+		defer cancel()
+		resp, err := get(ctx, t, top, "http://next/")
+		read(t, resp, err)
+		if got := time.Duration(left.Load()); got <= 0 || got > d {
+			t.Errorf("time left at the bottom = %v, want at most %v", got, d)
+		} else {
+			t.Logf("of %v, %v are left at the bottom", d, got)
+		}
+	}
+}
+
+// Work that cannot be done in time is refused where it is, and no layer repeats it.
+func TestExpiredWorkIsNotDone(t *testing.T) {
+	var asked, done atomic.Int64
+	bottom := NewHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { done.Add(1) }), HandlerOptions{MinTime: time.Hour})
+	top := chain(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		bottom.ServeHTTP(w, r)
+	}), zerohop.Policy{}, served(caller), served(caller))
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	resp, err := get(ctx, t, top, "http://next/")
+	read(t, resp, err)
+	if resp.StatusCode != http.StatusGatewayTimeout || asked.Load() != 1 || done.Load() != 0 {
+		t.Errorf("status %d, bottom asked %d times, worked %d times; want 504, 1, 0", resp.StatusCode, asked.Load(), done.Load())
+	}
+}
