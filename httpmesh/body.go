@@ -43,6 +43,7 @@ func (x *exchange) Release(a *zerohop.Attempt) {
 	data, err := io.ReadAll(io.LimitReader(resp.Body, drainLimit+1))
 	timer.Stop()
 	resp.Body.Close()
+	x.trips[a.Number].end()
 	if err == nil && len(data) <= drainLimit {
 		body := &keptBody{}
 		body.Reset(data)
@@ -55,12 +56,13 @@ func (x *exchange) Release(a *zerohop.Attempt) {
 }
 
 // guard returns the body of an answer such that the attempt ends with it. b is where it may be kept.
-func guard(b *body, resp *http.Response, a *zerohop.Attempt) io.ReadCloser {
+func guard(b *body, resp *http.Response, way trip, a *zerohop.Attempt) io.ReadCloser {
 	if resp.Body == nil || resp.Body == http.NoBody {
+		way.end()
 		a.End(a.Verdict().Outcome, nil)
 		return resp.Body
 	}
-	b.rc, b.req, b.attempt = resp.Body, resp.Request, a
+	b.rc, b.req, b.trip, b.attempt = resp.Body, resp.Request, way, a
 	if resp.StatusCode != http.StatusSwitchingProtocols && resp.Request.Method != http.MethodConnect {
 		b.pause = a.Policy().ReadTimeout
 	}
@@ -73,8 +75,10 @@ func guard(b *body, resp *http.Response, a *zerohop.Attempt) io.ReadCloser {
 type body struct {
 	rc      io.ReadCloser
 	req     *http.Request
+	trip    trip
 	attempt *zerohop.Attempt
 	closed  atomic.Bool
+	over    atomic.Bool
 
 	pause time.Duration // that a Read may take, 0 for any; tunnels may be silent
 	alarm *time.Timer   // of that
@@ -162,6 +166,10 @@ func (b *body) Close() error {
 // end ends the attempt. err is why the body broke off, nil if it did not. late says that the caller asked for more only
 // when his context had ended.
 func (b *body) end(err error, late bool) {
+	if b.over.Swap(true) {
+		return
+	}
+	b.trip.end()
 	switch {
 	case err == nil:
 		b.attempt.End(b.attempt.Verdict().Outcome, nil)

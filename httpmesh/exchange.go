@@ -32,6 +32,7 @@ type exchange struct {
 	failed    atomic.Pointer[zerohop.Attempt] // the last that did
 	body      body                            // of the answer
 	responses [resilience.MaxAttempts]*http.Response
+	trips     [resilience.MaxAttempts]trip
 
 	mu   sync.Mutex // guards what follows, and req against its owner
 	over bool
@@ -68,9 +69,12 @@ func (x *exchange) try(ctx context.Context, a *zerohop.Attempt, sent int) resili
 		x.refuse(a, err)
 		return resilience.Verdict{Outcome: resilience.Neutral, Unsent: true}
 	}
-	var resp *http.Response
+	var (
+		resp *http.Response
+		way  trip
+	)
 	if t := x.transport; t.pool != nil {
-		resp, err = t.transport(a.Node(), a.Policy().Connect.Timeout).RoundTrip(req)
+		resp, way, err = t.poolOf(a, req).send(req)
 	} else if resp, err = t.base.RoundTrip(req); again.count() > 0 {
 		a.Resent(again.count())
 	}
@@ -86,13 +90,14 @@ func (x *exchange) try(ctx context.Context, a *zerohop.Attempt, sent int) resili
 		err = errNoResponse
 	case err == nil && !a.Arrived():
 		resp.Body.Close()
+		way.end()
 		err = context.Canceled
 	}
 	if err != nil {
 		a.Err = err
-		return resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: unsent(err)}
+		return resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: way.unsent || unsent(err)}
 	}
-	x.responses[a.Number] = resp
+	x.responses[a.Number], x.trips[a.Number] = resp, way
 	a.Status = resp.StatusCode
 	v := resilience.HTTPStatus(resp.StatusCode, retryAfter(resp))
 	if v.Retry && resp.Header.Get(NoRetryHeader) != "" {
@@ -206,7 +211,7 @@ func (x *exchange) deliver(a *zerohop.Attempt) *http.Response {
 	resp := x.responses[a.Number]
 	resp.Request = x.req
 	if !kept(resp) {
-		resp.Body = guard(&x.body, resp, a)
+		resp.Body = guard(&x.body, resp, x.trips[a.Number], a)
 	}
 	return resp
 }

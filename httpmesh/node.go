@@ -3,85 +3,228 @@ package httpmesh
 //lint:file-ignore SA1019 Dial and DialTLS are deprecated, but what a base dials with has to go on doing so.
 
 import (
-	"context"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/loadbalance"
 )
 
-// idlePerNode is how many idle connections an endpoint may keep if the base transport does not say. net/http's
-// own default of two makes a busy client open a connection for most requests.
-const idlePerNode = 100
+const (
+	// idlePerNode is how many idle connections an endpoint may keep if the base transport does not say. net/http's
+	// own default of two makes a busy client open a connection for most requests.
+	idlePerNode = 100
+	// A dead HTTP/2 connection is found by a ping after pingTime without a frame, if no answer comes within pingWait.
+	// Servers of gRPC bear pings only while there are requests; these come only then, or once per idle connection.
+	pingTime = 15 * time.Second
+	pingWait = 5 * time.Second
+	// maxPools is how many TLS names of an endpoint are kept connections for. They come from the URLs of callers.
+	maxPools = 16
+)
 
-// transport returns the transport of a node.
-//
-// Connections of one node only are in its pool. net/http pools by the host in the URL, the service: with one pool
-// for all nodes, a request would go out on a connection to whatever node was dialled before.
-func (t *Transport) transport(n *loadbalance.Node, connectTimeout time.Duration) *http.Transport {
-	return n.Attach(t, func() (any, func()) {
-		tr := t.dedicated(n.Addr(), connectTimeout)
-		t.mu.Lock()
-		t.nodes[n] = tr
-		t.mu.Unlock()
-		return tr, func() {
-			t.mu.Lock()
-			delete(t.nodes, n)
-			t.mu.Unlock()
-			tr.CloseIdleConnections()
-		}
-	}).(*http.Transport)
+// connector makes connections as the base transport does. The clones of the base below have no connections of their
+// own: they know how to make one.
+type connector struct {
+	once   sync.Once
+	client *http.Transport // speaks what the base speaks
+	http1  *http.Transport // never HTTP/2, which has no upgrades
+	shared settings        // of all pools
+	name   string          // that TLS asks for; empty means the one in the URL
 }
 
-// dedicated clones the base transport for one address.
-func (t *Transport) dedicated(addr string, connectTimeout time.Duration) *http.Transport {
-	tr := t.pool.Clone()
+// settings of a pool.
+type settings struct {
+	client      *http.Transport
+	addr        string
+	timeout     time.Duration
+	idleTimeout time.Duration
+	maxAge      time.Duration
+	warm        int
+	keep        int  // idle connections
+	limit       int  // connections; 0 means none
+	strict      bool // a full HTTP/2 connection is waited for
+	once        bool // connections carry one request
+	plainHTTP2  bool // without TLS
+}
+
+// init clones the base, as late as possible: net/http lets it be set up until its first request.
+func (c *connector) init(base *http.Transport) {
+	c.once.Do(func() {
+		c.client, c.http1 = clone(base), clone(base)
+		if c.client.TLSClientConfig != nil {
+			c.name = c.client.TLSClientConfig.ServerName
+			c.client.TLSClientConfig.ServerName, c.http1.TLSClientConfig.ServerName = "", ""
+			c.http1.TLSClientConfig.NextProtos = nil
+		}
+		c.http1.Protocols, c.http1.ForceAttemptHTTP2 = new(http.Protocols), false
+		c.http1.Protocols.SetHTTP1(true)
+		c.shared = settings{
+			idleTimeout: base.IdleConnTimeout, keep: base.MaxIdleConnsPerHost, limit: base.MaxConnsPerHost,
+			once: base.DisableKeepAlives, strict: c.client.HTTP2.StrictMaxConcurrentRequests,
+		}
+		if c.shared.keep == 0 {
+			c.shared.keep = max(base.MaxIdleConns, idlePerNode)
+		}
+		if p := base.Protocols; p != nil {
+			c.shared.plainHTTP2 = p.UnencryptedHTTP2() && !p.HTTP1()
+		}
+	})
+}
+
+// clone copies a base such that it dials endpoints. Limits and times are those of the pools; net/http's own would
+// count connections that are none of its.
+func clone(base *http.Transport) *http.Transport {
+	tr := base.Clone()
 	tr.Proxy = nil
-	if tr.MaxIdleConnsPerHost == 0 {
-		tr.MaxIdleConnsPerHost = max(tr.MaxIdleConns, idlePerNode)
-	}
-	tr.MaxIdleConns = 0 // one host only: the limit above is the limit
+	tr.MaxConnsPerHost, tr.IdleConnTimeout = 0, 0
 	dial := either(tr.DialContext, tr.Dial)
 	if dial == nil {
 		// net/http speaks HTTP/2 by itself only with its own dialer. The one below stands for that, so it is
 		// to go on if it did before, which the base shows once it was cloned.
-		if _, ok := t.pool.TLSNextProto["h2"]; ok {
+		if _, ok := base.TLSNextProto["h2"]; ok {
 			tr.ForceAttemptHTTP2 = true
 		}
 		dial = (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext
 	}
-	tr.Dial, tr.DialContext = nil, to(addr, dial, connectTimeout)
+	if _, ok := tr.TLSNextProto["h2"]; ok {
+		// The base speaks HTTP/2 by a package of its own, which cannot make single connections.
+		tr.TLSNextProto, tr.ForceAttemptHTTP2 = nil, true
+	}
+	tr.Dial, tr.DialContext = nil, toEndpoint(dial)
 	if dialTLS := either(tr.DialTLSContext, tr.DialTLS); dialTLS != nil {
-		tr.DialTLS, tr.DialTLSContext = nil, to(addr, dialTLS, connectTimeout)
+		tr.DialTLS, tr.DialTLSContext = nil, toEndpoint(dialTLS)
+	}
+	if tr.HTTP2 == nil {
+		tr.HTTP2 = &http.HTTP2Config{}
+	}
+	if tr.HTTP2.SendPingTimeout == 0 {
+		tr.HTTP2.SendPingTimeout = pingTime
+	}
+	if tr.HTTP2.PingTimeout == 0 {
+		tr.HTTP2.PingTimeout = pingWait
 	}
 	return tr
 }
 
-type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+// endpoint is what a Transport keeps for a node.
+type endpoint struct {
+	addr  string
+	pools atomic.Pointer[[]*pool] // few; a new list is stored for each change
 
-// either returns the dialer that net/http would use: the one with a context if there is one. nil means neither.
-func either(dial dialFunc, old func(network, addr string) (net.Conn, error)) dialFunc {
-	if dial != nil || old == nil {
-		return dial
-	}
-	return func(_ context.Context, network, addr string) (net.Conn, error) { return old(network, addr) }
+	mu       sync.Mutex // guards released and writes of pools
+	released bool
 }
 
-// to makes a dialer connect to the given address, whatever it is asked for, and within the timeout. Its errors say
-// that no connection was made, so that nothing was sent.
-func to(addr string, dial dialFunc, timeout time.Duration) dialFunc {
-	return func(ctx context.Context, network, _ string) (net.Conn, error) {
-		if timeout > 0 {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, timeout)
-			defer cancel()
+// endpoint returns that of a node.
+//
+// Connections to one node only are in its pools. net/http pools by the host in the URL, the service: with one pool
+// for all nodes, a request would go out on a connection to whatever node was dialled before.
+func (t *Transport) endpoint(n *loadbalance.Node) *endpoint {
+	return n.Attach(t, func() (any, func()) {
+		t.connector.init(t.pool)
+		e := &endpoint{addr: n.Addr()}
+		t.mu.Lock()
+		t.nodes[n] = e
+		t.mu.Unlock()
+		return e, func() {
+			t.mu.Lock()
+			delete(t.nodes, n)
+			t.mu.Unlock()
+			e.release()
 		}
-		conn, err := dial(ctx, network, addr)
-		if err != nil && !zerohop.DialFailed(err) {
-			err = &net.OpError{Op: "dial", Net: network, Err: err}
+	}).(*endpoint)
+}
+
+// poolOf returns the connections to the node of an attempt on which the request may go out.
+func (t *Transport) poolOf(a *zerohop.Attempt, req *http.Request) *pool {
+	return t.poolAt(t.endpoint(a.Node()), &a.Policy().Connect, req.URL, upgrades(req))
+}
+
+func (t *Transport) poolAt(e *endpoint, policy *zerohop.Connect, u *url.URL, onlyH1 bool) *pool {
+	name := "endpoint" // without TLS it means nothing
+	onlyH1 = onlyH1 && u.Scheme == "https"
+	if u.Scheme == "https" {
+		if name = policy.ServerName; name == "" {
+			name = t.connector.name
 		}
-		return conn, err
+		if name == "" {
+			name = u.Hostname()
+		}
 	}
+	if p := e.find(u.Scheme, name, onlyH1); p != nil {
+		return p
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if p := e.find(u.Scheme, name, onlyH1); p != nil {
+		return p
+	}
+	p := &pool{settings: t.connector.shared, scheme: u.Scheme, name: name, onlyH1: onlyH1, released: e.released}
+	p.client, p.addr, p.timeout, p.maxAge = t.connector.client, e.addr, policy.Timeout, policy.MaxAge
+	if onlyH1 {
+		p.client = t.connector.http1
+	} else {
+		p.warm = max(0, min(policy.Warm, p.keep))
+	}
+	if u.Scheme != "http" && u.Scheme != "https" {
+		return p // net/http is to say that it cannot do that
+	}
+	var list []*pool
+	if old := e.pools.Load(); old != nil {
+		list = slices.Clone(*old)
+	}
+	if len(list) == maxPools {
+		list[0].release()
+		list = list[1:]
+	}
+	list = append(list, p)
+	e.pools.Store(&list)
+	p.mu.Lock()
+	p.warmUp(time.Now())
+	p.mu.Unlock()
+	return p
+}
+
+func (e *endpoint) find(scheme, name string, onlyH1 bool) *pool {
+	if list := e.pools.Load(); list != nil {
+		for _, p := range *list {
+			if p.scheme == scheme && p.name == name && p.onlyH1 == onlyH1 {
+				return p
+			}
+		}
+	}
+	return nil
+}
+
+// release is called when the node has left the set, and perhaps again later.
+func (e *endpoint) release() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.released = true
+	if list := e.pools.Load(); list != nil {
+		for _, p := range *list {
+			p.release()
+		}
+	}
+}
+
+func (e *endpoint) closeIdle() {
+	if list := e.pools.Load(); list != nil {
+		for _, p := range *list {
+			p.CloseIdleConnections()
+		}
+	}
+}
+
+// upgrades reports whether the request asks for another protocol on its connection, which is a thing of HTTP/1.
+func upgrades(req *http.Request) bool {
+	return len(req.Header["Upgrade"]) > 0 && slices.ContainsFunc(req.Header["Connection"], func(v string) bool {
+		return strings.Contains(strings.ToLower(v), "upgrade")
+	})
 }

@@ -81,7 +81,7 @@ func TestConnectionsEndWithTheirNodeAndTheMesh(t *testing.T) {
 	}
 }
 
-func TestDedicatedTransports(t *testing.T) {
+func TestConnectorFollowsItsBase(t *testing.T) {
 	m := open(t, zerohop.Config{Resolver: fakes(1)})
 	errDial := errors.New("no way")
 	dialed := ""
@@ -108,14 +108,21 @@ func TestDedicatedTransports(t *testing.T) {
 		base *http.Transport
 		want bool
 	}{
-		"plain": {&http.Transport{}, true}, "default": {http.DefaultTransport.(*http.Transport), true},
+		"plain": {&http.Transport{}, true}, "default": {http.DefaultTransport.(*http.Transport).Clone(), true},
 		"TLS settings":  {&http.Transport{TLSClientConfig: &tls.Config{}}, false},
 		"no next proto": {&http.Transport{TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}, false},
 		"idle":          {&http.Transport{MaxIdleConns: 500}, true},
 	} {
-		tr := NewTransport(m, c.base).dedicated("10.0.0.1:80", time.Second)
-		if tr.ForceAttemptHTTP2 != c.want || tr.Proxy != nil || tr.MaxIdleConns != 0 || tr.MaxIdleConnsPerHost != max(100, c.base.MaxIdleConns) {
-			t.Errorf("%s: HTTP/2 %v, idle %d, want %v", name, tr.ForceAttemptHTTP2, tr.MaxIdleConnsPerHost, c.want)
+		c.base.MaxConnsPerHost = 7
+		var k connector
+		k.init(c.base)
+		for _, tr := range []*http.Transport{k.client, k.http1} {
+			if tr.ForceAttemptHTTP2 != (c.want && tr == k.client) || tr.Proxy != nil || tr.MaxConnsPerHost != 0 {
+				t.Errorf("%s: HTTP/2 %v, connections %d, want %v and no limit", name, tr.ForceAttemptHTTP2, tr.MaxConnsPerHost, c.want)
+			}
+		}
+		if s := k.shared; s.keep != max(100, c.base.MaxIdleConns) || s.limit != 7 {
+			t.Errorf("%s: pools keep %d connections of %d", name, s.keep, s.limit)
 		}
 	}
 }

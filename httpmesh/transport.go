@@ -20,7 +20,9 @@ type Transport struct {
 	direct     bool // services are hosts that base finds itself, so requests keep their URL
 
 	mu    sync.Mutex // guards nodes
-	nodes map[*loadbalance.Node]*http.Transport
+	nodes map[*loadbalance.Node]*endpoint
+
+	connector connector
 }
 
 // NewTransport returns a Transport over base. nil means http.DefaultTransport. Like that it is made once and kept: the
@@ -34,7 +36,7 @@ func NewTransport(mesh *zerohop.Mesh, base http.RoundTripper) *Transport {
 	if base == nil {
 		base = http.DefaultTransport
 	}
-	t := &Transport{mesh: mesh, base: base, nodes: map[*loadbalance.Node]*http.Transport{}}
+	t := &Transport{mesh: mesh, base: base, nodes: map[*loadbalance.Node]*endpoint{}}
 	t.pool, _ = base.(*http.Transport)
 	return t
 }
@@ -98,8 +100,8 @@ func (t *Transport) Stats() Stats { return Stats{Unrepeated: t.unrepeated.Load()
 // CloseIdleConnections closes the idle connections to endpoints and those of the base transport.
 func (t *Transport) CloseIdleConnections() {
 	t.mu.Lock()
-	for _, tr := range t.nodes {
-		tr.CloseIdleConnections()
+	for _, e := range t.nodes {
+		e.closeIdle()
 	}
 	t.mu.Unlock()
 	if c, ok := t.base.(interface{ CloseIdleConnections() }); ok {

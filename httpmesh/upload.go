@@ -45,7 +45,9 @@ func (u *upload) Read(p []byte) (int, error) {
 }
 
 func (u *upload) Close() error {
-	u.closed.Store(true)
+	if u.closed.Swap(true) {
+		return nil
+	}
 	return u.ReadCloser.Close()
 }
 

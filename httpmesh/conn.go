@@ -1,0 +1,193 @@
+package httpmesh
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// conn is a connection to an endpoint. net/http speaks over it and never sends a request twice.
+type conn struct {
+	pool    *pool
+	cc      *http.ClientConn
+	raw     net.Conn
+	traffic *traffic      // nil if raw is what a TLS dialer of the user made
+	shared  bool          // HTTP/2: it carries many requests at a time
+	expires time.Time     // it gets no request after that; zero means never
+	connect time.Duration // how long it took to connect
+
+	idleAt  time.Time // guarded by pool.mu, as are those below; by the wall clock
+	streams int       // requests on a shared connection
+	retired bool      // a shared connection is not in the pool any more
+
+	// The hook of a shared connection reads what follows while net/http may hold locks of its own.
+	full atomic.Bool  // it takes no request before the hook says so
+	most atomic.Int64 // requests it takes at a time, as far as seen
+	peak atomic.Int64 // requests it had at a time
+	mute atomic.Int64 // bytes it had read when a request was given up without an answer
+}
+
+// trip is what became of a request on its connection.
+type trip struct {
+	conn *conn
+	// reused says that the connection was not made for the request.
+	reused bool
+	// unsent says that the server provably has not begun to work on the request, which failed.
+	unsent bool
+	// stale says that a reused connection broke before any of the answer had come. Servers close idle connections,
+	// which says nothing against the endpoint.
+	stale bool
+}
+
+// end is to be called once, when the body of the response was read to its end or closed: the connection is free for
+// the next request, or closed if it is of no more use.
+func (t trip) end() {
+	if t.conn != nil {
+		t.conn.pool.put(t.conn)
+	}
+}
+
+// roundTrip sends the request. Its error says that the connection was given back.
+//
+// net/http derives a context from that of the request which it leaves alone after an error: the engine cancels the
+// context of every attempt that failed.
+func (c *conn) roundTrip(req *http.Request, reused bool, begun time.Time) (*http.Response, trip, error) {
+	if trace := httptrace.ContextClientTrace(req.Context()); trace != nil && trace.GotConn != nil {
+		info := httptrace.GotConnInfo{Conn: c.raw, Reused: reused, WasIdle: reused && !c.shared}
+		if info.WasIdle {
+			info.IdleTime = max(begun.Round(0).Sub(c.idleAt), 0)
+		}
+		trace.GotConn(info)
+	}
+	var read, written int64
+	if c.traffic != nil {
+		read, written = c.traffic.read.Load(), c.traffic.written.Load()
+	}
+	resp, err := c.cc.RoundTrip(req)
+	if err == nil {
+		if _, tunnel := resp.Body.(io.Writer); tunnel && !c.shared {
+			c.pool.forget(c) // the caller owns it
+			return resp, trip{reused: reused}, nil
+		}
+		return resp, trip{conn: c, reused: reused}, nil
+	}
+	var (
+		gaveUp   = ended(req)
+		timeout  = timedOut(err)
+		silent   = c.traffic != nil && c.traffic.read.Load() == read
+		unspoken = c.traffic != nil && c.traffic.written.Load() == written && !(c.shared && gaveUp)
+		t        = trip{reused: reused, unsent: unspoken || notBegun(err)}
+	)
+	t.stale = reused && !gaveUp && !timeout && c.cc.Err() != nil && (c.shared || silent || noAnswer(err))
+	if c.shared && silent && (gaveUp || timeout) && time.Since(begun) >= c.connect && c.mute.Swap(read) == read {
+		c.pool.retire(c)
+	}
+	c.pool.put(c)
+	return nil, t, err
+}
+
+// reserve takes a place on a shared connection. If there is none, it finds out why.
+func (c *conn) reserve() bool {
+	if c.cc.Reserve() != nil {
+		c.refused()
+		return false
+	}
+	// The server says how many requests it takes at any time, and unasked.
+	if n := c.cc.InFlight(); int64(n) > c.peak.Load() {
+		c.peak.Store(int64(n))
+		c.most.Store(int64(n + c.cc.Available()))
+	}
+	return true
+}
+
+// refused takes a connection without a place out of the pool for now if it is full, and else for ever: then the
+// server has said that it will go away.
+func (c *conn) refused() {
+	c.full.Store(true)
+	c.changed(c.cc)
+}
+
+// changed is the hook of a shared connection.
+func (c *conn) changed(cc *http.ClientConn) {
+	switch {
+	case cc.Err() != nil:
+		c.pool.retire(c)
+	case !c.full.Load():
+	default:
+		if n := cc.Available(); n > 0 {
+			c.most.Store(int64(n + cc.InFlight()))
+			c.pool.reopen(c, n)
+		} else if int64(cc.InFlight()) < c.most.Load() && cc.Available() == 0 {
+			c.pool.retire(c)
+		}
+	}
+}
+
+// close closes the connection in the background: TLS says good-bye, to a peer that may not listen.
+func (c *conn) close() {
+	go c.cc.Close()
+}
+
+// ended reports whether the caller has given the request up.
+func ended(req *http.Request) bool {
+	select {
+	//lint:ignore SA1019 http.Client uses it
+	case <-req.Cancel:
+		return true
+	default:
+		return req.Context().Err() != nil
+	}
+}
+
+func timedOut(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
+
+// Errors of net/http that are not exported. Tests hold them against the real ones.
+const (
+	refusedStream = 7 // of HTTP/2 (RFC 9113, section 7)
+
+	errGoAway         = "http2: Transport received Server's graceful shutdown GOAWAY"
+	errGoAwayFirst    = "http2: Transport received GOAWAY from server ErrCode:"
+	errUnusable       = "http2: client conn not usable"
+	errNotEstablished = "http2: client conn could not be established"
+	errNothingWritten = "http.nothingWrittenError"
+	errClosedIdle     = "http: server closed idle connection"
+	errReadFailed     = "net/http: Transport failed to read from server: "
+)
+
+// streamError takes the shape of net/http's http2StreamError, which fits itself into it.
+type streamError struct {
+	StreamID uint32
+	Code     uint32
+	Cause    error
+}
+
+func (streamError) Error() string { return "" }
+
+// notBegun reports whether the error says that the server did not begin to work on the request: it refused the
+// stream, said that it went away before it, or nothing could be written.
+func notBegun(err error) bool {
+	var stream streamError
+	return errors.As(err, &stream) && stream.Code == refusedStream || unusable(err) ||
+		err.Error() == errGoAway || strings.HasPrefix(err.Error(), errGoAwayFirst)
+}
+
+// unusable reports whether the error says that the connection took no request any more, so that nothing was written.
+func unusable(err error) bool {
+	s := err.Error()
+	return s == errUnusable || s == errNotEstablished || reflect.TypeOf(err).String() == errNothingWritten
+}
+
+// noAnswer reports whether the error says that an HTTP/1 connection broke before the first byte of the answer.
+func noAnswer(err error) bool {
+	s := err.Error()
+	return s == errClosedIdle || strings.HasPrefix(s, errReadFailed) || reflect.TypeOf(err).String() == errNothingWritten
+}

@@ -1,0 +1,70 @@
+package httpmesh
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+)
+
+// traffic counts the bytes of a connection below TLS. What did not change while a request failed was not sent.
+type traffic struct{ read, written atomic.Int64 }
+
+// counted returns the connection such that its traffic is counted. A TCP connection keeps all it can do.
+func counted(conn net.Conn, t *traffic) net.Conn {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		return &tcpWire{TCPConn: tcp, traffic: t}
+	}
+	return &wire{Conn: conn, traffic: t}
+}
+
+// wire is any connection.
+type wire struct {
+	net.Conn
+	traffic *traffic
+}
+
+func (w *wire) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	w.traffic.read.Add(int64(n))
+	return n, err
+}
+
+func (w *wire) Write(p []byte) (int, error) {
+	n, err := w.Conn.Write(p)
+	w.traffic.written.Add(int64(n))
+	return n, err
+}
+
+// CloseWrite is for tunnels, one side of which may end first.
+func (w *wire) CloseWrite() error {
+	if c, ok := w.Conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return fmt.Errorf("httpmesh: CloseWrite: %w", errors.ErrUnsupported)
+}
+
+// tcpWire is a TCP connection. Its ReadFrom lets the kernel send files, and all else of it is promoted.
+type tcpWire struct {
+	*net.TCPConn
+	traffic *traffic
+}
+
+func (w *tcpWire) Read(p []byte) (int, error) {
+	n, err := w.TCPConn.Read(p)
+	w.traffic.read.Add(int64(n))
+	return n, err
+}
+
+func (w *tcpWire) Write(p []byte) (int, error) {
+	n, err := w.TCPConn.Write(p)
+	w.traffic.written.Add(int64(n))
+	return n, err
+}
+
+func (w *tcpWire) ReadFrom(r io.Reader) (int64, error) {
+	n, err := w.TCPConn.ReadFrom(r)
+	w.traffic.written.Add(n)
+	return n, err
+}

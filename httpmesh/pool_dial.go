@@ -1,0 +1,229 @@
+package httpmesh
+
+import (
+	"context"
+	"crypto/tls"
+	"math/rand/v2"
+	"net"
+	"net/http/httptrace"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/zerohop/zerohop"
+)
+
+// dialing is an attempt to connect. The dialer of the transport finds it in its context.
+type dialing struct {
+	addr    string
+	cancel  context.CancelFunc
+	traffic *traffic
+
+	mu      sync.Mutex // guards what follows
+	raw     net.Conn
+	aborted bool
+}
+
+type dialKey struct{}
+
+// opened takes note of the connection below TLS.
+func (d *dialing) opened(conn net.Conn) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.raw = conn
+	if d.aborted {
+		conn.Close()
+	}
+}
+
+// abort closes what was opened. net/http writes the first frames of HTTP/2 whether the context has ended or not.
+func (d *dialing) abort() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.aborted = true
+	if d.raw != nil {
+		d.raw.Close()
+	}
+}
+
+// dialMore starts the dials that waiters lack. While the protocol is not known, each has its own; once it was HTTP/2,
+// they wait for one that can carry them all. p.mu is held.
+func (p *pool) dialMore() {
+	for len(p.dials) < len(p.waiters) && (p.limit <= 0 || p.live < p.limit) &&
+		!(p.multi && (len(p.dials) > 0 || p.strict && len(p.shared) > 0)) {
+		var w *waiter
+		for i := len(p.waiters) - 1; i >= 0 && w == nil; i-- { // the last ones came since
+			if !p.waiters[i].dialed {
+				w = p.waiters[i]
+			}
+		}
+		p.dial(w)
+	}
+}
+
+// dial starts a dial on behalf of a waiter, if not nil, but not only for it. p.mu is held.
+func (p *pool) dial(w *waiter) {
+	ctx := context.Background()
+	if w != nil {
+		w.dialed = true
+		ctx = context.WithoutCancel(w.ctx) // what it is traced with is in there
+	}
+	d := &dialing{addr: p.addr}
+	if p.timeout > 0 {
+		ctx, d.cancel = context.WithTimeout(ctx, p.timeout)
+	} else {
+		ctx, d.cancel = context.WithCancel(ctx)
+	}
+	if p.dials == nil {
+		p.dials = map[*dialing]struct{}{}
+	}
+	p.dials[d] = struct{}{}
+	p.live++
+	go func() { // until the context ends, which hangUp sees to
+		c, err := p.connect(ctx, d)
+		d.cancel()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.dials, d)
+		if err == nil {
+			p.add(c)
+		} else {
+			p.live--
+			p.multi = false // the waiters are not to fail one after the other
+			p.cold = 0
+			if len(p.waiters) > 0 {
+				p.grant(grant{err: err})
+			}
+		}
+		p.dialMore()
+		p.warmUp(time.Now())
+	}()
+}
+
+// hangUp gives up all dials. p.mu is held.
+func (p *pool) hangUp() {
+	for d := range p.dials {
+		d.cancel()
+	}
+}
+
+// connect makes a connection. All its errors are from before a request.
+func (p *pool) connect(ctx context.Context, d *dialing) (*conn, error) {
+	begun := time.Now()
+	protocol := "http/1.1"
+	if p.plainHTTP2 {
+		protocol = "h2"
+	}
+	ctx = context.WithValue(ctx, dialKey{}, d)
+	if p.scheme == "https" {
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+			TLSHandshakeDone: func(s tls.ConnectionState, _ error) { protocol = s.NegotiatedProtocol },
+		})
+	}
+	stop := context.AfterFunc(ctx, d.abort)
+	cc, err := p.client.NewClientConn(ctx, p.scheme, p.authority())
+	if !stop() && err == nil {
+		cc.Close()
+		err = ctx.Err()
+	}
+	if err != nil {
+		d.abort()
+		if ctx.Err() != nil { // not that of a caller, whose deadline has another error
+			err = &net.OpError{Op: "dial", Net: "tcp", Err: os.ErrDeadlineExceeded}
+		}
+		return nil, err
+	}
+	now := time.Now()
+	c := &conn{pool: p, cc: cc, raw: d.raw, traffic: d.traffic, shared: protocol == "h2", connect: now.Sub(begun)}
+	if p.maxAge > 0 {
+		c.expires = now.Add(p.maxAge - rand.N(p.maxAge/10+1))
+	}
+	c.idleAt = now.Round(0)
+	c.mute.Store(-1)
+	if c.shared {
+		c.most.Store(int64(cc.Available() + cc.InFlight()))
+		cc.SetStateHook(c.changed)
+	}
+	return c, nil
+}
+
+// authority is what the connection is asked of net/http for: TLS verifies its host; the dialer goes to the endpoint.
+func (p *pool) authority() string {
+	port := "80"
+	if p.scheme == "https" {
+		port = "443"
+	}
+	return net.JoinHostPort(p.name, port)
+}
+
+// add puts a new connection to use. p.mu is held.
+func (p *pool) add(c *conn) {
+	now := time.Now()
+	p.multi = c.shared
+	switch {
+	case !c.shared && len(p.waiters) > 0:
+		p.grant(grant{conn: c, fresh: true})
+	case !c.shared && (p.released || len(p.idle) >= p.keep):
+		p.drop(c)
+	case !c.shared:
+		p.idle = append(p.idle, c)
+		p.arm(p.deadline(c, now), now)
+	default:
+		// One that was dialled before the protocol was known is of no use if there is another one.
+		spare := len(p.waiters) == 0 && (p.released || p.keep <= 0 || p.vacant())
+		p.shared = append(p.shared, c)
+		for n := c.most.Load(); n > 0 && len(p.waiters) > 0; n-- {
+			p.grant(grant{conn: c, fresh: true})
+			if p.once {
+				break
+			}
+		}
+		if spare || p.once {
+			p.retireLocked(c)
+		} else if c.streams == 0 {
+			p.arm(p.deadline(c, now), now)
+		}
+	}
+}
+
+// vacant reports whether there is a shared connection with places. p.mu is held.
+func (p *pool) vacant() bool {
+	for _, c := range p.shared {
+		if !c.full.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// either returns the dialer that net/http would use: the one with a context if there is one. nil means neither.
+func either(dial dialFunc, old func(network, addr string) (net.Conn, error)) dialFunc {
+	if dial != nil || old == nil {
+		return dial
+	}
+	return func(_ context.Context, network, addr string) (net.Conn, error) { return old(network, addr) }
+}
+
+// toEndpoint makes a dialer connect to the endpoint that the pool wants, whatever address net/http asks for. Its errors
+// say that no connection was made, so that nothing was sent. A connection is counted if it is not one of TLS, which
+// net/http must recognise.
+func toEndpoint(dial dialFunc) dialFunc {
+	return func(ctx context.Context, network, _ string) (net.Conn, error) {
+		d := ctx.Value(dialKey{}).(*dialing)
+		conn, err := dial(ctx, network, d.addr)
+		if err != nil {
+			if !zerohop.DialFailed(err) {
+				err = &net.OpError{Op: "dial", Net: network, Err: err}
+			}
+			return nil, err
+		}
+		if _, ok := conn.(*tls.Conn); !ok {
+			d.traffic = &traffic{}
+			conn = counted(conn, d.traffic)
+		}
+		d.opened(conn)
+		return conn, nil
+	}
+}
