@@ -9,10 +9,11 @@ import (
 
 // Inbound is what a server knows of the request it works on, for the calls it makes meanwhile: if every layer
 // repeats what the layer below has repeated already, an outage at the bottom of n layers of 3 attempts is hit with
-// 3^n times the load. Servers get one from httpmesh.Handler. The fields must not change after WithInbound.
+// 3^n times the load. Servers get one from httpmesh.NewHandler. The fields must not change after WithInbound.
 type Inbound struct {
 	// Attempt is how often the request was sent before: 0 for a first attempt. Calls made for a request that is
-	// itself a repetition are repeated only if they were provably not sent, and get no backups.
+	// itself a repetition are repeated only if they were provably not sent, and get no backups. They tell their servers
+	// that they are repetitions, too.
 	Attempt int
 
 	spent atomic.Bool
@@ -28,6 +29,9 @@ func WithInbound(ctx context.Context, in *Inbound) context.Context {
 // Spent reports whether a call made for the request has failed although it was repeated, or was not because the
 // retry budget was empty or the server wanted no retry. The caller of this server should not repeat the request then.
 func (in *Inbound) Spent() bool { return in != nil && in.spent.Load() }
+
+// Inbound returns the request that the call is made for, nil if it is not known.
+func (c *Call) Inbound() *Inbound { return c.inbound }
 
 // learn takes note of how a call ended.
 func (in *Inbound) learn(o resilience.Outcome, why resilience.Reason, attempts int) {

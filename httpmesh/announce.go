@@ -19,6 +19,9 @@ func (x *exchange) announce(ctx context.Context, req *http.Request, a *zerohop.A
 		if d, ok := a.Deadline(); ok {
 			h.timeout(time.Until(d))
 		}
+		if in := x.call.Inbound(); in != nil { // who repeats a request repeats all that is done for it
+			sent += in.Attempt
+		}
 		if sent > 0 {
 			h.set(AttemptHeader, strconv.Itoa(sent))
 		} else if _, ok := req.Header[AttemptHeader]; ok {

@@ -3,8 +3,8 @@ package httpmesh
 import (
 	"context"
 	"io"
+	"log"
 	"net/http"
-	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"slices"
@@ -16,18 +16,20 @@ import (
 	"github.com/zerohop/zerohop/discovery"
 )
 
-// onto returns a Transport whose service "next" is s.
-func onto(t *testing.T, s *httptest.Server, p zerohop.Policy) *Transport {
-	return client(t, open(t, zerohop.Config{
-		Resolver: discovery.Static{"next": {{Addr: addr(s)}}}, Spec: zerohop.Spec{Defaults: p},
-	}))
+// onto starts n servers with h and returns a Transport whose service "next" they are.
+func onto(t *testing.T, n int, h http.Handler, p zerohop.Policy) *Transport {
+	endpoints := make([]discovery.Endpoint, n)
+	for i := range endpoints {
+		endpoints[i].Addr = addr(serve(t, h.ServeHTTP))
+	}
+	return client(t, open(t, zerohop.Config{Resolver: discovery.Static{"next": endpoints}, Spec: zerohop.Spec{Defaults: p}}))
 }
 
-// chain starts servers on top of each other, and returns the Transport of those who call the topmost.
-func chain(t *testing.T, bottom http.Handler, p zerohop.Policy, hops ...func(*Transport) http.Handler) *Transport {
-	top := onto(t, serve(t, bottom.ServeHTTP), p)
+// chain starts services of n servers each on top of each other, and returns the Transport of those who call the topmost.
+func chain(t *testing.T, n int, bottom http.Handler, p zerohop.Policy, hops ...func(*Transport) http.Handler) *Transport {
+	top := onto(t, n, bottom, p)
 	for _, hop := range slices.Backward(hops) {
-		top = onto(t, serve(t, hop(top).ServeHTTP), p)
+		top = onto(t, n, hop(top), p)
 	}
 	return top
 }
@@ -52,10 +54,14 @@ func caller(next *Transport) http.Handler {
 
 // gateway is a service that is nothing but a proxy of the next one.
 func gateway(next *Transport) http.Handler {
-	return &httputil.ReverseProxy{Transport: next, Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(&url.URL{Scheme: "http", Host: "next"})
-		r.Out.Host = ""
-	}}
+	return &httputil.ReverseProxy{
+		Transport: next,
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(&url.URL{Scheme: "http", Host: "next"})
+			r.Out.Host = ""
+		},
+		ErrorLog: log.New(io.Discard, "", 0),
+	}
 }
 
 func served(hop func(*Transport) http.Handler) func(*Transport) http.Handler {
@@ -91,7 +97,7 @@ func TestOutageIsNotMultiplied(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var bottom atomic.Int64
-			top := chain(t, NewHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			top := chain(t, 1, NewHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				bottom.Add(1)
 				http.Error(w, "down", http.StatusServiceUnavailable)
 			}), HandlerOptions{}), tt.policy, tt.hops...)
@@ -118,10 +124,48 @@ func TestOutageIsNotMultiplied(t *testing.T) {
 	}
 }
 
+// Backups of slow calls are not multiplied either: what is done for a backup gets none itself, all the way down. Four
+// layers of three attempts make 1 + 4 x 2 calls of the bottom and not up to 81, without a budget.
+func TestSlownessIsNotMultiplied(t *testing.T) {
+	var slow atomic.Bool
+	var bottom atomic.Int64
+	top := chain(t, 3, NewHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		bottom.Add(1)
+		if slow.Load() {
+			select {
+			case <-time.After(500 * time.Millisecond):
+			case <-r.Context().Done():
+			}
+		}
+	}), HandlerOptions{}), zerohop.Policy{
+		Budget: zerohop.Budget{Mode: zerohop.Off},
+		Backup: zerohop.Backup{Min: 20 * time.Millisecond, Quantile: 0.9, Factor: 1},
+	}, served(caller), served(gateway), served(caller))
+	ask := func() {
+		resp, err := get(t.Context(), t, top, "http://next/")
+		if read(t, resp, err); resp.StatusCode != 200 {
+			t.Errorf("status %d", resp.StatusCode)
+		}
+	}
+	for range 100 { // so that every layer learns how fast the next one is
+		ask()
+	}
+	slow.Store(true)
+	for range 3 {
+		bottom.Store(0)
+		ask()
+		if got := bottom.Load(); got < 2 || got > 9 {
+			t.Errorf("%d calls of the bottom for one of the top, want 2 to 9", got)
+		} else {
+			t.Logf("%d calls of the bottom for one of the top", got)
+		}
+	}
+}
+
 func TestDeadlineReachesTheBottom(t *testing.T) {
 	const patience = 100 * time.Millisecond
 	var left atomic.Int64
-	top := chain(t, NewHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	top := chain(t, 1, NewHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d, ok := r.Context().Deadline()
 		if !ok {
 			t.Error("no deadline")
@@ -146,7 +190,7 @@ func TestDeadlineReachesTheBottom(t *testing.T) {
 func TestExpiredWorkIsNotDone(t *testing.T) {
 	var asked, done atomic.Int64
 	bottom := NewHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { done.Add(1) }), HandlerOptions{MinTime: time.Hour})
-	top := chain(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	top := chain(t, 1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
 		bottom.ServeHTTP(w, r)
 	}), zerohop.Policy{}, served(caller), served(caller))

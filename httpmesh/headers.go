@@ -10,7 +10,8 @@ import (
 const (
 	// TimeoutHeader of a request is the time left to its caller, in whole milliseconds: "Zerohop-Timeout: 250".
 	TimeoutHeader = "Zerohop-Timeout"
-	// AttemptHeader of a request is how often the call was sent before. A first attempt has none.
+	// AttemptHeader of a request is how often the call was sent before, or one that it is made for. A first attempt has
+	// none.
 	AttemptHeader = "Zerohop-Attempt"
 	// NoRetryHeader of a response, if not empty, asks the caller not to repeat the call: below, it was repeated
 	// already.
