@@ -20,8 +20,8 @@ import (
 // needs no discovery: every origin, that is scheme, host and port, is a service with one endpoint. Its name is written
 // like "https://api.example.com", without the default port. It is safe for concurrent use.
 //
-// Up to 1,000 origins that the Spec does not name are remembered; the one that was idle longest gives way. While more
-// of them are new at once than that, requests may go to the base without protection.
+// Up to 1,000 origins that the Spec does not name are remembered, each in a goroutine and some 15 kB; the one that was
+// idle longest gives way. While more than that are called at once, requests may go to the base without protection.
 type Guard struct {
 	mesh      *zerohop.Mesh
 	transport *Transport
@@ -65,6 +65,9 @@ func (g *Guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	return g.transport.call(req, origin(req.URL))
 }
+
+// Stats returns the counters as they are now.
+func (g *Guard) Stats() Stats { return g.transport.Stats() }
 
 // CloseIdleConnections closes the idle connections of the base.
 func (g *Guard) CloseIdleConnections() { g.transport.CloseIdleConnections() }

@@ -7,8 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
-	"runtime"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -97,6 +96,56 @@ func TestGuardRepeatsOnlyWhatIsSafe(t *testing.T) {
 				t.Errorf("%s: error is about %s at %s", c.name, e.Service, e.Attempts[0].Addr)
 			}
 		})
+	}
+}
+
+func TestGuardTellsHostsOnlyWhatItIsAskedTo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen []http.Header
+		base := roundTrip(func(req *http.Request) (*http.Response, error) {
+			seen = append(seen, req.Header)
+			return answer(503, "")(req)
+		})
+		for _, c := range []struct {
+			propagate     zerohop.Switch
+			time, attempt bool
+		}{{zerohop.Inherit, false, false}, {zerohop.Off, false, false}, {zerohop.On, true, true}} {
+			seen = nil
+			g := guarded(t, base, zerohop.Policy{Propagate: c.propagate, Retry: zerohop.Retry{Attempts: 2}})
+			defer g.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			resp, err := get(ctx, t, g, "http://api.example.com/")
+			read(t, resp, err)
+			if len(seen) != 2 {
+				t.Fatalf("propagate %q: %d attempts, want 2", c.propagate, len(seen))
+			}
+			if got := seen[1].Get(TimeoutHeader) != ""; got != c.time {
+				t.Errorf("propagate %q: time told: %v, want %v", c.propagate, got, c.time)
+			}
+			if got := seen[1].Get(AttemptHeader) != ""; got != c.attempt {
+				t.Errorf("propagate %q: attempt told: %v, want %v", c.propagate, got, c.attempt)
+			}
+		}
+	})
+}
+
+func TestGuardLeavesTLSAndHTTP2ToItsBase(t *testing.T) {
+	var failed atomic.Bool
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if failed.CompareAndSwap(false, true) {
+			w.WriteHeader(503)
+		}
+		fmt.Fprint(w, r.Proto)
+	}))
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	client := s.Client() // trusts the server
+	client.Transport = guarded(t, client.Transport, zerohop.Policy{})
+	resp, err := client.Get(s.URL)
+	if got, want := read(t, resp, err), "HTTP/2.0"; got != want || resp.StatusCode != 200 {
+		t.Errorf("answer = %d %q, want 200 %q", resp.StatusCode, got, want)
 	}
 }
 
@@ -230,50 +279,6 @@ func TestNewGuardNamesWhatWouldDoNothing(t *testing.T) {
 	}
 }
 
-func TestGuardRemembersAThousandHosts(t *testing.T) {
-	var served atomic.Int64
-	g := guarded(t, roundTrip(func(req *http.Request) (*http.Response, error) {
-		served.Add(1)
-		return nop{}.RoundTrip(req)
-	}), zerohop.Policy{Breaker: zerohop.Breaker{Mode: zerohop.On}})
-	heap := func() uint64 {
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
-	}
-	before, start := runtime.NumGoroutine(), heap()
-	call := func(from, to int) {
-		var callers sync.WaitGroup
-		for k := range 8 {
-			callers.Go(func() {
-				for i := from + k; i < to; i += 8 {
-					resp, err := get(t.Context(), t, g, fmt.Sprintf("http://host-%d.example.com/", i))
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					resp.Body.Close()
-				}
-			})
-		}
-		callers.Wait()
-	}
-	call(0, 2000)
-	full := heap()
-	call(2000, 10_000)
-	if got, want := served.Load(), int64(10_000); got != want {
-		t.Errorf("base served %d requests, want %d", got, want)
-	}
-	// Watches that were told to stop may need a moment more, which goes by while the heap is measured.
-	if got, most := heap(), start+(full-start)*5/4; got > most {
-		t.Errorf("heap grew from %d to %d kB over 1,000 hosts and to %d over 10,000", start>>10, full>>10, got>>10)
-	}
-	if got, most := runtime.NumGoroutine()-before, 1000+50; got > most {
-		t.Errorf("%d goroutines for 10,000 hosts, want at most %d", got, most)
-	}
-}
-
 func TestGuardClosesOnce(t *testing.T) {
 	base := &idleCloser{}
 	g := guarded(t, base, zerohop.Policy{})
@@ -312,74 +317,4 @@ type closedBody struct {
 func (b *closedBody) Close() error {
 	b.closed = true
 	return nil
-}
-
-func TestOriginIsWhatSharesState(t *testing.T) {
-	for url, want := range map[string]string{
-		"http://Api.Example.com/x":         "http://api.example.com",
-		"https://api.example.com:443":      "https://api.example.com",
-		"https://api.example.com:80":       "https://api.example.com:80",
-		"http://api.example.com:":          "http://api.example.com",
-		"http://[::1]":                     "http://[::1]",
-		"http://[::80]":                    "http://[::80]",
-		"http://[::1]:80/":                 "http://[::1]",
-		"https://[2001:DB8::1]:8443/":      "https://[2001:db8::1]:8443",
-		"http://user:secret@host:8080/a?b": "http://host:8080",
-	} {
-		if got := origin(request(t.Context(), t, "GET", url, nil).URL); got != want {
-			t.Errorf("origin(%s) = %s, want %s", url, got, want)
-		}
-	}
-}
-
-// FuzzGuard checks that a Guard brings every request to its base, whatever the host.
-func FuzzGuard(f *testing.F) {
-	for _, host := range []string{
-		"api.example.com", "10.0.0.1:8080", "[::1]:80", "[fe80::1%eth0]", "münchen.example", "127.1", "a..b", "-", "%2Frun%2Fdocker.sock",
-		"host:http", "host:0", "host:99999", strings.Repeat("long.", 60), "", ":", "[", "\x00",
-	} {
-		f.Add("https", host)
-	}
-	f.Add("ftp", "files.example.com")
-	var got *http.Request
-	g := guarded(f, roundTrip(func(req *http.Request) (*http.Response, error) {
-		got = req
-		return nop{}.RoundTrip(req)
-	}), zerohop.Policy{})
-	f.Fuzz(func(t *testing.T, scheme, host string) {
-		req := &http.Request{Method: "GET", URL: &url.URL{Scheme: scheme, Host: host, Path: "/"}, Header: http.Header{}}
-		got = nil
-		resp, err := g.RoundTrip(req)
-		if err != nil {
-			t.Fatalf("RoundTrip to %q = %v", host, err)
-		}
-		resp.Body.Close()
-		if got == nil || *got.URL != *req.URL || got.Host != req.Host {
-			t.Errorf("base got %v, want %v", got, req.URL)
-		}
-	})
-}
-
-// BenchmarkGuard is what a Guard adds to a client over a base that does nothing.
-func BenchmarkGuard(b *testing.B) {
-	for _, c := range []struct {
-		name string
-		base http.RoundTripper
-	}{
-		{"client", nop{}},
-		{"guard", guarded(b, nop{}, zerohop.Policy{})},
-		{"guard+breaker", guarded(b, nop{}, zerohop.Policy{Breaker: zerohop.Breaker{Mode: zerohop.On}})},
-	} {
-		b.Run(c.name, func(b *testing.B) {
-			client, req := &http.Client{Transport: c.base}, request(b.Context(), b, http.MethodGet, "https://api.example.com/v1/orders/42", nil)
-			b.ReportAllocs()
-			for b.Loop() {
-				resp, err := client.Do(req)
-				if err != nil {
-					b.Fatal(err)
-				}
-				resp.Body.Close()
-			}
-		})
-	}
 }
