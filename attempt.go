@@ -96,7 +96,7 @@ func (a *Attempt) choose(now time.Time, p loadbalance.Pick) (old loadbalance.Pic
 		a.start = now
 	}
 	if n := old.Node(); n != nil {
-		c.dropped = append(c.dropped, n)
+		c.rest().dropped = append(c.rest().dropped, n)
 	}
 	return old
 }
@@ -132,7 +132,7 @@ func (a *Attempt) End(outcome resilience.Outcome, err error) {
 	hooks := &c.mesh.cfg.Hooks
 	now := a.start.Add(a.took) // when the answer came
 	if outcome != resilience.Success || hooks.AttemptDone != nil {
-		now = c.now()
+		now = c.mesh.now()
 	}
 	if err == nil {
 		err = a.Err
@@ -146,7 +146,7 @@ func (a *Attempt) End(outcome resilience.Outcome, err error) {
 	}
 	a.scope.cancel()
 	if hooks.AttemptDone != nil && a.started {
-		hooks.AttemptDone(a.scope.parent, c.info, a.info(), AttemptResult{
+		hooks.AttemptDone(a.scope.parent, c.info(), a.info(), AttemptResult{
 			Status: a.Status, Outcome: outcome, Err: err, Latency: a.took, Duration: now.Sub(a.start), Resends: a.Resends,
 		})
 	}
@@ -154,9 +154,9 @@ func (a *Attempt) End(outcome resilience.Outcome, err error) {
 
 // result returns what became of an attempt that was judged, or has so far. c.mu is held.
 func (a *Attempt) result() AttemptRecord {
-	r := AttemptRecord{Addr: a.addr(), Cause: a.cause, Start: a.start.Sub(a.call.info.Start), Outcome: resilience.Neutral, Status: -1}
+	r := AttemptRecord{Addr: a.addr(), Cause: a.cause, Start: a.start.Sub(a.call.start), Outcome: resilience.Neutral, Status: -1}
 	if r.Running = !a.judged; r.Running {
-		r.Duration = max(a.call.now().Sub(a.start), 0)
+		r.Duration = max(a.call.mesh.now().Sub(a.start), 0)
 	} else {
 		r.Outcome, r.Status, r.Duration, r.Err = a.verdict.Outcome, a.Status, a.took, a.Err
 		r.Resends = a.Resends

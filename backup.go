@@ -18,9 +18,6 @@ func (c *Call) tick(now time.Time) {
 // call has finished and cancelled it. Close of the mesh waits for it.
 func (c *Call) spawn(now time.Time, act resilience.Action) {
 	c.mu.Lock()
-	if c.signal == nil {
-		c.signal = make(chan struct{}, 1)
-	}
 	c.slot(act.Attempt).spawned = true
 	c.mu.Unlock()
 	started := c.mesh.task(func() { c.guarded(now, act) })
@@ -51,7 +48,7 @@ func (c *Call) panicked(attempt int, p any) resilience.Action {
 	a := c.slot(attempt)
 	a.verdict, a.judged = resilience.Verdict{Outcome: resilience.Failure}, true
 	a.Err, a.Status = fmt.Errorf("%w: %v", errPanicked, p), -1
-	return c.stepLocked(c.now(), resilience.Event{Kind: resilience.Done, Attempt: attempt, Verdict: a.verdict})
+	return c.stepLocked(c.mesh.now(), resilience.Event{Kind: resilience.Done, Attempt: attempt, Verdict: a.verdict})
 }
 
 // post hands on what is to be done after a backup.
@@ -60,13 +57,13 @@ func (c *Call) post(act resilience.Action) {
 	if act.Kind == resilience.Launch {
 		c.next, c.left = act, true
 	}
-	busy := !c.waiting && !c.over
+	busy, signal := !c.waiting && !c.over, c.rest().signal
 	c.mu.Unlock()
 	if busy && act.Kind == resilience.Wait && !act.Wake.IsZero() {
 		c.mesh.overdue.watch(&c.listed, act.Wake)
 	}
 	select {
-	case c.signal <- struct{}{}:
+	case signal <- struct{}{}:
 	default:
 	}
 }
@@ -78,9 +75,7 @@ func (c *Call) wait(wake time.Time) resilience.Action {
 		c.mu.Unlock()
 		return act
 	}
-	if c.signal == nil {
-		c.signal = make(chan struct{}, 1)
-	}
+	signal := c.rest().signal
 	c.waiting = true
 	c.mu.Unlock()
 
@@ -92,7 +87,7 @@ func (c *Call) wait(wake time.Time) resilience.Action {
 	}
 	ev := resilience.Event{Kind: resilience.Tick}
 	select {
-	case <-c.signal:
+	case <-signal:
 	case <-alarm:
 	case <-c.ctx.Done():
 		ev.Kind = resilience.Cancel
@@ -103,7 +98,7 @@ func (c *Call) wait(wake time.Time) resilience.Action {
 	if act, ok := c.pending(); ok {
 		return act
 	}
-	return c.stepLocked(c.now(), ev)
+	return c.stepLocked(c.mesh.now(), ev)
 }
 
 // pending returns what a backup left to do, if anything. c.mu is held.

@@ -21,36 +21,51 @@ type Call struct {
 	mesh     *Mesh
 	target   *target
 	exchange Exchange
-	outer    context.Context // that CallDone gets
-	ctx      context.Context // of the call, from Run to the end of its answer: backups start under it
-	cancel   context.CancelFunc
-	info     CallInfo
+	ctx      context.Context // of the call, from Run to the end of its answer: attempts start under it
+	limit    *timeLimit      // of the policy, nil if there is none
 	inbound  *Inbound
+	start    time.Time
+	protocol string
+	host     string
+	method   string
+	timeout  time.Duration // of an attempt
 	late     bool
 	stream   bool
-	timeout  time.Duration // of an attempt
-	listed   watched
 	closed   atomic.Bool // CallDone was called
+	listed   watched
 
 	mu      sync.Mutex // guards what follows
+	over    bool       // the machine has finished
+	left    bool       // next is to be done
+	waiting bool       // the caller's goroutine is in wait
 	machine resilience.Call
-	over    bool                // the machine has finished
-	left    bool                // next is to be done
-	waiting bool                // the caller's goroutine is in wait
-	next    resilience.Action   // the machine's last action if over; else what a backup left to do
-	signal  chan struct{}       // tells the caller's goroutine that a backup ended
-	dropped []*loadbalance.Node // chosen for attempts that then chose others
+	next    resilience.Action // the machine's last action if over; else what a backup left to do
 	first   Attempt
-	more    [resilience.MaxAttempts - 1]*Attempt
+	more    *further
+}
 
-	letting sync.WaitGroup // attempts that are being let go of; their answers are not to be touched
+// timeLimit is the context of a call that its policy bounds.
+type timeLimit struct {
+	outer  context.Context // that CallDone gets
+	cancel context.CancelFunc
+}
+
+// further is what a call needs when its first attempt is not its last.
+type further struct {
+	attempts [resilience.MaxAttempts - 1]Attempt
+	dropped  []*loadbalance.Node // chosen for attempts that then chose others
+	signal   chan struct{}       // tells the caller's goroutine that a backup ended
+	letting  sync.WaitGroup      // attempts that are being let go of; their answers are not to be touched
 }
 
 // Run makes the call. It returns the attempt whose answer is the caller's, be it a failure: the transport then
 // owes it a call of End. Or it returns an *Error, and the call is over.
 func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attempt, error) {
-	now := time.Now()
 	said := heard(ctx)
+	now := m.now()
+	if m.observed || said.report != nil {
+		now = time.Now() // which is what the user's clock shows
+	}
 	o := &said.options
 	t, err := m.target(&r.Request)
 	switch {
@@ -62,17 +77,18 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 	t.service.touch(now)
 	m.overdue.place(c, now)
 	c.mesh, c.target, c.exchange, c.late, c.stream = m, t, x, r.LatePick, r.Stream
-	c.info = CallInfo{Service: t.service.name, Host: r.Service, Route: t.route, Protocol: r.Protocol, Method: r.Method, Start: now}
+	c.start, c.protocol, c.host, c.method = now, r.Protocol, r.Service, r.Method
 	if r.Protocol == "grpc" {
-		c.info.Method = r.Path
+		c.method = r.Path
 	}
 	said.report.add(c)
 	if h := m.cfg.Hooks.CallStart; h != nil {
-		ctx = h(ctx, c.info)
+		ctx = h(ctx, c.info())
 	}
-	c.outer, c.ctx = ctx, ctx
+	c.ctx = ctx
 	if d := pick(max(o.Timeout, 0), t.policy.Timeout); d > 0 {
-		c.ctx, c.cancel = context.WithTimeout(ctx, d)
+		c.limit = &timeLimit{outer: ctx}
+		c.ctx, c.limit.cancel = context.WithTimeout(ctx, d)
 	}
 	if err := c.ctx.Err(); err != nil {
 		return nil, c.fail(&Error{Reason: Ended, Detail: resilience.Canceled, Err: withCause(c.ctx, err)}, resilience.Neutral)
@@ -81,7 +97,7 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 		if err := t.service.wait(c.ctx, o.WaitReady || r.WaitReady); err != nil {
 			return nil, c.unready(err)
 		}
-		now = c.now()
+		now = c.mesh.now()
 	}
 	c.timeout = pick(max(o.AttemptTimeout, 0), t.policy.AttemptTimeout)
 	t.limit(c.ctx, &c.machine.Config, now, r, o)
@@ -91,8 +107,12 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 	return c.drive(now)
 }
 
-// now returns the time, for less than time.Now does: it asks for the monotonic clock only.
-func (c *Call) now() time.Time { return c.info.Start.Add(time.Since(c.info.Start)) }
+func (c *Call) info() CallInfo {
+	return CallInfo{
+		Service: c.target.service.name, Host: c.host, Route: c.target.route,
+		Protocol: c.protocol, Method: c.method, Start: c.start,
+	}
+}
 
 // drive carries out what the machine decides until it finishes.
 func (c *Call) drive(now time.Time) (*Attempt, error) {
@@ -100,7 +120,7 @@ func (c *Call) drive(now time.Time) (*Attempt, error) {
 	defer func() {
 		if !returned { // user code panicked: let go of everything, and let the panic pass
 			c.mesh.overdue.forget(&c.listed)
-			c.step(c.now(), resilience.Event{Kind: resilience.Cancel})
+			c.step(c.mesh.now(), resilience.Event{Kind: resilience.Cancel})
 			c.close(-1, resilience.Neutral, errPanicked)
 		}
 	}()
@@ -117,7 +137,7 @@ func (c *Call) drive(now time.Time) (*Attempt, error) {
 			return a, err
 		}
 		if act.Kind == resilience.Launch {
-			now = c.now()
+			now = c.mesh.now()
 		}
 	}
 }
@@ -152,15 +172,20 @@ func (c *Call) stepLocked(now time.Time, ev resilience.Event) resilience.Action 
 	return act
 }
 
-// slot returns the place of attempt i. c.mu is held.
+// slot returns the place of attempt i. c.mu is held, or no attempt can be launched any more.
 func (c *Call) slot(i int) *Attempt {
 	if i == 0 {
 		return &c.first
 	}
-	if c.more[i-1] == nil {
-		c.more[i-1] = &Attempt{}
+	return &c.rest().attempts[i-1]
+}
+
+// rest returns what calls with further attempts have. c.mu is held.
+func (c *Call) rest() *further {
+	if c.more == nil {
+		c.more = &further{signal: make(chan struct{}, 1)}
 	}
-	return c.more[i-1]
+	return c.more
 }
 
 // attempt makes attempt act.Attempt in the present goroutine and returns what to do next.
@@ -200,7 +225,7 @@ func (c *Call) open(a *Attempt) bool {
 		}
 	}
 	if h := c.mesh.cfg.Hooks.AttemptStart; h != nil {
-		ctx := h(c.ctx, c.info, a.info())
+		ctx := h(c.ctx, c.info(), a.info())
 		c.mu.Lock() // it may be cancelled meanwhile
 		a.scope.parent = ctx
 		c.mu.Unlock()
@@ -219,7 +244,7 @@ func (c *Call) open(a *Attempt) bool {
 // answered judges an attempt that has returned, tells the machine and lets go of the attempt unless it is the
 // answer.
 func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
-	now := c.now()
+	now := c.mesh.now()
 	a.took = now.Sub(a.start)
 	a.latency = max(a.took-a.Idle, 0)
 	if !a.Arrived() && v.Outcome != resilience.Success && c.ctx.Err() == nil {
@@ -227,7 +252,7 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 		a.Err, a.Status = timeoutError(c.timeout), -1
 	}
 	if f := c.mesh.cfg.Classify; f != nil {
-		v = f(c.info, AttemptResult{Status: a.Status, Outcome: v.Outcome, Err: a.Err, Latency: a.took, Duration: a.took}, v)
+		v = f(c.info(), AttemptResult{Status: a.Status, Outcome: v.Outcome, Err: a.Err, Latency: a.took, Duration: a.took}, v)
 	}
 	c.mesh.overdue.forget(&c.listed)
 	ev := resilience.Event{Kind: resilience.Done, Attempt: a.Number}
@@ -272,7 +297,7 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 	if !mine {
 		record := a.result()
 		a.record = &record
-		c.letting.Add(1)
+		c.rest().letting.Add(1)
 	}
 	c.mu.Unlock()
 
@@ -287,7 +312,7 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 
 // letGo ends an attempt that is not the answer.
 func (c *Call) letGo(a *Attempt) {
-	defer c.letting.Done()
+	defer c.more.letting.Done()
 	c.exchange.Release(a)
 	a.End(a.verdict.Outcome, nil)
 }
@@ -326,7 +351,7 @@ func (c *Call) Propagate(ctx context.Context, set func(key, value string)) {
 func (c *Call) avoid() (tried []*loadbalance.Node) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	tried = slices.Clone(c.dropped)
+	tried = slices.Clone(c.rest().dropped)
 	for i := range c.machine.Launched() {
 		if n := c.slot(i).Node(); n != nil {
 			tried = append(tried, n)

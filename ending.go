@@ -29,7 +29,7 @@ func (c *Call) finish(act resilience.Action) (*Attempt, error) {
 	if act.Attempt >= 0 {
 		a = c.slot(act.Attempt) // needs no lock: nothing is launched any more, and answer was set with over
 		if !a.answer {          // it is being let go of, or was, but may have kept its answer
-			c.letting.Wait()
+			c.more.letting.Wait()
 			a.answer = true
 		}
 	}
@@ -172,20 +172,22 @@ func (c *Call) close(status int, outcome resilience.Outcome, err error) {
 	if !c.closed.CompareAndSwap(false, true) {
 		return
 	}
-	if c.cancel != nil {
-		c.cancel()
+	outer := c.ctx
+	if c.limit != nil {
+		outer = c.limit.outer
+		c.limit.cancel()
 	}
 	h := c.mesh.cfg.Hooks.CallDone
 	if h == nil && c.inbound == nil {
 		return
 	}
-	result := CallResult{Status: status, Outcome: outcome, Err: err, Duration: time.Since(c.info.Start)}
+	result := CallResult{Status: status, Outcome: outcome, Err: err, Duration: time.Since(c.start)}
 	c.mu.Lock()
 	result.Detail, result.Attempts = c.next.Reason, c.made()
 	c.mu.Unlock()
 	c.inbound.learn(outcome, result.Detail, result.Attempts)
 	if h != nil {
-		h(c.outer, c.info, result)
+		h(outer, c.info(), result)
 	}
 }
 

@@ -52,6 +52,7 @@ type Mesh struct {
 	backends [][]*service
 	overdue  watchdog
 	base     time.Time // what the clocks of latencies start from
+	observed bool      // there are hooks for calls
 
 	ctx    context.Context // ends with Close; watches run under it
 	cancel context.CancelFunc
@@ -87,6 +88,8 @@ func New(cfg Config) (*Mesh, error) {
 	}
 	m := &Mesh{cfg: cfg, base: time.Now()}
 	m.overdue.base = m.base
+	h := &cfg.Hooks
+	m.observed = cfg.Classify != nil || h.CallStart != nil || h.CallDone != nil || h.AttemptStart != nil || h.AttemptDone != nil
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.services.Store(&map[string]*service{})
 	if len(cfg.Spec.Routes) > 0 {
@@ -120,6 +123,10 @@ func (m *Mesh) Close() error {
 	m.overdue.stop()
 	return nil
 }
+
+// now returns the time for two thirds of what time.Now takes: it reads the monotonic clock only. What a wall clock would
+// show is off by the steps and sleeps that the machine has made since New.
+func (m *Mesh) now() time.Time { return m.base.Add(time.Since(m.base)) }
 
 // IsService reports whether a URL host means a service rather than a host: it is named in the spec or by a
 // route, or it is a single label without a port, and neither "localhost" nor an IP address.

@@ -48,7 +48,7 @@ func (r *Report) Calls() []CallRecord {
 		c.mu.Lock()
 		why := c.next.Reason
 		c.mu.Unlock()
-		list[i] = CallRecord{Service: c.info.Service, Route: c.info.Route, Start: c.info.Start, Detail: why}
+		list[i] = CallRecord{Service: c.target.service.name, Route: c.target.route, Start: c.start, Detail: why}
 		list[i].Attempts, _ = c.records()
 	}
 	return list

@@ -32,7 +32,11 @@ const unlearnedBackup = time.Second
 // limit sets what a call may do.
 func (t *target) limit(ctx context.Context, c *resilience.CallConfig, now time.Time, r *Request, o *CallOptions) {
 	*c = t.limits
-	c.Deadline, _ = ctx.Deadline()
+	if d, ok := ctx.Deadline(); ok {
+		if c.Deadline = d; d == d.Round(0) { // it has no monotonic reading: what counts is the wall clock's present time
+			c.Deadline = now.Add(time.Until(d))
+		}
+	}
 	if o.Attempts > 0 {
 		c.Attempts = o.Attempts
 	}

@@ -2,52 +2,86 @@ package httpmesh
 
 import (
 	"net/http"
+	"runtime"
+	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/zerohop/zerohop"
 )
 
-// BenchmarkRoundTrip is what the whole pipeline costs over a base transport that does nothing.
+// BenchmarkRoundTrip is what http.Client costs over a base transport that does nothing, and how much more with the
+// whole pipeline in between. Both are measured in turn, so that whatever slows the machine down slows down both:
+// ns/op is that of both together, added-ns the median of the differences.
 func BenchmarkRoundTrip(b *testing.B) {
-	var base nop
-	mesh := func(b *testing.B, p zerohop.Policy) http.RoundTripper {
-		return NewTransport(open(b, zerohop.Config{Resolver: fakes(3), Spec: zerohop.Spec{Defaults: p}}), base)
-	}
 	for _, c := range []struct {
-		name string
-		rt   func(b *testing.B) http.RoundTripper
+		name   string
+		policy zerohop.Policy
 	}{
-		{"base", func(*testing.B) http.RoundTripper { return base }},
-		{"zerohop", func(b *testing.B) http.RoundTripper { return mesh(b, zerohop.Policy{}) }},
-		{"zerohop+breaker", func(b *testing.B) http.RoundTripper {
-			return mesh(b, zerohop.Policy{Breaker: zerohop.Breaker{Mode: zerohop.On}})
-		}},
+		{"default", zerohop.Policy{}},
+		{"breaker", zerohop.Policy{Breaker: zerohop.Breaker{Mode: zerohop.On}}},
 	} {
-		run := func(b *testing.B, rt http.RoundTripper, req *http.Request) {
-			resp, err := rt.RoundTrip(req)
-			if err != nil {
-				b.Fatal(err)
-			}
-			resp.Body.Close()
-		}
-		b.Run(c.name+"/serial", func(b *testing.B) {
-			rt, req := c.rt(b), request(b.Context(), b, http.MethodGet, "http://orders/v1/orders/42", nil)
-			b.ReportAllocs()
-			for b.Loop() {
-				run(b, rt, req)
-			}
-		})
-		b.Run(c.name+"/parallel", func(b *testing.B) {
-			rt := c.rt(b)
-			b.ReportAllocs()
-			b.RunParallel(func(pb *testing.PB) {
-				req := request(b.Context(), b, http.MethodGet, "http://orders/v1/orders/42", nil)
-				for pb.Next() {
-					run(b, rt, req)
+		for _, mode := range []struct {
+			name    string
+			callers int
+		}{{"serial", 1}, {"parallel", runtime.GOMAXPROCS(0)}} {
+			b.Run(c.name+"/"+mode.name, func(b *testing.B) {
+				plain := &http.Client{Transport: nop{}}
+				meshed := &http.Client{Transport: NewTransport(open(b, zerohop.Config{
+					Resolver: fakes(3), Spec: zerohop.Spec{Defaults: c.policy},
+				}), nop{})}
+				for _, client := range []*http.Client{plain, meshed} { // the first calls wait for the endpoints
+					spend(b, client, mode.callers)
 				}
+				var base, with, added []float64
+				for b.Loop() {
+					p, m := spend(b, plain, mode.callers), spend(b, meshed, mode.callers)
+					base, with, added = append(base, p), append(with, m), append(added, m-p)
+				}
+				b.ReportMetric(median(base), "client-ns")
+				b.ReportMetric(median(with), "zerohop-ns")
+				b.ReportMetric(median(added), "added-ns")
+				b.ReportMetric(allocations(b, meshed)-allocations(b, plain), "added-allocs")
 			})
+		}
+	}
+}
+
+// spend returns how many nanoseconds a call takes, when so many callers make a thousand each.
+func spend(b *testing.B, client *http.Client, callers int) float64 {
+	const calls = 1000
+	var wg sync.WaitGroup
+	start := time.Now()
+	for range callers {
+		wg.Go(func() {
+			req := request(b.Context(), b, http.MethodGet, "http://orders/v1/orders/42", nil)
+			for range calls {
+				do(b, client, req)
+			}
 		})
 	}
+	wg.Wait()
+	return float64(time.Since(start).Nanoseconds()) / float64(calls*callers)
+}
+
+func do(t testing.TB, client *http.Client, req *http.Request) {
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	resp.Body.Close()
+}
+
+func allocations(t testing.TB, client *http.Client) float64 {
+	req := request(t.Context(), t, http.MethodGet, "http://orders/v1/orders/42", nil)
+	return testing.AllocsPerRun(1000, func() { do(t, client, req) })
+}
+
+func median(list []float64) float64 {
+	slices.Sort(list)
+	return list[len(list)/2]
 }
 
 // nop answers without a body to read.
@@ -62,18 +96,29 @@ func (nop) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: 200, Body: nopBody{}, Request: req}, nil
 }
 
-// The response of the base, the request of the attempt, its context (two) and the trace in it (two), and what the call keeps.
-func TestCallThatSucceedsAllocatesLittle(t *testing.T) {
-	rt := NewTransport(open(t, zerohop.Config{Resolver: fakes(3)}), nop{})
-	req := request(t.Context(), t, http.MethodGet, "http://orders/v1/orders/42", nil)
-	got := testing.AllocsPerRun(1000, func() {
-		resp, err := rt.RoundTrip(req)
-		if err != nil {
-			t.Fatal(err)
+// The request of the attempt and what the call keeps; a breaker gives a permit.
+func TestCallThatSucceedsAddsFewAllocations(t *testing.T) {
+	for mode, want := range map[zerohop.Switch]float64{zerohop.Off: 4, zerohop.On: 5} {
+		m := open(t, zerohop.Config{Resolver: fakes(3), Spec: zerohop.Spec{Defaults: zerohop.Policy{Breaker: zerohop.Breaker{Mode: mode}}}})
+		got := allocations(t, &http.Client{Transport: NewTransport(m, nop{})}) - allocations(t, &http.Client{Transport: nop{}})
+		if got > want {
+			t.Errorf("with breakers %s, a call makes %v allocations more, want at most %v", mode, got, want)
 		}
-		resp.Body.Close()
-	})
-	if want := 7.0; got > want {
-		t.Errorf("RoundTrip made %v allocations, want %v", got, want)
+	}
+}
+
+func TestCallThatSucceedsStartsNoGoroutine(t *testing.T) {
+	m := open(t, zerohop.Config{Resolver: fakes(3)})
+	var during int
+	client := &http.Client{Transport: NewTransport(m, roundTrip(func(req *http.Request) (*http.Response, error) {
+		during = runtime.NumGoroutine()
+		return nop{}.RoundTrip(req)
+	}))}
+	req := request(t.Context(), t, http.MethodGet, "http://orders/v1/orders/42", nil)
+	do(t, client, req) // the first call begins to watch the service
+	before := runtime.NumGoroutine()
+	do(t, client, req)
+	if during > before {
+		t.Errorf("%d goroutines during a call, %d before", during, before)
 	}
 }

@@ -195,8 +195,15 @@ type Call struct {
 	misled   bool // a success was repeated
 	states   [MaxAttempts]attemptState
 	paid     [MaxAttempts]bool // by Budget.Take
-	failure  Event             // the Done of last
+	pending  bool              // what follows from failure is yet to be decided
+	failure  failure           // how last ended
 	wake     time.Time         // when the newest attempt deserves a backup; if none runs, the end of the pause before a retry
+}
+
+type failure struct {
+	Verdict
+	elsewhere bool
+	random    uint64
 }
 
 // Step takes an event and returns what to do. Events after Finish return Wait.
@@ -252,7 +259,7 @@ func (c *Call) launch(now time.Time, why Cause) Action {
 
 // repeat launches an attempt after a failure.
 func (c *Call) repeat(now time.Time) Action {
-	if c.failure.Verdict.Unsent {
+	if c.failure.Unsent {
 		return c.launch(now, Resend)
 	}
 	return c.launch(now, Repeat)
@@ -275,7 +282,7 @@ func (c *Call) done(now time.Time, ev Event) Action {
 		c.Config.Budget.Failure()
 	}
 	c.refused = c.refused || v.After < 0
-	c.last, c.failure = int8(i), ev
+	c.last, c.pending, c.failure = int8(i), true, failure{v, ev.Elsewhere, ev.Random}
 	if c.running > 0 {
 		// A failure that is early does not end a call that may yet succeed.
 		return c.wait()
@@ -286,7 +293,7 @@ func (c *Call) done(now time.Time, ev Event) Action {
 // again decides what follows when every attempt made so far has failed, the last one with c.failure.
 func (c *Call) again(now time.Time) Action {
 	v := c.failure.Verdict
-	c.failure.Kind = Begin // decided
+	c.pending = false
 	switch {
 	case !v.Retry:
 		return c.giveUp(Answered)
@@ -302,7 +309,7 @@ func (c *Call) again(now time.Time) Action {
 		return c.giveUp(OverBudget)
 	}
 	pause := min(v.After, maxAfter)
-	if c.failure.Elsewhere {
+	if c.failure.elsewhere {
 		pause = 0
 	}
 	if pause > patience && c.Config.Deadline.IsZero() {
@@ -310,7 +317,7 @@ func (c *Call) again(now time.Time) Action {
 	}
 	if pause == 0 && !v.Unsent {
 		// What was never sent has put no load on anybody, and goes elsewhere at once.
-		pause = c.Config.Backoff.pause(c.made(), c.failure.Random)
+		pause = c.Config.Backoff.pause(c.made(), c.failure.random)
 	}
 	if !c.fits(now.Add(pause)) {
 		return c.giveUp(OutOfTime)
@@ -335,7 +342,7 @@ func (c *Call) reject(now time.Time, i int) Action {
 	switch {
 	case c.running > 0:
 		return c.wait()
-	case c.failure.Kind == Done:
+	case c.pending:
 		// The other attempt failed while this one was looking for an endpoint, and waited for it.
 		return c.again(now)
 	default:
