@@ -146,6 +146,6 @@ func unfit(cfg *zerohop.Config) error {
 
 // crowded reports whether a guarded call failed because there was no room to remember its origin.
 func crowded(err error) bool {
-	e, ok := err.(*zerohop.Error)
+	e, ok := errors.AsType[*zerohop.Error](err)
 	return ok && e.Reason == zerohop.NoEndpoints
 }

@@ -89,7 +89,7 @@ func TestGuardRepeatsOnlyWhatIsSafe(t *testing.T) {
 			if got := len(base.addrs); got != c.want || len(e.Attempts) != c.want {
 				t.Errorf("%s: %d attempts, %d of them in the error, want %d", c.name, got, len(e.Attempts), c.want)
 			}
-			if got, want := e.Sent, c.err != error(refused); got != want || !errors.Is(err, c.err) {
+			if got, want := e.Sent, !zerohop.DialFailed(c.err); got != want || !errors.Is(err, c.err) {
 				t.Errorf("%s: error = %v (sent %v), want %v (sent %v)", c.name, err, got, c.err, want)
 			}
 			if e.Service != "http://api.example.com" || e.Attempts[0].Addr != "api.example.com:80" {

@@ -144,7 +144,7 @@ func TestUpgradedConnectionsThroughAReverseProxy(t *testing.T) {
 			switch i % 4 {
 			case 0: // the client goes away
 			case 1:
-				if got, err := s.say("bye"); err != io.EOF {
+				if got, err := s.say("bye"); !errors.Is(err, io.EOF) {
 					t.Errorf("session %d: after the server closed = %q, %v, want EOF", i, got, err)
 				}
 			case 2:
@@ -239,7 +239,7 @@ func TestTunnelEndsWithItsClose(t *testing.T) {
 			t.Errorf("CloseWrite() = %v, connection told: %v", err, conn.half)
 		}
 		far.Close()
-		if _, err := tunnel.Read(make([]byte, 1)); err != io.EOF {
+		if _, err := tunnel.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Errorf("Read() = %v, want EOF", err)
 		}
 		if got := nodes(t, m)[0].InFlight(); got != 1 {
