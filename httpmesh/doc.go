@@ -5,4 +5,10 @@
 //
 // Requests to hosts that are not services pass to the base transport untouched, so that a Transport can replace
 // http.DefaultTransport.
+//
+// NewHandler is the server half, which servers can do without: it keeps the deadlines of callers, refuses work that
+// cannot be done in time, keeps outages from being multiplied by chains of services, reports load, and drains.
+//
+//	handler := httpmesh.NewHandler(mux, httpmesh.HandlerOptions{})
+//	server := &http.Server{Handler: handler}
 package httpmesh
