@@ -35,7 +35,7 @@ type HandlerOptions struct {
 	Quiet time.Duration
 }
 
-// NewHandler returns a Handler around next. Wherever next runs in the server, these hold:
+// NewHandler returns a Handler around next. nil means http.DefaultServeMux. Wherever next runs in the server, these hold:
 //
 //   - The context of a request has the deadline that its TimeoutHeader sets, or an earlier one if it had that. A request
 //     without any time left is refused with 504 before next sees it, and with NoRetryHeader, because there would be even
@@ -54,6 +54,9 @@ type HandlerOptions struct {
 //
 // The headers may come from anybody: all they can do is give up time or retries of the request that carries them.
 func NewHandler(next http.Handler, o HandlerOptions) *Handler {
+	if next == nil {
+		next = http.DefaultServeMux
+	}
 	if o.Quiet == 0 {
 		o.Quiet = time.Second
 	}

@@ -127,9 +127,10 @@ func TestHandlerWithinATimeoutHandler(t *testing.T) {
 	}
 }
 
+// Streams go on during a drain, which waits for them.
 func TestEventStreamThroughHandler(t *testing.T) {
 	protocols(t, func(t *testing.T, start func(http.Handler) (string, *http.Transport)) {
-		next, gone := make(chan string), make(chan struct{})
+		next, gone, drained := make(chan string), make(chan struct{}), make(chan error, 1)
 		h := NewHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			defer close(gone)
 			w.Header().Set("Content-Type", "text/event-stream")
@@ -142,7 +143,7 @@ func TestEventStreamThroughHandler(t *testing.T) {
 					return
 				}
 			}
-		}), HandlerOptions{Load: func() LoadReport { return LoadReport{CPU: 0.5} }})
+		}), HandlerOptions{Load: func() LoadReport { return LoadReport{CPU: 0.5} }, Quiet: -1})
 		url, tr := start(h)
 		go func() { next <- "0" }()
 		resp, err := get(t.Context(), t, tr, url)
@@ -161,9 +162,21 @@ func TestEventStreamThroughHandler(t *testing.T) {
 				t.Fatalf("event %q, %v, want %d", lines.Text(), lines.Err(), i)
 			}
 			lines.Scan()
+			if i == 2 {
+				go func() { drained <- h.Drain(t.Context()) }()
+				<-h.Draining()
+			}
+		}
+		select {
+		case err := <-drained:
+			t.Errorf("Drain() = %v while there is a stream", err)
+		default:
 		}
 		resp.Body.Close()
 		<-gone
+		if err := <-drained; err != nil {
+			t.Errorf("Drain() = %v", err)
+		}
 	})
 }
 

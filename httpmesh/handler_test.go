@@ -141,6 +141,14 @@ func TestHandlerAsksForNoRetry(t *testing.T) {
 	}
 }
 
+func TestHandlerOfNothingIsTheDefault(t *testing.T) {
+	w := httptest.NewRecorder()
+	NewHandler(nil, HandlerOptions{}).ServeHTTP(w, httptest.NewRequest("GET", "/nothing/is/here", nil))
+	if w.Code != http.StatusNotFound {
+		t.Errorf("status %d, want %d", w.Code, http.StatusNotFound)
+	}
+}
+
 func TestHandlerReportsLoad(t *testing.T) {
 	cpu := 0.5
 	h := NewHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -14,7 +14,7 @@ const (
 	// none.
 	AttemptHeader = "Zerohop-Attempt"
 	// NoRetryHeader of a response, if not empty, asks the caller not to repeat the call: below, it was repeated
-	// already.
+	// already, or there is no time for it.
 	NoRetryHeader = "Zerohop-No-Retry"
 	// LoadHeader of a response is the load of the server, in the format of ORCA that Envoy and others read, too:
 	// "Endpoint-Load-Metrics: TEXT cpu_utilization=0.7".
