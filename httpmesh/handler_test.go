@@ -113,7 +113,7 @@ func TestHandlerAsksForNoRetry(t *testing.T) {
 		}, "1"},
 		"nothing copied first": {func(w http.ResponseWriter, r *http.Request) {
 			call(r)
-			io.Copy(w, strings.NewReader(""))
+			io.Copy(w, io.LimitReader(strings.NewReader(""), 1)) // by ReadFrom
 			w.WriteHeader(503)
 		}, "1"},
 		"nothing written": {func(w http.ResponseWriter, r *http.Request) { call(r) }, ""},
@@ -150,18 +150,24 @@ func TestHandlerOfNothingIsTheDefault(t *testing.T) {
 }
 
 func TestHandlerReportsLoad(t *testing.T) {
-	cpu := 0.5
-	h := NewHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.WriteHeader(http.StatusEarlyHints)
-		io.WriteString(w, "ok")
-	}), HandlerOptions{Load: func() LoadReport { return LoadReport{CPU: cpu} }})
-	s := serve(t, h.ServeHTTP)
-	for _, want := range []string{"TEXT cpu_utilization=0.5", ""} {
-		resp, err := get(t.Context(), t, s.Client().Transport, s.URL)
-		if body := read(t, resp, err); resp.Header.Get(LoadHeader) != want || body != "ok" {
-			t.Errorf("%s = %q, body %q, want %q", LoadHeader, resp.Header.Get(LoadHeader), body, want)
+	var cpu float64
+	for _, body := range []string{"ok", ""} {
+		h := NewHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if body != "" {
+				io.WriteString(w, body)
+			}
+		}), HandlerOptions{Load: func() LoadReport { return LoadReport{CPU: cpu} }})
+		s := serve(t, h.ServeHTTP)
+		for _, tt := range []struct {
+			cpu  float64
+			want string
+		}{{0.5, "TEXT cpu_utilization=0.5"}, {0, ""}} {
+			cpu = tt.cpu
+			resp, err := get(t.Context(), t, s.Client().Transport, s.URL)
+			if got := read(t, resp, err); resp.Header.Get(LoadHeader) != tt.want || got != body {
+				t.Errorf("%s = %q, body %q, want %q", LoadHeader, resp.Header.Get(LoadHeader), got, tt.want)
+			}
 		}
-		cpu = 0
 	}
 }
 
