@@ -55,14 +55,14 @@ func (x *exchange) Release(a *zerohop.Attempt) {
 	a.Err = fmt.Errorf("httpmesh: answer %q was discarded for another attempt", resp.Status)
 }
 
-// guard returns the body of an answer such that the attempt ends with it. b is where it may be kept.
-func guard(b *body, resp *http.Response, way trip, a *zerohop.Attempt) io.ReadCloser {
+// guard returns the body of an answer such that the attempt ends with it. b is where it may be kept. rpc is not nil if
+// the end of the body says how the attempt went.
+func guard(b *body, resp *http.Response, way trip, a *zerohop.Attempt, rpc *ending) io.ReadCloser {
+	b.rc, b.req, b.trip, b.attempt, b.rpc = resp.Body, resp.Request, way, a, rpc
 	if resp.Body == nil || resp.Body == http.NoBody {
-		way.end()
-		a.End(a.Verdict().Outcome, nil)
+		b.end(io.EOF, false)
 		return resp.Body
 	}
-	b.rc, b.req, b.trip, b.attempt = resp.Body, resp.Request, way, a
 	if resp.StatusCode != http.StatusSwitchingProtocols && resp.Request.Method != http.MethodConnect {
 		b.pause = a.Policy().ReadTimeout
 	}
@@ -77,6 +77,7 @@ type body struct {
 	req     *http.Request
 	trip    trip
 	attempt *zerohop.Attempt
+	rpc     *ending
 	closed  atomic.Bool
 	over    atomic.Bool
 
@@ -111,10 +112,11 @@ func (b *tunnel) CloseWrite() error {
 func (b *body) Read(p []byte) (int, error) {
 	late := b.req.Context().Err() != nil
 	n, err := b.read(p)
+	if b.rpc != nil {
+		b.rpc.saw(p[:n])
+	}
 	switch {
 	case err == nil || b.closed.Load(): // that a closed body fails is no news
-	case err == io.EOF:
-		b.end(nil, false)
 	default:
 		b.end(err, late)
 	}
@@ -163,7 +165,7 @@ func (b *body) Close() error {
 	return err
 }
 
-// end ends the attempt. err is why the body broke off, nil if it did not. late says that the caller asked for more only
+// end ends the attempt. err is why the body broke off, io.EOF if it did not, nil if it was closed before. late says that the caller asked for more only
 // when his context had ended.
 func (b *body) end(err error, late bool) {
 	if b.over.Swap(true) {
@@ -171,11 +173,19 @@ func (b *body) end(err error, late bool) {
 	}
 	b.trip.end()
 	switch {
-	case err == nil:
-		b.attempt.End(b.attempt.Verdict().Outcome, nil)
+	case err == nil, err == io.EOF:
+		b.attempt.End(b.outcome(err == io.EOF))
 	case late, errors.Is(err, context.Canceled):
 		b.attempt.End(resilience.Neutral, err)
 	default: // it broke off, or the deadline passed while the caller waited for more
 		b.attempt.End(resilience.Failure, err)
 	}
+}
+
+// outcome is that of an attempt whose answer did not break off. eof says that it is complete.
+func (b *body) outcome(eof bool) (resilience.Outcome, error) {
+	if o := b.attempt.Verdict().Outcome; b.rpc == nil || o != resilience.Success {
+		return o, nil
+	}
+	return b.rpc.outcome(b.req.Context(), eof)
 }

@@ -24,11 +24,13 @@ type exchange struct {
 	call      zerohop.Call
 	transport *Transport
 	req       *http.Request
+	protocol  protocol
 	url       url.URL                         // of the first attempt, if it differs from that of req
 	resends   resends                         // of the first attempt
 	begun     atomic.Int32                    // attempts that may have reached a server
 	handed    atomic.Bool                     // the body of req was given to a transport, which closes it
 	replay    *replay                         // of that body if attempts share it
+	rewinds   *rewinds                        // of it if GetBody may do no more than that
 	failed    atomic.Pointer[zerohop.Attempt] // the last that did
 	body      body                            // of the answer
 	responses [resilience.MaxAttempts]*http.Response
@@ -99,7 +101,7 @@ func (x *exchange) try(ctx context.Context, a *zerohop.Attempt, sent int) resili
 	}
 	x.responses[a.Number], x.trips[a.Number] = resp, way
 	a.Status = resp.StatusCode
-	v := resilience.HTTPStatus(resp.StatusCode, retryAfter(resp))
+	v := x.protocol.judge(req, resp)
 	if v.Retry && resp.Header.Get(NoRetryHeader) != "" {
 		v.After = -1
 	}
@@ -153,6 +155,11 @@ func (x *exchange) load(ctx context.Context, a *zerohop.Attempt, req *http.Reque
 	switch {
 	case req.Body == nil || req.Body == http.NoBody:
 		return nil
+	case x.rewinds != nil:
+		x.handed.Store(true)
+		if req.Body, err = x.rewinds.begin(req, a); err != nil {
+			return err
+		}
 	case a.Number > 0 && req.GetBody != nil:
 		if req.Body, err = req.GetBody(); err != nil {
 			return err
@@ -161,7 +168,7 @@ func (x *exchange) load(ctx context.Context, a *zerohop.Attempt, req *http.Reque
 		x.handed.Store(true)
 	default:
 		limit := 0
-		if a.Repeatable() {
+		if a.Repeatable() && !x.protocol.endless(req) {
 			limit = replayLimit
 		}
 		p := x.replay.begin(ctx, a.Number, limit, a.Backup())
@@ -211,7 +218,7 @@ func (x *exchange) deliver(a *zerohop.Attempt) *http.Response {
 	resp := x.responses[a.Number]
 	resp.Request = x.req
 	if !kept(resp) {
-		resp.Body = guard(&x.body, resp, x.trips[a.Number], a)
+		resp.Body = guard(&x.body, resp, x.trips[a.Number], a, x.protocol.watched(resp))
 	}
 	return resp
 }

@@ -57,13 +57,14 @@ func asksConnect(query string) bool {
 // stream reports whether the time until the headers of an answer depends on what the parties have to say rather than on
 // how fast the endpoint is.
 func (p protocol) stream(req *http.Request) bool {
-	return p == connectStream || p != plain && clientStream(req)
+	return p == connectStream || p.endless(req)
 }
 
-// clientStream reports whether the caller of an RPC goes on sending messages while it is under way: then their number
-// and length are not known when it begins.
-func clientStream(req *http.Request) bool {
-	return req.Body != nil && req.Body != http.NoBody && req.GetBody == nil && req.ContentLength <= 0
+// endless reports whether the caller of an RPC goes on sending messages while it is under way: then their number and
+// length are not known when it begins. Once sent, such a call is never repeated, as the caller may have acted on how it
+// was going.
+func (p protocol) endless(req *http.Request) bool {
+	return p != plain && req.Body != nil && req.Body != http.NoBody && req.GetBody == nil && req.ContentLength <= 0
 }
 
 func first(values []string) string {

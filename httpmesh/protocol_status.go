@@ -85,10 +85,10 @@ func pushback(h http.Header) time.Duration {
 	return time.Duration(ms) * time.Millisecond
 }
 
-// judge returns what the headers of an answer say about the attempt, and for an error of Connect its body, too. ctx is
-// that of the attempt. An answer without a code of its protocol is that of somebody who does not speak it, such as a
+// judge returns what the headers of an answer to the request of an attempt say about it, and what its body does where it
+// is nothing but an error. An answer without a code of its protocol is that of somebody who does not speak it, such as a
 // proxy, and is judged by its HTTP status. That repeats what Connect and gRPC take for UNAVAILABLE then.
-func (p protocol) judge(ctx context.Context, resp *http.Response) resilience.Verdict {
+func (p protocol) judge(req *http.Request, resp *http.Response) resilience.Verdict {
 	var (
 		s  status
 		ok bool
@@ -98,15 +98,20 @@ func (p protocol) judge(ctx context.Context, resp *http.Response) resilience.Ver
 	case connectUnary:
 		s, ok = connectError(resp)
 	case grpc, grpcWeb:
-		if s, ok = statusIn(resp.Header); ok {
-			after = pushback(resp.Header)
+		h := resp.Header
+		// Servers over net/http send every status in trailers. If nothing comes before them, nothing was answered.
+		if p == grpc && resp.StatusCode == http.StatusOK && h["Grpc-Status"] == nil && !p.endless(req) && preview(resp, 0) != nil {
+			h = resp.Trailer
+		}
+		if s, ok = statusIn(h); ok {
+			after = pushback(h)
 		}
 	}
 	if !ok {
 		return resilience.HTTPStatus(resp.StatusCode, after)
 	}
 	if s.code == codeDeadlineExceeded {
-		outlast(ctx)
+		outlast(req.Context())
 	}
 	return s.verdict(after)
 }
@@ -135,7 +140,7 @@ func connectError(resp *http.Response) (s status, ok bool) {
 	switch code := resp.StatusCode; {
 	case code < 500 && code != http.StatusRequestTimeout && code != http.StatusTooManyRequests && code != statusClosed:
 		return status{}, false
-	case resp.Body == nil, resp.Header["Content-Encoding"] != nil, resp.ContentLength == 0:
+	case resp.Header["Content-Encoding"] != nil, resp.ContentLength == 0:
 		return status{}, false
 	}
 	if t, _, err := mime.ParseMediaType(first(resp.Header["Content-Type"])); err != nil || t != "application/json" {
@@ -146,7 +151,7 @@ func connectError(resp *http.Response) (s status, ok bool) {
 		e    connectStatus
 	)
 	if resp.ContentLength <= previewLimit {
-		data = preview(resp)
+		data = preview(resp, previewLimit)
 	}
 	if data == nil {
 		// Too long or too slow. Of the codes that come as 500, "unknown" is what the protocol takes for an error
@@ -166,13 +171,17 @@ const (
 	// previewLimit is how much of an error is read before the caller gets it. Few are longer; what is read stays in
 	// memory until the caller has read it.
 	previewLimit = 4 << 10
-	// previewTime is how long to wait for that. Most errors arrive with their headers.
+	// previewTime is how long to wait for that. Most errors arrive with their headers, as do first messages.
 	previewTime = 50 * time.Millisecond
 )
 
-// preview returns the whole body of a response if it is short and there soon, else nil. The response keeps it.
-func preview(resp *http.Response) []byte {
-	p := &previewed{ReadCloser: resp.Body, done: make(chan struct{})}
+// preview returns the whole body of a response if it is not longer than the limit and there soon, else nil. The response
+// keeps it.
+func preview(resp *http.Response, limit int64) []byte {
+	if resp.Body == nil || resp.Body == http.NoBody {
+		return []byte{}
+	}
+	p := &previewed{ReadCloser: resp.Body, limit: limit, done: make(chan struct{})}
 	resp.Body = p
 	go p.fill() // ends with the body, which ends at the latest with the attempt or when it is closed
 	timer := time.NewTimer(previewTime)
@@ -191,15 +200,16 @@ func preview(resp *http.Response) []byte {
 // previewed is a body of which some was read before its owner asked.
 type previewed struct {
 	io.ReadCloser
-	done chan struct{} // closed when the following are set
-	data []byte
-	err  error // what follows the data; nil if more data does
+	limit int64
+	done  chan struct{} // closed when the following are set
+	data  []byte
+	err   error // what follows the data; nil if more data does
 }
 
 func (p *previewed) fill() {
 	defer close(p.done)
-	p.data, p.err = io.ReadAll(io.LimitReader(p.ReadCloser, previewLimit+1))
-	if p.err == nil && len(p.data) <= previewLimit {
+	p.data, p.err = io.ReadAll(io.LimitReader(p.ReadCloser, p.limit+1))
+	if p.err == nil && int64(len(p.data)) <= p.limit {
 		p.err = io.EOF
 	}
 }

@@ -31,6 +31,11 @@ func rpcAnswer(code int, body string, headers ...string) *http.Response {
 	return &http.Response{StatusCode: code, Header: h, ContentLength: -1, Body: io.NopCloser(strings.NewReader(body))}
 }
 
+// post is the request of a unary call.
+func post(ctx context.Context, t testing.TB) *http.Request {
+	return request(ctx, t, http.MethodPost, "http://orders/", strings.NewReader("message"))
+}
+
 func TestConnectErrorsAreJudgedByTheirCode(t *testing.T) {
 	const contentType, asJSON = "Content-Type", "application/json"
 	long := fmt.Sprintf(`{"code":"unavailable","message":%q}`, strings.Repeat("x", previewLimit))
@@ -78,7 +83,7 @@ func TestConnectErrorsAreJudgedByTheirCode(t *testing.T) {
 				t.Fatal(err)
 			}
 			row.resp.Body = io.NopCloser(bytes.NewReader(want))
-			if got := connectUnary.judge(t.Context(), row.resp); got != row.want {
+			if got := connectUnary.judge(post(t.Context(), t), row.resp); got != row.want {
 				t.Errorf("judge() = %+v, want %+v", got, row.want)
 			}
 			if got := read(t, row.resp, nil); got != string(want) {
@@ -127,16 +132,58 @@ func TestGRPCStatusInHeadersIsJudged(t *testing.T) {
 				resilience.Verdict{Outcome: resilience.Overload, Retry: true, After: 2 * time.Second}},
 			{"status counts more", rpcAnswer(503, "", "Grpc-Status", "5"), succeeded},
 		} {
-			if got := p.judge(t.Context(), row.resp); got != row.want {
+			if got := p.judge(post(t.Context(), t), row.resp); got != row.want {
 				t.Errorf("%d: %s: judge() = %+v, want %+v", p, row.name, got, row.want)
 			}
 		}
 	}
 }
 
+func TestGRPCStatusInTrailersIsJudgedIfNothingCameBefore(t *testing.T) {
+	pipe, _ := io.Pipe()
+	for _, row := range []struct {
+		name, answer string
+		message      io.Reader
+		want         resilience.Verdict
+	}{
+		{"error", "", strings.NewReader("message"), resilience.Verdict{Outcome: resilience.Failure, Retry: true, After: 30 * time.Millisecond}},
+		{"message", "message", strings.NewReader("message"), succeeded},
+		{"stream of the caller", "", pipe, succeeded},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			resp := rpcAnswer(200, row.answer)
+			resp.Trailer = http.Header{"Grpc-Status": {"14"}, "Grpc-Retry-Pushback-Ms": {"30"}}
+			if got := grpc.judge(request(t.Context(), t, http.MethodPost, "http://orders/", row.message), resp); got != row.want {
+				t.Errorf("judge() = %+v, want %+v", got, row.want)
+			}
+			if got := read(t, resp, nil); got != row.answer {
+				t.Errorf("the caller reads %q, want %q", got, row.answer)
+			}
+		})
+	}
+}
+
+// Whoever begins to answer and then waits for events must not keep its caller from reading the headers.
+func TestSilentStreamsAreHandedOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		resp := rpcAnswer(200, "")
+		resp.Body = &dribble{strings.NewReader("event"), time.Hour, make(chan struct{})}
+		start := time.Now()
+		if got := grpc.judge(post(t.Context(), t), resp); got != succeeded {
+			t.Errorf("judge() = %+v, want %+v", got, succeeded)
+		}
+		if got := time.Since(start); got != previewTime {
+			t.Errorf("judge() took %v, want %v", got, previewTime)
+		}
+		if got, want := read(t, resp, nil), "event"; got != want {
+			t.Errorf("the caller reads %q, want %q", got, want)
+		}
+	})
+}
+
 func TestPlainAnswersAreJudgedByTheirStatus(t *testing.T) {
 	resp := rpcAnswer(503, `{"code":"not_found"}`, "Content-Type", "application/json", "Grpc-Status", "5")
-	if got := plain.judge(t.Context(), resp); got != repeated {
+	if got := plain.judge(post(t.Context(), t), resp); got != repeated {
 		t.Errorf("judge() = %+v, want %+v", got, repeated)
 	}
 }
@@ -148,7 +195,7 @@ func TestServersThatAreAheadOfTheDeadlineBlameNobody(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), row.left)
 			defer cancel()
 			start := time.Now()
-			if got := grpc.judge(ctx, rpcAnswer(200, "", "Grpc-Status", "4")); got != failed {
+			if got := grpc.judge(post(ctx, t), rpcAnswer(200, "", "Grpc-Status", "4")); got != failed {
 				t.Errorf("judge() = %+v, want %+v", got, failed)
 			}
 			if got := time.Since(start); got != row.want {
@@ -185,7 +232,7 @@ func TestSlowErrorsHoldNobodyUp(t *testing.T) {
 		resp := rpcAnswer(503, "", "Content-Type", "application/json")
 		resp.Body = &dribble{strings.NewReader(text), time.Second, make(chan struct{})}
 		start := time.Now()
-		if got := connectUnary.judge(t.Context(), resp); got != repeated {
+		if got := connectUnary.judge(post(t.Context(), t), resp); got != repeated {
 			t.Errorf("judge() = %+v, want %+v", got, repeated)
 		}
 		if got := time.Since(start); got != previewTime {
@@ -201,7 +248,7 @@ func TestSlowErrorsCanBeClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		resp := rpcAnswer(503, "", "Content-Type", "application/json")
 		resp.Body = &dribble{strings.NewReader(`{}`), time.Hour, make(chan struct{})}
-		connectUnary.judge(t.Context(), resp)
+		connectUnary.judge(post(t.Context(), t), resp)
 		resp.Body.Close()
 		if _, err := resp.Body.Read(make([]byte, 1)); err == nil {
 			t.Error("reading a closed body succeeded")
@@ -213,7 +260,7 @@ func TestErrorsThatBreakOffAreHandedOn(t *testing.T) {
 	broken := errors.New("broken")
 	resp := rpcAnswer(500, "", "Content-Type", "application/json")
 	resp.Body = io.NopCloser(io.MultiReader(strings.NewReader(`{"code":`), iotest.ErrReader(broken)))
-	connectUnary.judge(t.Context(), resp)
+	connectUnary.judge(post(t.Context(), t), resp)
 	data, err := io.ReadAll(resp.Body)
 	if got, want := string(data), `{"code":`; got != want || !errors.Is(err, broken) {
 		t.Errorf("body = %q, %v, want %q, %v", got, err, want, broken)

@@ -60,19 +60,23 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // call sends a request to a service.
 func (t *Transport) call(req *http.Request, service string) (*http.Response, error) {
-	x := &exchange{transport: t, req: req}
+	x := &exchange{transport: t, req: req, protocol: protocolOf(req)}
 	r := zerohop.Request{
 		Request: routing.Request{
 			Service: service, Method: req.Method, Path: req.URL.EscapedPath(), Header: req.Header,
 		},
 		Protocol:   "http",
 		Idempotent: idempotent(req),
+		Stream:     x.protocol.stream(req),
 	}
 	switch {
 	case once(req):
 		r.Attempts = 1
-	case req.Body != nil && req.Body != http.NoBody && req.GetBody == nil:
+	case req.Body == nil, req.Body == http.NoBody:
+	case req.GetBody == nil:
 		x.replay = &replay{src: req.Body}
+	case x.protocol != plain:
+		x.rewinds = &rewinds{}
 	}
 	a, err := x.call.Run(req.Context(), t.mesh, &r, x)
 	x.end()
