@@ -71,7 +71,8 @@ func (a *Attempt) Pick(now time.Time, set *loadbalance.Set) (*loadbalance.Node, 
 	in := loadbalance.Info{Now: now, Other: a.Backup()}
 	if a.cause != resilience.First || a.Node() != nil {
 		a.choose(now, loadbalance.Pick{}).Done(loadbalance.Report{Now: now, Outcome: resilience.Neutral})
-		in.Avoid = a.call.avoid()
+		in.Avoid, in.Sound = a.call.avoid()
+		in.Sound = in.Sound && set.Sound(in) // there may be none any more
 	}
 	p, err := set.Pick(in)
 	if a.refused = err; err != nil {

@@ -54,6 +54,7 @@ type timeLimit struct {
 type further struct {
 	attempts [resilience.MaxAttempts - 1]Attempt
 	dropped  []*loadbalance.Node // chosen for attempts that then chose others
+	sound    bool                // they are for endpoints without a penalty
 	signal   chan struct{}       // tells the caller's goroutine that a backup ended
 	letting  sync.WaitGroup      // attempts that are being let go of; their answers are not to be touched
 }
@@ -258,6 +259,7 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 	ev := resilience.Event{Kind: resilience.Done, Attempt: a.Number}
 	if v.Retry {
 		ev.Random = c.mesh.cfg.Rand()
+		ev.Elsewhere = v.After > 0 && c.elsewhere(now)
 	}
 	shut := a.detach != nil && !a.detach()
 
@@ -291,6 +293,9 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 		a.latency = 0
 	}
 	a.verdict, ev.Verdict, a.judged = v, v, true
+	if ev.Elsewhere {
+		c.rest().sound = true
+	}
 	act := c.stepLocked(now, ev)
 	a.answer = act.Kind == resilience.Finish && act.Attempt == a.Number
 	mine := a.answer
@@ -347,8 +352,15 @@ func (c *Call) Propagate(ctx context.Context, set func(key, value string)) {
 	}
 }
 
-// avoid returns the nodes that were tried.
-func (c *Call) avoid() (tried []*loadbalance.Node) {
+// elsewhere reports whether an endpoint is ready that the call has not tried, so that the pause that another one asked
+// for need not be kept. Where the transport chooses, nobody knows.
+func (c *Call) elsewhere(now time.Time) bool {
+	tried, _ := c.avoid()
+	return !c.late && c.target.service.balancer.Set().Sound(loadbalance.Info{Now: now, Avoid: tried})
+}
+
+// avoid returns the nodes that were tried, and whether those under a penalty are to be avoided, too.
+func (c *Call) avoid() (tried []*loadbalance.Node, penalized bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	tried = slices.Clone(c.rest().dropped)
@@ -357,5 +369,5 @@ func (c *Call) avoid() (tried []*loadbalance.Node) {
 			tried = append(tried, n)
 		}
 	}
-	return tried
+	return tried, c.rest().sound
 }

@@ -88,7 +88,7 @@ func TestDo(t *testing.T) {
 func TestDoEndsWithItsContext(t *testing.T) {
 	errGone := errors.New("the user closed the page")
 	synctest.Test(t, func(t *testing.T) {
-		m := open(t, Config{Resolver: orders(3)})
+		m := open(t, Config{Resolver: orders(1)}) // or it would go elsewhere instead of pausing
 		for _, c := range []struct {
 			name     string
 			attempts int
@@ -137,7 +137,7 @@ func TestDoEndsWithItsContext(t *testing.T) {
 
 func TestPausesAndDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := open(t, Config{Resolver: orders(3), Spec: Spec{Defaults: Policy{Budget: Budget{Mode: Off}}}})
+		m := open(t, Config{Resolver: orders(1), Spec: Spec{Defaults: Policy{Budget: Budget{Mode: Off}}}})
 		overloaded := func(after time.Duration) error {
 			return &ClassifiedError{Verdict: resilience.Verdict{Outcome: resilience.Overload, Retry: true, After: after}, Err: errDown}
 		}

@@ -51,7 +51,10 @@ func (c *Call) finish(act resilience.Action) (*Attempt, error) {
 	case act.Reason == resilience.Canceled:
 		e.Reason, e.Err, outcome = Ended, c.ended(), resilience.Neutral
 	case a != nil:
-		e.Err, outcome = a.Err, a.verdict.Outcome
+		e.Err = a.Err
+		if v := a.verdict; v.Outcome != resilience.Neutral || !v.Retry { // else no endpoint failed, but the call did
+			outcome = v.Outcome
+		}
 	default:
 		e.Reason, e.Err = c.refusal()
 	}

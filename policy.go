@@ -72,9 +72,9 @@ type Connect struct {
 }
 
 // Retry says when failed attempts are repeated: on another endpoint while there is one, only if the attempt
-// failed in a way worth repeating, and only if the call is idempotent or the attempt provably not sent. A pause that the
-// server asks for (Retry-After) is kept if it fits into the deadline of the call, and without one if it is at most a
-// second; else its answer is the call's.
+// failed in a way worth repeating, and only if the call is idempotent or the attempt provably not sent. An endpoint
+// that asks for a pause (Retry-After) gets nothing for so long while another one is ready. If none is, the call keeps the
+// pause if it fits into its deadline, and without one if it is at most a second; else the answer is the call's.
 type Retry struct {
 	// Mode switches retries. The built-in default is On.
 	Mode Switch `json:"mode,omitempty" yaml:"mode,omitempty"`

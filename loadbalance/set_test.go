@@ -210,3 +210,43 @@ func TestOverdueAttemptCountsForPicksOnly(t *testing.T) {
 		t.Error("the breaker opened")
 	}
 }
+
+func TestSoundKnowsWhetherAnEndpointIsReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Config{Breaker: &resilience.BreakerConfig{Consecutive: 1, OpenFor: time.Hour}})
+		if b.Set().Sound(Info{Now: time.Now()}) {
+			t.Error("an empty set is sound")
+		}
+		b.Update(endpoints(3))
+		nodes := b.Set().Nodes()
+		end := func(n *Node, o resilience.Outcome, after time.Duration) {
+			p, err := b.View([]*Node{n}).Pick(Info{Now: time.Now()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Done(Report{Now: time.Now(), Outcome: o, After: after})
+		}
+		end(nodes[0], resilience.Failure, 0)               // its breaker opens
+		end(nodes[1], resilience.Overload, 10*time.Second) // it asks for a pause
+		in := Info{Now: time.Now()}
+		if !b.Set().Sound(in) {
+			t.Error("Sound() = false with one endpoint left")
+		}
+		in.Sound = true
+		for range 20 {
+			p, err := b.Pick(in)
+			if err != nil || p.Node() != nodes[2] {
+				t.Fatalf("Pick() = %v, %v, want the only sound node", p.Node(), err)
+			}
+			p.Done(Report{Now: time.Now(), Outcome: resilience.Success})
+		}
+		in.Avoid = nodes[2:]
+		if b.Set().Sound(in) {
+			t.Error("Sound() = true with one open, one pausing and one tried endpoint")
+		}
+		time.Sleep(10 * time.Second)
+		if in.Now = time.Now(); !b.Set().Sound(in) {
+			t.Error("Sound() = false after the pause")
+		}
+	})
+}
