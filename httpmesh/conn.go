@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -90,6 +91,31 @@ func (c *conn) roundTrip(req *http.Request, reused bool, begun time.Time) (*http
 	}
 	c.pool.put(c)
 	return nil, t, err
+}
+
+// drained reports whether all that has come over an idle HTTP/1 connection was read as an answer. What came after one
+// would be taken for the next one if that request was quick enough.
+//
+// net/http reads from the connection again once the answer was read to its end, unless it has more of it already: then
+// it closes the connection. Either happens at once, unless its goroutine has to wait for a processor.
+func (c *conn) drained() bool {
+	if c.traffic == nil {
+		return true
+	}
+	for n := range 100 {
+		if c.traffic.reading.Load() {
+			return true
+		}
+		if c.cc.Err() != nil {
+			return false
+		}
+		if n < 20 {
+			runtime.Gosched()
+		} else {
+			time.Sleep(50 * time.Microsecond) // at most 4 ms in all: what is new by then costs less than more patience
+		}
+	}
+	return false
 }
 
 // reserve takes a place on a shared connection. If there is none, it finds out why.

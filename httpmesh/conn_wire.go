@@ -9,7 +9,10 @@ import (
 )
 
 // traffic counts the bytes of a connection below TLS. What did not change while a request failed was not sent.
-type traffic struct{ read, written atomic.Int64 }
+type traffic struct {
+	read, written atomic.Int64
+	reading       atomic.Bool // a Read has begun and not ended
+}
 
 // counted returns the connection such that its traffic is counted. A TCP connection keeps all it can do.
 func counted(conn net.Conn, t *traffic) net.Conn {
@@ -26,7 +29,9 @@ type wire struct {
 }
 
 func (w *wire) Read(p []byte) (int, error) {
+	w.traffic.reading.Store(true)
 	n, err := w.Conn.Read(p)
+	w.traffic.reading.Store(false)
 	w.traffic.read.Add(int64(n))
 	return n, err
 }
@@ -52,7 +57,9 @@ type tcpWire struct {
 }
 
 func (w *tcpWire) Read(p []byte) (int, error) {
+	w.traffic.reading.Store(true)
 	n, err := w.TCPConn.Read(p)
+	w.traffic.reading.Store(false)
 	w.traffic.read.Add(int64(n))
 	return n, err
 }

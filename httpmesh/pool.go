@@ -98,8 +98,14 @@ func (p *pool) get(req *http.Request, now time.Time) (c *conn, fresh bool, err e
 		} else if c, fresh, err = p.wait(req); err != nil {
 			return nil, false, err
 		}
-		if !c.shared || c.reserve() {
+		if !c.shared && (fresh || c.drained()) || c.shared && c.reserve() {
 			return c, fresh, nil
+		}
+		if !c.shared {
+			p.mu.Lock()
+			p.drop(c)
+			p.mu.Unlock()
+			continue
 		}
 		unused := fresh && c.cc.InFlight() == 0
 		p.put(c)
