@@ -40,6 +40,9 @@ func TestAnswersBelongToTheirRequests(t *testing.T) {
 		a, b := serve(t, h2, h), serve(t, h2, h)
 		c := connect(t, base(h2), policy, a.addr, b.addr)
 		n := scale(20_000)
+		if h2 {
+			n = scale(10_000)
+		}
 		var whole, canceled, early atomic.Int64
 		parallel(n, 16, func(i int) {
 			id := fmt.Sprintf("%08d", i)

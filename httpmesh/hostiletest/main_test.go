@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"runtime/metrics"
@@ -21,7 +22,10 @@ import (
 	"github.com/zerohop/zerohop/loadbalance"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	log.SetOutput(io.Discard) // net/http reports each connection that a server spoils
+	goleak.VerifyTestMain(m)
+}
 
 // scale makes a number of repetitions smaller where time is short.
 func scale(n int) int {

