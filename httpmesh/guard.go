@@ -37,7 +37,7 @@ type Guard struct {
 // policies.
 //
 // A base of type *http.Transport sends some requests again itself when a connection that it kept turns out to be closed
-// (see http.Transport); a Guard does not see that.
+// (see http.Transport). A Guard cannot prevent that, but reports it: see zerohop.AttemptRecord.
 func NewGuard(base http.RoundTripper, cfg zerohop.Config) (*Guard, error) {
 	if err := unfit(&cfg); err != nil {
 		return nil, fmt.Errorf("httpmesh: invalid configuration of a guard: %w", err)

@@ -149,6 +149,26 @@ func TestGuardLeavesTLSAndHTTP2ToItsBase(t *testing.T) {
 	}
 }
 
+func TestGuardReportsWhatItsBaseSendsAgain(t *testing.T) {
+	var requests atomic.Int64
+	s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		if requests.Add(1) == 2 { // on the connection of the first
+			panic(http.ErrAbortHandler)
+		}
+	})
+	g := guarded(t, &http.Transport{}, zerohop.Policy{Retry: zerohop.Retry{Mode: zerohop.Off}})
+	defer g.CloseIdleConnections()
+	for i := range 2 {
+		ctx, report := zerohop.WithReport(t.Context())
+		resp, err := get(ctx, t, g, s.URL)
+		read(t, resp, err)
+		calls := report.Calls()
+		if len(calls) != 1 || len(calls[0].Attempts) != 1 || calls[0].Attempts[0].Resends != i {
+			t.Errorf("call %d: report = %+v, want one attempt, sent again %d times", i+1, calls, i)
+		}
+	}
+}
+
 func TestGuardObeysRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := guarded(t, inTurn(answer(429, "", "Retry-After", "7"), answer(200, "")), zerohop.Policy{})
