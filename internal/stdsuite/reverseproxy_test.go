@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	_ "github.com/zerohop/zerohop/httpmesh" // so that results that the go command has cached are those of this code
 )
 
 // TestReverseProxySuite runs all tests of net/http/httputil with every transport of httputil.ReverseProxy, and that of
