@@ -145,6 +145,10 @@ func (c *Call) refusal() (Reason, error) {
 func (c *Call) records() (list []AttemptRecord, sent bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.recordsLocked()
+}
+
+func (c *Call) recordsLocked() (list []AttemptRecord, sent bool) {
 	for i := range c.machine.Launched() {
 		a := c.slot(i)
 		switch {

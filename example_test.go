@@ -92,3 +92,36 @@ func ExampleWithCall() {
 	}
 	// Output: attempts exhausted after 2 attempts: ledger is locked
 }
+
+// A report tells what happened to calls, be their answers good or bad.
+func ExampleWithReport() {
+	mesh, err := zerohop.New(zerohop.Config{
+		Resolver: discovery.Static{"orders": {{Addr: "10.0.0.1:80"}, {Addr: "10.0.0.2:80"}}},
+		Spec:     zerohop.Spec{Defaults: zerohop.Policy{Idempotent: zerohop.On}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer mesh.Close()
+
+	ctx, report := zerohop.WithReport(context.Background())
+	attempts := 0
+	_, err = zerohop.Do(ctx, mesh, "orders", func(context.Context, *loadbalance.Node) (string, error) {
+		if attempts++; attempts == 1 {
+			return "", errors.New("connection reset")
+		}
+		return "shipped", nil
+	})
+	fmt.Println(err)
+	for _, call := range report.Calls() {
+		fmt.Println(call.Service, call.Detail)
+		for _, a := range call.Attempts { // Addr, Start and Duration tell where, when and how long
+			fmt.Println("-", a.Cause, a.Outcome, a.Err)
+		}
+	}
+	// Output:
+	// <nil>
+	// orders answered
+	// - first failure connection reset
+	// - retry success <nil>
+}

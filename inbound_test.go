@@ -2,8 +2,10 @@ package zerohop
 
 import (
 	"context"
+	"net"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/zerohop/zerohop/resilience"
 )
@@ -55,4 +57,20 @@ func TestServersKnowWhetherTheirCallersShouldRepeat(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestCallsForRepeatedRequestsSayWhyTheyAreNotRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := open(t, Config{Resolver: orders(3), Spec: idempotent})
+		ctx := WithInbound(t.Context(), &Inbound{Attempt: 1})
+		start := time.Now()
+		got, err := Do(ctx, m, "orders", turns(after(time.Hour, nil), after(0, nil)))
+		if took := time.Since(start); got != 0 || err != nil || took != time.Hour {
+			t.Errorf("Do() = %d, %v after %v, want the first answer without a backup", got, err, took)
+		}
+		_, err = Do(ctx, m, "orders", turns(after(0, &net.OpError{Op: "dial", Err: errDown}), after(0, errDown)))
+		if e := failure(t, err); e.Detail != resilience.Nested || len(e.Attempts) != 2 || e.Attempts[1].Cause != resilience.Resend {
+			t.Errorf("Do() = %+v, want %q after an attempt that was not sent and one that was", e, resilience.Nested)
+		}
+	})
 }

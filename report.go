@@ -4,13 +4,12 @@ import (
 	"context"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/zerohop/zerohop/resilience"
 )
 
 // Report lists the calls made with a context: which endpoints were tried, why, and how long each took. It holds on to
-// the last 100 calls. Its methods are safe for concurrent use, also while calls are under way.
+// the last 100 calls and to what their transports keep of them. Its methods are safe for concurrent use, also while calls are under way.
 type Report struct {
 	mu    sync.Mutex // guards calls
 	calls []*Call
@@ -20,11 +19,11 @@ const maxReported = 100
 
 // CallRecord is what became of a call, or what has so far.
 type CallRecord struct {
-	// Service is the service the call went to, Route the name of the route that matched, empty if none did.
-	Service, Route string
-	// Start is when the call began.
-	Start time.Time
-	// Detail says what ended the attempts. It means nothing while the call has neither an answer nor an error.
+	// CallInfo says what was called, how and when.
+	CallInfo
+	// Running says that the call has neither an answer nor an error yet.
+	Running bool
+	// Detail says what ended the attempts. It means nothing while the call is running.
 	Detail resilience.Reason
 	// Attempts are those made, in the order in which they began.
 	Attempts []AttemptRecord
@@ -45,13 +44,20 @@ func (r *Report) Calls() []CallRecord {
 	r.mu.Unlock()
 	list := make([]CallRecord, len(calls))
 	for i, c := range calls {
-		c.mu.Lock()
-		why := c.next.Reason
-		c.mu.Unlock()
-		list[i] = CallRecord{Service: c.target.service.name, Route: c.target.route, Start: c.start, Detail: why}
-		list[i].Attempts, _ = c.records()
+		list[i] = c.report()
 	}
 	return list
+}
+
+func (c *Call) report() CallRecord {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := CallRecord{CallInfo: c.info(), Running: !c.over}
+	if c.over {
+		r.Detail = c.next.Reason
+	}
+	r.Attempts, _ = c.recordsLocked()
+	return r
 }
 
 // add lists a call.
