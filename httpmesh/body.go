@@ -84,6 +84,7 @@ type body struct {
 
 	pause time.Duration // that a Read may take, 0 for any; tunnels may be silent
 	alarm *time.Timer   // of that
+	fired chan struct{} // gets one when the alarm has done its work
 }
 
 // tunnel is the body of a 101 response, to which the caller may write. Either direction may end before the other, so
@@ -130,12 +131,16 @@ func (b *body) read(p []byte) (int, error) {
 		return b.rc.Read(p)
 	}
 	if b.alarm == nil {
+		b.fired = make(chan struct{}, 1)
 		b.alarm = time.AfterFunc(b.pause, b.expire)
 	} else {
 		b.alarm.Reset(b.pause)
 	}
 	n, err := b.rc.Read(p)
-	if !b.alarm.Stop() && err != io.EOF && !b.closed.Load() {
+	if b.alarm.Stop() {
+		return n, err
+	}
+	if <-b.fired; err != io.EOF && !b.closed.Load() {
 		err = readTimeoutError(b.pause)
 	}
 	return n, err
@@ -145,6 +150,7 @@ func (b *body) read(p []byte) (int, error) {
 func (b *body) expire() {
 	b.end(readTimeoutError(b.pause), false)
 	b.rc.Close()
+	b.fired <- struct{}{}
 }
 
 // readTimeoutError says that a body was silent for too long.
@@ -166,8 +172,8 @@ func (b *body) Close() error {
 	return err
 }
 
-// end ends the attempt. err is why the body broke off, io.EOF if it did not, nil if it was closed before. late says that the caller asked for more only
-// when his context had ended.
+// end ends the attempt. err is why the body broke off, io.EOF if it did not, nil if it was closed before. late says that
+// the caller asked for more only when his context had ended.
 func (b *body) end(err error, late bool) {
 	if b.over.Swap(true) {
 		return

@@ -54,6 +54,17 @@ func (t trip) end() {
 	}
 }
 
+// shun says that the connection is not for requests of this kind: it gets no other one. It is called before end.
+func (t trip) shun() {
+	switch c := t.conn; {
+	case c == nil:
+	case c.shared:
+		c.pool.retire(c)
+	default:
+		c.expires = time.Unix(1, 0)
+	}
+}
+
 // roundTrip sends the request. Its error says that the connection was given back.
 //
 // net/http derives a context from that of the request which it leaves alone after an error: the engine cancels the

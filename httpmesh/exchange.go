@@ -97,7 +97,14 @@ func (x *exchange) try(ctx context.Context, a *zerohop.Attempt, sent int) resili
 	}
 	if err != nil {
 		a.Err = err
-		return resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: way.unsent || unsent(err)}
+		v := resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: way.unsent || unsent(err)}
+		if way.stale { // it may be that the endpoint only closed an idle connection
+			v.Outcome = resilience.Neutral
+		}
+		return v
+	}
+	if resp.StatusCode == http.StatusMisdirectedRequest {
+		way.shun()
 	}
 	x.responses[a.Number], x.trips[a.Number] = resp, way
 	a.Status = resp.StatusCode
