@@ -84,7 +84,7 @@ func (c *conn) roundTrip(req *http.Request, reused bool, begun time.Time) (*http
 	resp, err := c.cc.RoundTrip(req)
 	if err == nil {
 		if _, tunnel := resp.Body.(io.Writer); tunnel && !c.shared {
-			c.pool.forget(c) // the caller owns it
+			c.pool.forget() // the caller owns it
 			return resp, trip{reused: reused}, nil
 		}
 		return resp, trip{conn: c, reused: reused}, nil

@@ -225,21 +225,21 @@ func (p *pool) put(c *conn) {
 	}
 }
 
-// forget says that a connection belongs to somebody else now.
-func (p *pool) forget(*conn) {
+// forget counts one connection less: it is closed, or belongs to somebody else now.
+func (p *pool) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.live--
 	p.dialMore()
+	p.warmUp(time.Now())
 }
 
 // drop closes an HTTP/1 connection, which is in no list any more. p.mu is held.
 func (p *pool) drop(c *conn) {
 	go func() { // until then it counts: the server is to see no more connections than it may
 		c.cc.Close()
-		p.forget(c)
+		p.forget()
 	}()
-	p.warmUp(time.Now())
 }
 
 // reopen says that a shared connection takes requests again, n of them.
