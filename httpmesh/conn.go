@@ -22,6 +22,7 @@ type conn struct {
 	shared  bool          // HTTP/2: it carries many requests at a time
 	expires time.Time     // it gets no request after that; zero means never
 	connect time.Duration // how long it took to connect
+	places  int           // requests that a shared connection took when it was new
 
 	idleAt  time.Time // guarded by pool.mu, as are those below; by the wall clock
 	streams int       // requests on a shared connection
@@ -29,8 +30,7 @@ type conn struct {
 
 	// The hook of a shared connection reads what follows while net/http may hold locks of its own.
 	full atomic.Bool  // it takes no request before the hook says so
-	most atomic.Int64 // requests it takes at a time, as far as seen
-	peak atomic.Int64 // requests it had at a time
+	most atomic.Int64 // requests it takes at a time, 0 if not known yet
 	mute atomic.Int64 // bytes it had read when a request was given up without an answer
 }
 
@@ -87,6 +87,9 @@ func (c *conn) roundTrip(req *http.Request, reused bool, begun time.Time) (*http
 			c.pool.forget() // the caller owns it
 			return resp, trip{reused: reused}, nil
 		}
+		if c.shared && c.most.Load() == 0 {
+			c.settle()
+		}
 		return resp, trip{conn: c, reused: reused}, nil
 	}
 	var (
@@ -131,26 +134,25 @@ func (c *conn) drained() bool {
 
 // reserve takes a place on a shared connection. If there is none, it finds out why.
 func (c *conn) reserve() bool {
-	if c.cc.Reserve() != nil {
-		c.refused()
-		return false
+	if c.cc.Reserve() == nil {
+		return true
 	}
-	// The server says how many requests it takes at any time, and unasked.
-	if n := c.cc.InFlight(); int64(n) > c.peak.Load() {
-		c.peak.Store(int64(n))
-		c.most.Store(int64(n + c.cc.Available()))
-	}
-	return true
-}
-
-// refused takes a connection without a place out of the pool for now if it is full, and else for ever: then the
-// server has said that it will go away.
-func (c *conn) refused() {
 	c.full.Store(true)
 	c.changed(c.cc)
+	return false
 }
 
-// changed is the hook of a shared connection.
+// settle finds out how many requests a shared connection takes at a time. Before the first answer only a guess
+// of net/http is known, and while it is full nothing.
+func (c *conn) settle() {
+	used := c.cc.InFlight()
+	if free := c.cc.Available(); free > 0 && used == c.cc.InFlight() {
+		c.most.Store(int64(used + free))
+	}
+}
+
+// changed is the hook of a shared connection. One that takes no requests is full, and left alone until it is not,
+// or the server has said that it will go away: then it takes none though fewer are under way than it took before.
 func (c *conn) changed(cc *http.ClientConn) {
 	switch {
 	case cc.Err() != nil:
@@ -158,9 +160,9 @@ func (c *conn) changed(cc *http.ClientConn) {
 	case !c.full.Load():
 	default:
 		if n := cc.Available(); n > 0 {
-			c.most.Store(int64(n + cc.InFlight()))
+			c.settle()
 			c.pool.reopen(c, n)
-		} else if int64(cc.InFlight()) < c.most.Load() && cc.Available() == 0 {
+		} else if used := int64(cc.InFlight()); (used == 0 || used < c.most.Load()) && cc.Available() == 0 {
 			c.pool.retire(c)
 		}
 	}

@@ -194,6 +194,13 @@ func (p *pool) grant(g grant) {
 func (p *pool) put(c *conn) {
 	now := time.Now()
 	free := c.shared || c.cc.Available() > 0
+	if c.shared {
+		defer func() { // whoever was given the place has not used it
+			if c.full.Load() {
+				c.changed(c.cc)
+			}
+		}()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if c.shared {
@@ -246,11 +253,14 @@ func (p *pool) drop(c *conn) {
 func (p *pool) reopen(c *conn, n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if c.retired || !c.full.CompareAndSwap(true, false) {
+	if c.retired {
 		return
 	}
 	for ; n > 0 && len(p.waiters) > 0; n-- {
 		p.grant(grant{conn: c})
+	}
+	if len(p.waiters) == 0 { // else the next place is for them, too
+		c.full.Store(false)
 	}
 }
 

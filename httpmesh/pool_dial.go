@@ -141,7 +141,7 @@ func (p *pool) connect(ctx context.Context, d *dialing) (*conn, error) {
 	c.idleAt = now.Round(0)
 	c.mute.Store(-1)
 	if c.shared {
-		c.most.Store(int64(cc.Available() + cc.InFlight()))
+		c.places = cc.Available()
 		cc.SetStateHook(c.changed)
 	}
 	return c, nil
@@ -172,7 +172,7 @@ func (p *pool) add(c *conn) {
 		// One that was dialled before the protocol was known is of no use if there is another one.
 		spare := len(p.waiters) == 0 && (p.released || p.keep <= 0 || p.vacant())
 		p.shared = append(p.shared, c)
-		for n := c.most.Load(); n > 0 && len(p.waiters) > 0; n-- {
+		for n := max(c.places, 1); n > 0 && len(p.waiters) > 0; n-- {
 			p.grant(grant{conn: c, fresh: true})
 			if p.once {
 				break

@@ -34,14 +34,14 @@ func TestPoolObeysItsLimit(t *testing.T) {
 			)
 			for range 200 {
 				tasks.Go(func() {
-					for range 20 {
+					for range 8 {
 						ctx, cancel := context.WithCancel(t.Context())
 						given, target := rand.N(10) == 0, "http://orders/"
 						if given {
 							target = "http://orders/hang"
 							time.AfterFunc(rand.N(200*time.Millisecond), cancel)
 						}
-						_, _, err := over(p, request(ctx, t, "POST", target, http.NoBody))
+						_, _, err := travel(p, request(ctx, t, "POST", target, http.NoBody))
 						switch {
 						case err != nil && !given:
 							t.Error(err)
@@ -111,7 +111,7 @@ func TestWaitersAreServedInOrder(t *testing.T) {
 				if i == 2 {
 					c = ctx
 				}
-				if _, _, err := over(p, request(c, t, "GET", fmt.Sprintf("http://orders/%d", i), nil)); (err != nil) != (i == 2) {
+				if _, _, err := travel(p, request(c, t, "GET", fmt.Sprintf("http://orders/%d", i), nil)); (err != nil) != (i == 2) {
 					t.Errorf("request %d: %v", i, err)
 				}
 			}()
@@ -149,7 +149,7 @@ func TestDialOutlivesItsRequest(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		start := time.Now()
-		_, way, err := over(p, request(ctx, t, "GET", "http://orders/", nil))
+		_, way, err := travel(p, request(ctx, t, "GET", "http://orders/", nil))
 		if took := time.Since(start); !errors.Is(err, context.DeadlineExceeded) || took != 100*time.Millisecond || !way.unsent {
 			t.Errorf("request ended with %v after %v, unsent %v", err, took, way.unsent)
 		}
@@ -190,7 +190,7 @@ func TestDialsFail(t *testing.T) {
 		var tasks sync.WaitGroup
 		for range 3 {
 			tasks.Go(func() {
-				if _, way, err := over(p, request(t.Context(), t, "GET", "http://orders/", nil)); err != nil {
+				if _, way, err := travel(p, request(t.Context(), t, "GET", "http://orders/", nil)); err != nil {
 					failed.Add(1)
 					if !way.unsent || !errors.Is(err, failing) || !zerohop.DialFailed(err) {
 						t.Errorf("trip = %+v, %v", way, err)
@@ -213,7 +213,7 @@ func TestDialsFail(t *testing.T) {
 			base := &http.Transport{Protocols: both, DialContext: func(context.Context, string, string) (net.Conn, error) { return ours, nil }}
 			p := poolTo(t, base, "endpoint", target, zerohop.Connect{Timeout: time.Second})
 			start := time.Now()
-			_, way, err := over(p, request(t.Context(), t, "GET", target, nil))
+			_, way, err := travel(p, request(t.Context(), t, "GET", target, nil))
 			if took := time.Since(start); !timedOut(err) || !zerohop.DialFailed(err) || errors.Is(err, context.DeadlineExceeded) || !way.unsent || took != time.Second {
 				t.Errorf("%s: request ended after %v with %v", name, took, err)
 			}
@@ -233,7 +233,7 @@ func TestRequestCancelIsObeyedWhileWaiting(t *testing.T) {
 		//lint:ignore SA1019 http.Client uses it
 		req.Cancel = cancel
 		time.AfterFunc(time.Minute, func() { close(cancel) })
-		if _, way, err := over(p, req); !errors.Is(err, errCanceled) || !way.unsent {
+		if _, way, err := travel(p, req); !errors.Is(err, errCanceled) || !way.unsent {
 			t.Errorf("trip = %+v, %v, want %v", way, err, errCanceled)
 		}
 		// Nobody waits for the dial any more.

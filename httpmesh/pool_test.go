@@ -35,8 +35,8 @@ func poolTo(t testing.TB, base *http.Transport, addr, target string, c zerohop.C
 	return tr.poolAt(e, &c, u, false)
 }
 
-// over sends a request and returns the answer as text, its body read and closed.
-func over(p *pool, req *http.Request) (string, trip, error) {
+// travel sends a request and returns the answer as text, its body read and closed.
+func travel(p *pool, req *http.Request) (string, trip, error) {
 	resp, way, err := p.send(req)
 	if err != nil {
 		return "", way, err
@@ -50,7 +50,7 @@ func over(p *pool, req *http.Request) (string, trip, error) {
 // fetch is a GET that must succeed.
 func fetch(t testing.TB, p *pool) (string, trip) {
 	t.Helper()
-	got, way, err := over(p, request(t.Context(), t, "GET", p.scheme+"://orders/", nil))
+	got, way, err := travel(p, request(t.Context(), t, "GET", p.scheme+"://orders/", nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestPoolSendsOnce(t *testing.T) {
 
 		p := poolTo(t, &http.Transport{}, l, "http://orders/", zerohop.Connect{Timeout: time.Second})
 		fetch(t, p)
-		if _, way, err := over(p, request(t.Context(), t, "GET", "http://orders/", nil)); err == nil || !way.stale || !way.reused || way.unsent {
+		if _, way, err := travel(p, request(t.Context(), t, "GET", "http://orders/", nil)); err == nil || !way.stale || !way.reused || way.unsent {
 			t.Errorf("%s: trip = %+v, %v, want a stale one", end, way, err)
 		}
 	}
@@ -258,7 +258,7 @@ func TestTripsThatFail(t *testing.T) {
 		"malformed": {breaks, bad, true},
 	} {
 		p := poolTo(t, &http.Transport{}, raw(t, c.serve), "http://orders/", zerohop.Connect{Timeout: time.Second})
-		if _, way, err := over(p, c.req); err == nil || way.unsent != c.unsent || way.reused || way.stale {
+		if _, way, err := travel(p, c.req); err == nil || way.unsent != c.unsent || way.reused || way.stale {
 			t.Errorf("%s: trip = %+v, %v, want unsent %v", name, way, err, c.unsent)
 		}
 	}
@@ -266,7 +266,7 @@ func TestTripsThatFail(t *testing.T) {
 	s, seen := watched(t, remote)
 	p := poolTo(t, &http.Transport{}, addr(s), "http://orders/", zerohop.Connect{Timeout: time.Second})
 	fetch(t, p)
-	if _, way, err := over(p, bad); err == nil || !way.unsent {
+	if _, way, err := travel(p, bad); err == nil || !way.unsent {
 		t.Errorf("malformed request: %+v, %v", way, err)
 	}
 	if _, way := fetch(t, p); !way.reused || seen.made.Load() != 1 {
@@ -285,7 +285,7 @@ func TestTripsThatFail(t *testing.T) {
 		io.WriteString(c, "HTTP/1.1 20")
 	}), "http://orders/", zerohop.Connect{Timeout: time.Second})
 	fetch(t, p)
-	if _, way, err := over(p, request(t.Context(), t, "GET", "http://orders/", nil)); err == nil || !way.reused || way.stale || way.unsent {
+	if _, way, err := travel(p, request(t.Context(), t, "GET", "http://orders/", nil)); err == nil || !way.reused || way.stale || way.unsent {
 		t.Errorf("trip of an answer that broke off = %+v, %v", way, err)
 	}
 }
@@ -314,7 +314,7 @@ func TestBodyIsClosedWhateverFails(t *testing.T) {
 		body := &closings{Reader: strings.NewReader("body")}
 		req := request(c.ctx, t, "POST", "http://orders/", body)
 		req.Header[c.header] = []string{"x"}
-		if _, _, err := over(p, req); err == nil || body.n.Load() == 0 {
+		if _, _, err := travel(p, req); err == nil || body.n.Load() == 0 {
 			t.Errorf("%s: error %v, body closed %d times", name, err, body.n.Load())
 		}
 	}
@@ -331,7 +331,7 @@ func TestPoolTellsTraces(t *testing.T) {
 		GotConn:      func(i httptrace.GotConnInfo) { note("got %v %v %v", i.Conn.RemoteAddr(), i.Reused, i.WasIdle) },
 	})
 	for range 2 {
-		if _, _, err := over(p, request(ctx, t, "GET", "http://orders/", nil)); err != nil {
+		if _, _, err := travel(p, request(ctx, t, "GET", "http://orders/", nil)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -347,11 +347,11 @@ func TestBodyReaderFailsOrHeaderTimesOut(t *testing.T) {
 		<-r.Context().Done()
 	})
 	p := poolTo(t, &http.Transport{ResponseHeaderTimeout: 10 * time.Millisecond}, addr(s), "http://orders/", zerohop.Connect{Timeout: time.Second})
-	if _, way, err := over(p, request(t.Context(), t, "GET", "http://orders/", nil)); !timedOut(err) || way.unsent || way.stale {
+	if _, way, err := travel(p, request(t.Context(), t, "GET", "http://orders/", nil)); !timedOut(err) || way.unsent || way.stale {
 		t.Errorf("trip = %+v, %v, want a timeout", way, err)
 	}
 	broken := errors.New("broken")
-	if _, way, err := over(p, request(t.Context(), t, "POST", "http://orders/", io.MultiReader(strings.NewReader("x"), fails{broken}))); !errors.Is(err, broken) || way.stale {
+	if _, way, err := travel(p, request(t.Context(), t, "POST", "http://orders/", io.MultiReader(strings.NewReader("x"), fails{broken}))); !errors.Is(err, broken) || way.stale {
 		t.Errorf("trip = %+v, %v, want that the body broke", way, err)
 	}
 }
