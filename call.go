@@ -260,6 +260,7 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 	if v.Retry {
 		ev.Random = c.mesh.cfg.Rand()
 		ev.Elsewhere = v.After > 0 && c.elsewhere(now)
+		ev.Nowhere = v.Unsent && c.nowhere()
 	}
 	shut := a.detach != nil && !a.detach()
 
@@ -357,6 +358,14 @@ func (c *Call) Propagate(ctx context.Context, set func(key, value string)) {
 func (c *Call) elsewhere(now time.Time) bool {
 	tried, _ := c.avoid()
 	return !c.late && c.target.service.balancer.Set().Sound(loadbalance.Info{Now: now, Avoid: tried})
+}
+
+// nowhere reports whether there is no endpoint that the call has not tried.
+func (c *Call) nowhere() bool {
+	tried, _ := c.avoid()
+	return !c.late && !slices.ContainsFunc(c.target.service.balancer.Set().Nodes(), func(n *loadbalance.Node) bool {
+		return !slices.Contains(tried, n)
+	})
 }
 
 // avoid returns the nodes that were tried, and whether those under a penalty are to be avoided, too.

@@ -2,8 +2,12 @@ package httpmesh
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -323,5 +327,27 @@ func TestSlowSuccessBeatsFastFailure(t *testing.T) {
 	}
 	if got := read(t, resp, err); got != "ok" || calls.Load() != 2 {
 		t.Errorf("answer = %q after %d attempts, want the slow one of two", got, calls.Load())
+	}
+}
+
+// A certificate that is wrong will be wrong in a microsecond, too.
+func TestTheOnlyEndpointIsNotTriedThriceAtOnce(t *testing.T) {
+	wrong := &tls.CertificateVerificationError{Err: x509.HostnameError{}}
+	for nodes, want := range map[int]bool{1: true, 2: true, 3: false} {
+		synctest.Test(t, func(t *testing.T) {
+			m := open(t, zerohop.Config{Resolver: fakes(nodes), Rand: func() uint64 { return math.MaxUint64 }})
+			var times []time.Time
+			failing := func(*http.Request) (*http.Response, error) {
+				times = append(times, time.Now())
+				return nil, wrong
+			}
+			_, err := get(t.Context(), t, NewTransport(m, inTurn(failing, failing, failing)), "http://orders/")
+			if e := failure(t, err); e.Sent || len(times) != 3 || !errors.As(err, &wrong) {
+				t.Errorf("%d endpoints: error = %+v after %d attempts, want three that were not sent", nodes, e, len(times))
+			}
+			if got := times[2].Sub(times[1]); (got > 0) != want || times[1] != times[0] {
+				t.Errorf("%d endpoints: pause of %v before the third attempt, want one: %v", nodes, got, want)
+			}
+		})
 	}
 }

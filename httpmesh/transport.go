@@ -92,9 +92,8 @@ func (t *Transport) call(req *http.Request, service string) (*http.Response, err
 
 // Stats are counters of a Transport. They start at 0 and never fall.
 type Stats struct {
-	// Unrepeated is the number of calls that would have been repeated, had their body not been in the way: it has no
-	// GetBody, and more than 64 KiB of it, or of one that was not kept anything at all, was read, or its owner was
-	// slow to deliver more.
+	// Unrepeated is the number of calls that would have been repeated but for their body. It has no GetBody, and more
+	// of it was read than is kept: 64 KiB if the call may be executed twice, else nothing; or it was silent too long.
 	Unrepeated uint64
 }
 

@@ -62,8 +62,11 @@ type Event struct {
 	// Elsewhere says that an endpoint is ready that the call has not tried. The pause that Verdict asks for
 	// concerns the one that was, and is not kept. Used by Done.
 	Elsewhere bool
-	Attempt   int
-	Verdict   Verdict
+	// Nowhere says that the call has tried every endpoint, so that another attempt goes to one that has failed. Such
+	// attempts follow each other with a pause, even if they were not sent. Used by Done.
+	Nowhere bool
+	Attempt int
+	Verdict Verdict
 	// Random is a random word for the jitter of the next pause. Used by Done.
 	Random uint64
 }
@@ -203,6 +206,7 @@ type Call struct {
 type failure struct {
 	Verdict
 	elsewhere bool
+	nowhere   bool
 	random    uint64
 }
 
@@ -282,7 +286,7 @@ func (c *Call) done(now time.Time, ev Event) Action {
 		c.Config.Budget.Failure()
 	}
 	c.refused = c.refused || v.After < 0
-	c.last, c.pending, c.failure = int8(i), true, failure{v, ev.Elsewhere, ev.Random}
+	c.last, c.pending, c.failure = int8(i), true, failure{v, ev.Elsewhere, ev.Nowhere, ev.Random}
 	if c.running > 0 {
 		// A failure that is early does not end a call that may yet succeed.
 		return c.wait()
@@ -315,8 +319,9 @@ func (c *Call) again(now time.Time) Action {
 	if pause > patience && c.Config.Deadline.IsZero() {
 		return c.giveUp(OutOfTime)
 	}
-	if pause == 0 && !v.Unsent {
-		// What was never sent has put no load on anybody, and goes elsewhere at once.
+	if pause == 0 && (!v.Unsent || c.failure.nowhere && c.made() > 1) {
+		// What was never sent has put no load on anybody, and goes elsewhere at once. A connection that was lost in
+		// the wrong moment is made anew at once, too, but not again and again.
 		pause = c.Config.Backoff.pause(c.made(), c.failure.random)
 	}
 	if !c.fits(now.Add(pause)) {

@@ -41,6 +41,7 @@ func TestCallSemantics(t *testing.T) {
 		tick     = Event{Kind: Tick}
 		rejected = func(i int) Event { return Event{Kind: Rejected, Attempt: i} }
 		free     = func(ev Event) Event { ev.Elsewhere = true; return ev }
+		stuck    = func(ev Event) Event { ev.Nowhere = true; return ev }
 		// The random words are just below a half: a pause is just below half of its interval.
 		first = 25*ms/2 - 1
 	)
@@ -72,6 +73,10 @@ func TestCallSemantics(t *testing.T) {
 		{"not safe to repeat", CallConfig{Attempts: 3}, []step{{0, begin, launch(0)}, {0, end(0, retry), finish(0, Unsafe)}}},
 		{"what was not sent is safe to repeat and needs no pause", CallConfig{Attempts: 3}, []step{
 			{0, begin, launch(0)}, {0, end(0, unsent), resend(1)}, {0, end(1, retry), finish(1, Unsafe)},
+		}},
+		{"what was not sent pauses before it goes to the only endpoint a third time", CallConfig{Attempts: 4}, []step{
+			{0, begin, launch(0)}, {0, stuck(end(0, unsent)), resend(1)}, {0, stuck(end(1, unsent)), until(wait, 25*ms-1)},
+			{25 * ms, tick, resend(2)}, {25 * ms, end(2, unsent), resend(3)}, {25 * ms, end(3, unsent), finish(3, Exhausted)},
 		}},
 		{"a neutral failure worth repeating", safe, []step{
 			{0, begin, launch(0)}, {0, end(0, stale), until(wait, first)}, {first, tick, repeat(1)}, {first, end(1, neutral), finish(1, Answered)},
