@@ -39,7 +39,7 @@ func plainHTTP2() *http.Protocols {
 	return p
 }
 
-func both(t *testing.T, test func(t *testing.T, p *http.Protocols)) {
+func overBoth(t *testing.T, test func(t *testing.T, p *http.Protocols)) {
 	t.Run("HTTP/1", func(t *testing.T) { test(t, nil) })
 	t.Run("HTTP/2", func(t *testing.T) { test(t, plainHTTP2()) })
 }
@@ -47,7 +47,7 @@ func both(t *testing.T, test func(t *testing.T, p *http.Protocols)) {
 func ok(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") }
 
 func TestIdleConnectionsTimeOut(t *testing.T) {
-	both(t, func(t *testing.T, protocols *http.Protocols) {
+	overBoth(t, func(t *testing.T, protocols *http.Protocols) {
 		base := &http.Transport{IdleConnTimeout: 10 * time.Second, Protocols: protocols}
 		pooled(t, base, zerohop.Connect{}, ok, func(t *testing.T, p *pool, seen *census) {
 			fetch(t, p)
@@ -73,7 +73,7 @@ func TestNoMoreIdleConnectionsThanWanted(t *testing.T) {
 		base *http.Transport
 		want int64
 	}{{&http.Transport{MaxIdleConnsPerHost: 2}, 2}, {&http.Transport{MaxIdleConnsPerHost: -1}, 0}, {&http.Transport{DisableKeepAlives: true}, 0}} {
-		both(t, func(t *testing.T, protocols *http.Protocols) {
+		overBoth(t, func(t *testing.T, protocols *http.Protocols) {
 			base := c.base.Clone()
 			base.Protocols = protocols
 			pooled(t, base, zerohop.Connect{Warm: 1}, ok, func(t *testing.T, p *pool, seen *census) {
@@ -103,7 +103,7 @@ func TestNoMoreIdleConnectionsThanWanted(t *testing.T) {
 }
 
 func TestOldConnectionsGetNoRequests(t *testing.T) {
-	both(t, func(t *testing.T, protocols *http.Protocols) {
+	overBoth(t, func(t *testing.T, protocols *http.Protocols) {
 		slow := func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/slow" {
 				w.(http.Flusher).Flush()
@@ -161,7 +161,7 @@ func TestAgesDiffer(t *testing.T) {
 }
 
 func TestWarmConnections(t *testing.T) {
-	both(t, func(t *testing.T, protocols *http.Protocols) {
+	overBoth(t, func(t *testing.T, protocols *http.Protocols) {
 		want := int64(3)
 		if protocols != nil {
 			want = 1

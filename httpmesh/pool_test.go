@@ -76,17 +76,16 @@ func (c *census) observe(_ net.Conn, s http.ConnState) {
 func remote(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.RemoteAddr) }
 
 // watched starts a server whose connections are counted.
-func watched(t testing.TB, h http.HandlerFunc, prepare ...func(*httptest.Server)) (*httptest.Server, *census) {
+func watched(t testing.TB, h http.HandlerFunc) (*httptest.Server, *census) {
+	t.Helper()
+	return watchedOver(t, nil, h)
+}
+
+func watchedOver(t testing.TB, protocols *http.Protocols, h http.HandlerFunc) (*httptest.Server, *census) {
 	t.Helper()
 	s, c := httptest.NewUnstartedServer(h), &census{}
-	s.Config.ConnState = c.observe
-	if len(prepare) == 0 {
-		s.Start()
-	} else {
-		for _, f := range prepare {
-			f(s)
-		}
-	}
+	s.Config.ConnState, s.Config.Protocols = c.observe, protocols
+	s.Start()
 	t.Cleanup(s.Close)
 	return s, c
 }
