@@ -143,7 +143,13 @@ func (t *Transport) endpoint(n *loadbalance.Node) *endpoint {
 
 // poolOf returns the connections to the node of an attempt on which the request may go out.
 func (t *Transport) poolOf(a *zerohop.Attempt, req *http.Request) *pool {
-	return t.poolAt(t.endpoint(a.Node()), &a.Policy().Connect, req.URL, upgrades(req))
+	policy := &a.Policy().Connect
+	p := t.poolAt(t.endpoint(a.Node()), policy, req.URL, upgrades(req))
+	if policy.Warm > 0 && !p.noted.Load() {
+		p.noted.Store(true)
+		t.warm(a.Service(), *policy, *req.URL)
+	}
+	return p
 }
 
 func (t *Transport) poolAt(e *endpoint, policy *zerohop.Connect, u *url.URL, onlyH1 bool) *pool {

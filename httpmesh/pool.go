@@ -7,6 +7,7 @@ import (
 	"net/http/httptrace"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,6 +26,7 @@ type pool struct {
 	scheme string
 	name   string // what TLS asks for and verifies
 	onlyH1 bool
+	noted  atomic.Bool // the other endpoints of the service are warm
 
 	mu       sync.Mutex // guards what follows; methods of connections that run hooks are not called under it
 	idle     []*conn    // HTTP/1, the last one was used last

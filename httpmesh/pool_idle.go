@@ -5,14 +5,9 @@ import (
 	"time"
 )
 
-const (
-	// sweepTime is the longest time after which idle connections are looked at: what the server has closed keeps
-	// a few KiB until then.
-	sweepTime = 30 * time.Second
-	// warmPause is the shortest time between two rounds of opening connections ahead of requests, so that a server
-	// that closes them at once is not flooded.
-	warmPause = time.Second
-)
+// sweepTime is the longest time after which idle connections are looked at: what the server has closed keeps a few KiB
+// until then.
+const sweepTime = 30 * time.Second
 
 func (c *conn) expired(now time.Time) bool { return !c.expires.IsZero() && !now.Before(c.expires) }
 
@@ -101,23 +96,4 @@ func (p *pool) release() {
 	}
 	p.mu.Unlock()
 	p.CloseIdleConnections()
-}
-
-// warmUp opens connections ahead of requests while there are too few, one after the other: one of HTTP/2 is enough.
-// p.mu is held.
-func (p *pool) warmUp(now time.Time) {
-	missing := p.warm - p.live
-	switch {
-	case missing <= 0 || p.released || len(p.shared) > 0 || p.limit > 0 && p.live >= p.limit:
-		p.cold = 0
-	case len(p.dials) > 0:
-	case p.cold == 0 && now.Before(p.warmAt):
-		p.arm(p.warmAt, now)
-	default:
-		if p.cold == 0 {
-			p.cold, p.warmAt = missing, now.Add(warmPause)
-		}
-		p.cold--
-		p.dial(nil)
-	}
 }

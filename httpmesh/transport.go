@@ -23,6 +23,7 @@ type Transport struct {
 	nodes map[*loadbalance.Node]*endpoint
 
 	connector connector
+	warmed    map[string]struct{} // services that are connected to ahead of requests; guarded by mu
 }
 
 // NewTransport returns a Transport over base. nil means http.DefaultTransport. Like that it is made once and kept: the
