@@ -61,7 +61,7 @@ func (x *exchange) Release(a *zerohop.Attempt) {
 func guard(b *body, resp *http.Response, way trip, a *zerohop.Attempt, rpc *ending) io.ReadCloser {
 	b.rc, b.req, b.trip, b.attempt, b.rpc = resp.Body, resp.Request, way, a, rpc
 	if resp.Body == nil || resp.Body == http.NoBody {
-		b.end(io.EOF, false)
+		b.finish(true)
 		return resp.Body
 	}
 	if resp.StatusCode != http.StatusSwitchingProtocols && resp.Request.Method != http.MethodConnect {
@@ -119,6 +119,8 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	switch {
 	case err == nil || b.closed.Load(): // that a closed body fails is no news
+	case err == io.EOF:
+		b.finish(true)
 	default:
 		b.end(err, late)
 	}
@@ -168,25 +170,36 @@ func (readTimeoutError) Unwrap() error { return os.ErrDeadlineExceeded }
 func (b *body) Close() error {
 	b.closed.Store(true)
 	err := b.rc.Close()
-	b.end(nil, false)
+	b.finish(false)
 	return err
 }
 
-// end ends the attempt. err is why the body broke off, io.EOF if it did not, nil if it was closed before. late says that
-// the caller asked for more only when his context had ended.
+// end ends the attempt because the body broke off. late says that the caller asked for more only when his context had
+// ended.
 func (b *body) end(err error, late bool) {
-	if b.over.Swap(true) {
-		return
+	outcome := resilience.Failure // it broke off, or the deadline passed while the caller waited for more
+	if late || errors.Is(err, context.Canceled) {
+		outcome = resilience.Neutral
 	}
-	b.trip.end()
-	switch {
-	case err == nil, err == io.EOF:
-		b.attempt.End(b.outcome(err == io.EOF))
-	case late, errors.Is(err, context.Canceled):
-		b.attempt.End(resilience.Neutral, err)
-	default: // it broke off, or the deadline passed while the caller waited for more
-		b.attempt.End(resilience.Failure, err)
+	if b.leave() {
+		b.attempt.End(outcome, err)
 	}
+}
+
+// finish ends the attempt because the caller has read the whole body, or (not eof) wants no more of it.
+func (b *body) finish(eof bool) {
+	if b.leave() {
+		b.attempt.End(b.outcome(eof))
+	}
+}
+
+// leave gives the connection back. It is true for the first caller.
+func (b *body) leave() bool {
+	first := !b.over.Swap(true)
+	if first {
+		b.trip.end()
+	}
+	return first
 }
 
 // outcome is that of an attempt whose answer did not break off. eof says that it is complete.

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/textproto"
 	"strings"
@@ -77,7 +78,7 @@ func (e *ending) saw(b []byte) {
 			e.left = int64(binary.BigEndian.Uint32(e.head[1:]))
 		}
 		n := min(e.left, int64(len(b)))
-		if e.isLast() && e.readable() {
+		if e.isLast() && e.short() {
 			e.last = append(e.last, b[:n]...)
 		}
 		b = b[n:]
@@ -95,9 +96,22 @@ func (e *ending) isLast() bool {
 	return e.head[0]&endOfConnect != 0
 }
 
-// readable reports whether the last message can be read here.
-func (e *ending) readable() bool {
-	return e.head[0]&compressed == 0 && binary.BigEndian.Uint32(e.head[1:]) <= endLimit
+// short reports whether the message is kept if it is the last.
+func (e *ending) short() bool { return binary.BigEndian.Uint32(e.head[1:]) <= endLimit }
+
+// text returns the last message, false if it is too long or encoded in a way not known here.
+func (e *ending) text() ([]byte, bool) {
+	if !e.short() {
+		return nil, false
+	}
+	if e.head[0]&compressed == 0 {
+		return e.last, true
+	}
+	encoding := "Connect-Content-Encoding"
+	if e.protocol == grpcWeb {
+		encoding = "Grpc-Encoding"
+	}
+	return inflate(e.last, first(e.resp.Header[encoding]), endLimit)
 }
 
 // status returns how the RPC went, as far as is known: eof says whether the answer has come to its end.
@@ -110,26 +124,29 @@ func (e *ending) status(eof bool) (status, error) {
 			return s, nil
 		}
 		return status{}, errNoStatus
-	case e.over && !e.readable():
+	case !e.over && eof:
+		return status{}, errNoStatus
+	case !e.over:
 		return status{}, nil
-	case e.over && e.protocol == connectStream:
+	}
+	text, ok := e.text()
+	if !ok {
+		return status{}, nil
+	}
+	if e.protocol == connectStream {
 		var end struct{ Error connectStatus }
-		if err := json.Unmarshal(e.last, &end); err != nil {
+		if err := json.Unmarshal(text, &end); err != nil {
 			return status{}, fmt.Errorf("httpmesh: end of stream: %w", err)
 		}
 		s, _ := end.Error.status() // a code that is not known tells as little as none
 		return s, nil
-	case e.over:
-		// A block of trailers has no empty line at its end, and need not have any.
-		h, err := textproto.NewReader(bufio.NewReader(bytes.NewReader(append(e.last, "\r\n\r\n"...)))).ReadMIMEHeader()
-		if s, ok := statusIn(http.Header(h)); ok && err == nil {
-			return s, nil
-		}
-		return status{}, errNoStatus
-	case eof:
-		return status{}, errNoStatus
 	}
-	return status{}, nil
+	// A block of trailers has no empty line at its end, and need not have any.
+	h, err := textproto.NewReader(bufio.NewReader(io.MultiReader(bytes.NewReader(text), strings.NewReader("\r\n\r\n")))).ReadMIMEHeader()
+	if s, ok := statusIn(http.Header(h)); ok && err == nil {
+		return s, nil
+	}
+	return status{}, errNoStatus
 }
 
 // outcome returns what the end of the answer means for its node, with an error unless that is a success. ctx is that of

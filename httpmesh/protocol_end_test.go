@@ -1,6 +1,7 @@
 package httpmesh
 
 import (
+	"compress/gzip"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -16,6 +17,17 @@ import (
 func envelope(flags byte, message string) string {
 	head := binary.BigEndian.AppendUint32([]byte{flags}, uint32(len(message)))
 	return string(head) + message
+}
+
+// deflated compresses a message.
+func deflated(message string) string {
+	var b strings.Builder
+	z := gzip.NewWriter(&b)
+	_, err := z.Write([]byte(message))
+	if err := errors.Join(err, z.Close()); err != nil {
+		panic(err)
+	}
+	return b.String()
 }
 
 func TestStreamsAreJudgedByTheirEnd(t *testing.T) {
@@ -40,7 +52,10 @@ func TestStreamsAreJudgedByTheirEnd(t *testing.T) {
 		{"connect, canceled", connectStream, envelope(2, `{"error":{"code":"canceled"}}`), resilience.Neutral, true},
 		{"connect, not found", connectStream, envelope(2, `{"error":{"code":"not_found","message":"no"}}`), resilience.Success, false},
 		{"connect, unheard of", connectStream, envelope(2, `{"error":{"code":"code_99"}}`), resilience.Success, false},
-		{"connect, compressed end", connectStream, data + envelope(3, "\x1f\x8b"), resilience.Success, false},
+		{"connect, compressed end", connectStream, data + envelope(3, deflated(`{"error":{"code":"unavailable"}}`)), resilience.Failure, true},
+		{"connect, compressed end that is long", connectStream, data + envelope(3, deflated(`{"error":{"code":"unavailable","message":"`+huge+`"}}`)),
+			resilience.Success, false},
+		{"connect, end not compressed after all", connectStream, data + envelope(3, `{"error":{"code":"unavailable"}}`), resilience.Success, false},
 		{"connect, long end", connectStream, envelope(2, `{"error":{"code":"unavailable","message":"`+huge+`"}}`), resilience.Success, false},
 		{"connect, end is no JSON", connectStream, envelope(2, "oops"), resilience.Failure, true},
 		{"connect, data looks like an end", connectStream, envelope(0, envelope(2, `{"error":{"code":"unavailable"}}`)) + envelope(2, "{}"),
@@ -52,12 +67,14 @@ func TestStreamsAreJudgedByTheirEnd(t *testing.T) {
 		{"grpc-web, no status", grpcWeb, data + envelope(0x80, ""), resilience.Failure, true},
 		{"grpc-web, no trailers", grpcWeb, data + envelope(0x80, "oops"), resilience.Failure, true},
 		{"grpc-web, no end", grpcWeb, data + envelope(2, "{}"), resilience.Failure, true},
-		{"grpc-web, compressed end", grpcWeb, data + envelope(0x81, "\x1f\x8b"), resilience.Success, false},
+		{"grpc-web, compressed end", grpcWeb, data + envelope(0x81, deflated("grpc-status: 14\r\n")), resilience.Failure, true},
 	} {
 		for _, piece := range []int{1, 3, len(row.body) + 1} {
 			resp := rpcAnswer(200, "", "Content-Type", map[protocol]string{
 				connectStream: "application/connect+proto", grpcWeb: "application/grpc-web+proto",
 			}[row.protocol])
+			resp.Header.Set("Connect-Content-Encoding", "gzip")
+			resp.Header.Set("Grpc-Encoding", "gzip")
 			e := row.protocol.watched(resp)
 			if e == nil {
 				t.Fatalf("%s: not watched", row.name)

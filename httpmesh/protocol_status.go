@@ -140,7 +140,7 @@ func connectError(resp *http.Response) (s status, ok bool) {
 	switch code := resp.StatusCode; {
 	case code < 500 && code != http.StatusRequestTimeout && code != http.StatusTooManyRequests && code != statusClosed:
 		return status{}, false
-	case resp.Header["Content-Encoding"] != nil, resp.ContentLength == 0:
+	case resp.ContentLength == 0:
 		return status{}, false
 	}
 	if t, _, err := mime.ParseMediaType(first(resp.Header["Content-Type"])); err != nil || t != "application/json" {
@@ -153,12 +153,13 @@ func connectError(resp *http.Response) (s status, ok bool) {
 	if resp.ContentLength <= previewLimit {
 		data = preview(resp, previewLimit)
 	}
-	if data == nil {
-		// Too long or too slow. Of the codes that come as 500, "unknown" is what the protocol takes for an error
+	text, ok := inflate(data, first(resp.Header["Content-Encoding"]), previewLimit)
+	if data == nil || !ok {
+		// Too long, too slow or in an encoding not known here. Of the codes that come as 500, "unknown" is what the protocol takes for an error
 		// that has none, and nothing to hold against an endpoint.
 		return status{code: codeUnknown}, resp.StatusCode == http.StatusInternalServerError
 	}
-	if json.Unmarshal(data, &e) != nil {
+	if json.Unmarshal(text, &e) != nil {
 		return status{}, false
 	}
 	return e.status()
@@ -191,7 +192,7 @@ func preview(resp *http.Response, limit int64) []byte {
 	case <-timer.C:
 		return nil
 	}
-	if p.err != io.EOF {
+	if !p.whole {
 		return nil
 	}
 	return p.data
@@ -203,14 +204,15 @@ type previewed struct {
 	limit int64
 	done  chan struct{} // closed when the following are set
 	data  []byte
-	err   error // what follows the data; nil if more data does
+	whole bool  // nothing follows the data
+	err   error // what follows it; nil if more data does
 }
 
 func (p *previewed) fill() {
 	defer close(p.done)
 	p.data, p.err = io.ReadAll(io.LimitReader(p.ReadCloser, p.limit+1))
 	if p.err == nil && int64(len(p.data)) <= p.limit {
-		p.err = io.EOF
+		p.whole, p.err = true, io.EOF
 	}
 }
 
