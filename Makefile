@@ -23,11 +23,14 @@ test: vet cross ## Vet, cross build and test; builds a Consul server first (once
 	echo '==> go test'; \
 	$(GO) test -race -shuffle=on -timeout=10m $$packages || rc=1; \
 	$(GO) test -count=1 -timeout=10m ./faulttest/... || rc=1; \
+	echo '==> go test, interop'; \
+	(cd interop && $(GO) test -race -shuffle=on -timeout=5m ./...) || rc=1; \
 	exit $$rc
 
 vet: ## Run go vet
 	@echo '==> go vet'
 	@$(GO) vet ./...
+	@cd interop && $(GO) vet ./...
 
 cross: ## Build for darwin and windows, vet for linux/arm64
 	@echo '==> cross: darwin, windows, linux/arm64'
@@ -60,10 +63,13 @@ fuzz: ## Run every fuzz target for FUZZTIME=30s
 generate: ## Regenerate generated files; needs protoc
 	@mkdir -p .bin
 	@$(GO) build -modfile=tools/go.mod -o .bin/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
+	@cd interop && $(GO) build -o ../.bin/ connectrpc.com/connect/cmd/protoc-gen-connect-go
 	PATH="$(CURDIR)/.bin:$$PATH" $(GO) generate ./...
+	cd interop && PATH="$(CURDIR)/.bin:$$PATH" $(GO) generate ./...
 
 checkgenerate: ## Fail if go mod tidy or generate would change a committed file
 	$(GO) mod tidy -diff
 	cd tools && $(GO) mod tidy -diff
+	cd interop && $(GO) mod tidy -diff
 	@$(MAKE) --no-print-directory generate
 	@out=$$(git status --porcelain) && [ -z "$$out" ] || { echo 'not as committed:'; echo "$$out"; git diff; exit 1; }
