@@ -58,8 +58,8 @@ type Mesh struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 
-	services atomic.Pointer[map[string]*service]
-	mu       sync.Mutex // guards writes of services, and closed against new tasks
+	services atomic.Pointer[map[string]*service] // by name in lower case
+	mu       sync.Mutex                          // guards writes of services, and closed against new tasks
 	closed   bool
 }
 
@@ -92,8 +92,9 @@ func New(cfg Config) (*Mesh, error) {
 	m.observed = cfg.Classify != nil || h.CallStart != nil || h.CallDone != nil || h.AttemptStart != nil || h.AttemptDone != nil
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.services.Store(&map[string]*service{})
-	if len(cfg.Spec.Routes) > 0 {
-		m.routes, _ = routing.Compile(cfg.Spec.Routes) // validate has found no error
+	rules := cfg.Spec.rules()
+	if len(rules) > 0 {
+		m.routes, _ = routing.Compile(rules) // validate has found no error
 	}
 	for name := range cfg.Spec.Services {
 		m.add(name, true)
@@ -101,7 +102,7 @@ func New(cfg Config) (*Mesh, error) {
 	for _, name := range m.routes.Services() {
 		m.add(name, true)
 	}
-	for _, rule := range cfg.Spec.Routes {
+	for _, rule := range rules {
 		list := make([]*service, len(rule.Backends))
 		for i, b := range rule.Backends {
 			list[i] = (*m.services.Load())[b.Service]
@@ -129,13 +130,18 @@ func (m *Mesh) Close() error {
 func (m *Mesh) now() time.Time { return m.base.Add(time.Since(m.base)) }
 
 // IsService reports whether a URL host means a service rather than a host: it is named in the spec or by a
-// route, or it is a single label without a port, and neither "localhost" nor an IP address.
+// route, or it is a single label without a port, and neither "localhost" nor an IP address. Case does not matter.
 func (m *Mesh) IsService(host string) bool {
-	if s := (*m.services.Load())[host]; s != nil && s.named {
-		return true
+	if s := (*m.services.Load())[strings.ToLower(host)]; s != nil {
+		return s.host
 	}
+	return isLabel(host)
+}
+
+// isLabel reports whether a host is a single label. An IP address has a dot or a colon.
+func isLabel(host string) bool {
 	return host != "" && len(host) <= maxNameLength && !strings.ContainsAny(host, ".:[]%") &&
-		!strings.EqualFold(host, "localhost") // an IP address has a dot or a colon
+		!strings.EqualFold(host, "localhost")
 }
 
 // task runs f in the background, unless the mesh is closed. Close waits for it.
@@ -151,6 +157,7 @@ func (m *Mesh) task(f func()) bool {
 
 // service returns the service of that name and begins to watch it if it is new.
 func (m *Mesh) service(name string) (*service, error) {
+	name = strings.ToLower(name) // free if it is
 	if s := (*m.services.Load())[name]; s != nil {
 		return s, nil
 	}
@@ -168,7 +175,8 @@ func (m *Mesh) add(name string, named bool) *service {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old := *m.services.Load()
-	if s := old[name]; s != nil {
+	key := strings.ToLower(name)
+	if s := old[key]; s != nil {
 		return s
 	}
 	if m.closed {
@@ -188,11 +196,11 @@ func (m *Mesh) add(name string, named bool) *service {
 		}
 	}
 	if !named && dynamic >= maxDynamicServices && idlest != nil {
-		delete(next, idlest.name)
+		delete(next, idlest.key)
 		idlest.stop()
 	}
 	s := newService(m, name, named)
-	next[name] = s
+	next[key] = s
 	m.services.Store(&next)
 	m.tasks.Go(s.watch)
 	return s
@@ -202,6 +210,10 @@ func (m *Mesh) add(name string, named bool) *service {
 func (m *Mesh) target(r *routing.Request) (*target, error) {
 	rule, backend := -1, -1
 	if m.routes != nil {
+		if name := strings.ToLower(r.Service); name != r.Service {
+			folded := *r
+			folded.Service, r = name, &folded
+		}
 		rule, backend = m.routes.Route(r, m.cfg.Rand())
 	}
 	if backend >= 0 {
@@ -215,4 +227,4 @@ func (m *Mesh) target(r *routing.Request) (*target, error) {
 }
 
 // Reachable returns the services that calls to the named one can be routed to.
-func (m *Mesh) Reachable(name string) []string { return m.routes.Reachable(name) }
+func (m *Mesh) Reachable(name string) []string { return m.routes.Reachable(strings.ToLower(name)) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -67,13 +68,16 @@ func TestIsService(t *testing.T) {
 	}})
 	for host, want := range map[string]bool{
 		"orders": true, "Orders_2-x": true, "api.example.com": true, "orders:80": true, "localhost": true,
-		"shop.v2": true, "": false, "orders:81": false, "LocalHost": false, "localhost:80": false,
+		"shop.v2": true, "API.Example.com": true, "Shop.V2": true, "ORDERS:80": true, "": false, "orders:81": false, "LocalHost": true, "localhost:80": false,
 		"127.0.0.1": false, "10.0.0.1:80": false, "[::1]": false, "[::1]:80": false, "::1": false, "fe80::1%eth0": false,
 		"www.example.com": false, "orders.": false, strings.Repeat("x", 253): true, strings.Repeat("x", 254): false,
 	} {
 		if got := m.IsService(host); got != want {
 			t.Errorf("IsService(%.60q) = %v, want %v", host, got, want)
 		}
+	}
+	if plain := open(t, Config{Resolver: discovery.Static{}}); plain.IsService("LocalHost") || plain.IsService("localhost") {
+		t.Error("localhost is a service though nothing names it")
 	}
 	if got, want := m.IsService("shop.example.com"), true; got != want {
 		t.Errorf("IsService of a host that a route matches = %v, want %v", got, want)
@@ -163,5 +167,49 @@ func TestRoutesShareCallsOutByWeight(t *testing.T) {
 	}
 	if got := m.Reachable("orders"); len(got) < 2 {
 		t.Errorf("Reachable(orders) = %v, want both backends", got)
+	}
+}
+
+func TestCaseOfNamesDoesNotMatter(t *testing.T) {
+	m := open(t, Config{
+		Resolver: discovery.Static{"orders": endpoints(1), "Ledger": endpoints(1), "orders-next": endpoints(1)},
+		Spec: Spec{
+			Services: map[string]Policy{"Ledger": {Retry: Retry{Attempts: 5}}},
+			Routes: []routing.Rule{{
+				Name: "next", Match: routing.Match{Service: "ORDERS", Path: routing.Path{Prefix: "/v2"}},
+				Backends: []routing.Backend{{Service: "Orders-Next"}},
+			}},
+		},
+	})
+	for _, c := range []struct{ host, path, service string }{
+		{"orders", "/v1", "orders"},
+		{"Orders", "/v1", "orders"},
+		{"oRDERS", "/v2", "orders-next"},
+		{"ledger", "/", "Ledger"}, // as the spec spells it: the resolver may care
+		{"LEDGER", "/", "Ledger"},
+	} {
+		ctx, report := WithReport(t.Context())
+		if err := ping(ctx, m, c.host); err != nil {
+			t.Errorf("call of %s: %v", c.host, err)
+		}
+		if got := report.Calls()[0]; got.Host != c.host {
+			t.Errorf("call of %s: host = %q", c.host, got.Host)
+		}
+		target, err := m.target(&routing.Request{Service: c.host, Path: c.path})
+		if err != nil || target.service.name != c.service {
+			t.Fatalf("%s%s leads to %+v, %v, want %s", c.host, c.path, target, err, c.service)
+		}
+		if c.service == "Ledger" && target.policy.Retry.Attempts != 5 {
+			t.Errorf("policy of %s = %+v, want that of Ledger", c.host, target.policy.Retry)
+		}
+	}
+	if got := len(*m.services.Load()); got != 3 {
+		t.Errorf("%d services, want 3", got)
+	}
+	if got, want := m.Reachable("Orders"), []string{"orders", "orders-next"}; !slices.Equal(got, want) {
+		t.Errorf("Reachable() = %v, want %v", got, want)
+	}
+	if got := testing.AllocsPerRun(100, func() { m.IsService("orders") }); got != 0 {
+		t.Errorf("IsService of a name in lower case makes %v allocations", got)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,7 +20,9 @@ import (
 type service struct {
 	mesh     *Mesh
 	name     string
-	named    bool // in the spec, so never forgotten
+	key      string // name in lower case
+	named    bool   // in the spec, so never forgotten
+	host     bool   // hosts of that name mean the service
 	policy   Policy
 	balancer *loadbalance.Balancer
 	budget   *resilience.Budget
@@ -39,7 +42,7 @@ type service struct {
 
 func newService(m *Mesh, name string, named bool) *service {
 	s := &service{
-		mesh: m, name: name, named: named,
+		mesh: m, name: name, key: strings.ToLower(name), named: named, host: named || isLabel(name),
 		policy:  m.cfg.Spec.Services[name].over(m.cfg.Spec.Defaults).over(builtin),
 		byRule:  make([]atomic.Pointer[target], len(m.cfg.Spec.Routes)),
 		changed: make(chan struct{}),

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/zerohop/zerohop/loadbalance"
 	"github.com/zerohop/zerohop/routing"
@@ -17,7 +18,8 @@ type Spec struct {
 	Defaults Policy `json:"defaults,omitzero" yaml:"defaults,omitempty"`
 	// Services are the policies of services by name. To name a service here, be it with an empty policy,
 	// makes its name a service for every transport, also when it looks like a host, and has its endpoints
-	// looked up at once.
+	// looked up at once. Case does not matter to callers; the resolver gets the name as it is written here, and in
+	// lower case if it is not.
 	Services map[string]Policy `json:"services,omitempty" yaml:"services,omitempty"`
 	// Routes send calls to other services than the one they name, or give them another policy.
 	Routes []routing.Rule `json:"routes,omitempty" yaml:"routes,omitempty"`
@@ -35,7 +37,12 @@ func (s Spec) Validate() error { return s.validate(nil) }
 
 func (s Spec) validate(own map[string]loadbalance.Builder) error {
 	errs := []error{s.Defaults.validate("defaults", own)}
+	keys := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(s.Services)) {
+		if other, ok := keys[strings.ToLower(name)]; ok {
+			errs = append(errs, fmt.Errorf("services: %q and %q differ in case only", other, name))
+		}
+		keys[strings.ToLower(name)] = name
 		if name == "" || len(name) > maxNameLength {
 			errs = append(errs, fmt.Errorf("services: a name must have 1 to %d bytes, got %q", maxNameLength, name))
 			continue
@@ -60,7 +67,7 @@ func (s Spec) validate(own map[string]loadbalance.Builder) error {
 			}
 		}
 	}
-	if _, err := routing.Compile(s.Routes); err != nil {
+	if _, err := routing.Compile(s.rules()); err != nil {
 		errs = append(errs, err)
 	}
 	for i, r := range s.Routes {
@@ -69,4 +76,18 @@ func (s Spec) validate(own map[string]loadbalance.Builder) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// rules returns the routes with the names of services in lower case.
+func (s Spec) rules() []routing.Rule {
+	rules := slices.Clone(s.Routes)
+	for i := range rules {
+		r := &rules[i]
+		r.Match.Service = strings.ToLower(r.Match.Service)
+		r.Backends = slices.Clone(r.Backends)
+		for j := range r.Backends {
+			r.Backends[j].Service = strings.ToLower(r.Backends[j].Service)
+		}
+	}
+	return rules
 }

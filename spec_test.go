@@ -51,6 +51,7 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"breaker mode", service(Policy{Breaker: Breaker{Mode: "1"}}), []string{`services.orders.breaker.mode: must be "on" or "off", got "1"`}},
 		{"breaker", service(Policy{Breaker: Breaker{Ratio: 2}}), []string{"services.orders.breaker.ratio: "}},
 		{"defaults", Config{Resolver: discovery.Static{}, Spec: Spec{Defaults: Policy{Timeout: -1}}}, []string{"defaults.timeout: must not be negative"}},
+		{"names that differ in case", Config{Resolver: discovery.Static{}, Spec: Spec{Services: map[string]Policy{"Orders": {}, "orders": {}}}}, []string{`services: "Orders" and "orders" differ in case only`}},
 		{"no name", Config{Resolver: discovery.Static{}, Spec: Spec{Services: map[string]Policy{"": {}}}}, []string{"services: a name must have 1 to 253 bytes"}},
 		{"long name", Config{Resolver: discovery.Static{}, Spec: Spec{Services: map[string]Policy{strings.Repeat("x", 254): {}}}}, []string{"services: a name must have 1 to 253 bytes"}},
 		{"policy without a name", Config{Resolver: discovery.Static{}, Spec: Spec{Policies: map[string]Policy{"": {}}}}, []string{"policies: "}},

@@ -44,7 +44,7 @@ func (m *Mesh) Subscribe(name string, fn func(Endpoints)) (stop func(), err erro
 func (m *Mesh) enlist(s *service, sub *subscription) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if (*m.services.Load())[s.name] != s {
+	if (*m.services.Load())[s.key] != s {
 		return false
 	}
 	s.mu.Lock()
