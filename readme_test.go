@@ -1,6 +1,7 @@
 package zerohop_test
 
 import (
+	"context"
 	"log"
 	"net/http"
 	"os"
@@ -56,6 +57,30 @@ func Example_readmeGRPC() {
 	defer conn.Close() // a plain *grpc.ClientConn: every generated stub works
 }
 
+func readmeServer(ctx, stop context.Context, mux *http.ServeMux) {
+	handler := httpmesh.NewHandler(mux, httpmesh.HandlerOptions{})
+	server := &http.Server{Addr: ":8080", Handler: handler}
+	go server.ListenAndServe()
+
+	<-stop.Done()          // SIGTERM, say. Deregister first, if you are registered, then
+	_ = handler.Drain(ctx) // tell callers to go elsewhere, and wait until they have
+	_ = server.Shutdown(ctx)
+}
+
+func Example_readmeGuard() {
+	guard, err := httpmesh.NewGuard(nil, zerohop.Config{
+		Spec: zerohop.Spec{Defaults: zerohop.Policy{Breaker: zerohop.Breaker{Mode: zerohop.On}}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer guard.Close()
+	client := &http.Client{Transport: guard}
+	_ = client
+}
+
+var _ = readmeServer
+
 func readmeSpec() zerohop.Spec {
 	spec := zerohop.Spec{
 		Services: map[string]zerohop.Policy{
@@ -83,7 +108,7 @@ func TestReadmeShowsCodeThatCompiles(t *testing.T) {
 			t.Errorf("not in readme_test.go:\n%s", code)
 		}
 	}
-	if got, want := blocks-1, 3; got != want {
+	if got, want := blocks-1, 5; got != want {
 		t.Errorf("README.md has %d blocks of Go, want %d", got, want)
 	}
 	if err := readmeSpec().Validate(); err != nil {
