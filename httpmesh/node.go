@@ -24,6 +24,9 @@ const (
 	// Servers of gRPC bear pings only while there are requests; these come only then, or once per idle connection.
 	pingTime = 15 * time.Second
 	pingWait = 5 * time.Second
+	// maxHeader is how long the head of an answer may be if the base transport does not say: net/http's own default
+	// of 10 MiB lets an endpoint make its caller hold eight times as much.
+	maxHeader = 1 << 20
 	// maxPools is how many TLS names of an endpoint are kept connections for. They come from the URLs of callers.
 	maxPools = 16
 )
@@ -83,6 +86,9 @@ func clone(base *http.Transport) *http.Transport {
 	tr := base.Clone()
 	tr.Proxy = nil
 	tr.MaxConnsPerHost, tr.IdleConnTimeout = 0, 0
+	if tr.MaxResponseHeaderBytes == 0 {
+		tr.MaxResponseHeaderBytes = maxHeader
+	}
 	dial := either(tr.DialContext, tr.Dial)
 	if dial == nil {
 		// net/http speaks HTTP/2 by itself only with its own dialer. The one below stands for that, so it is

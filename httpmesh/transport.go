@@ -31,8 +31,8 @@ type Transport struct {
 //
 // If base is an *http.Transport, each endpoint gets a clone of it, so that connections, TLS sessions and limits such
 // as MaxConnsPerHost are per endpoint. The clones connect to the endpoint and use no proxy; TLS verifies the name
-// in the URL, the service. Any other base gets requests with the address of the endpoint in the URL and the
-// service in Host, and verifies what it will.
+// in the URL, the service. Where the base sets no MaxResponseHeaderBytes, it is 1 MiB. Any other base gets requests
+// with the address of the endpoint in the URL and the service in Host, and verifies what it will.
 func NewTransport(mesh *zerohop.Mesh, base http.RoundTripper) *Transport {
 	if base == nil {
 		base = http.DefaultTransport
