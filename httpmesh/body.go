@@ -39,11 +39,10 @@ func (x *exchange) Release(a *zerohop.Attempt) {
 	if resp == nil {
 		return
 	}
-	rc := resp.Body // the timer may fire while that is replaced
-	timer := time.AfterFunc(drainTime, func() { rc.Close() })
-	data, err := io.ReadAll(io.LimitReader(rc, drainLimit+1))
+	timer := time.AfterFunc(drainTime, func() { resp.Body.Close() })
+	data, err := io.ReadAll(io.LimitReader(resp.Body, drainLimit+1))
 	timer.Stop()
-	rc.Close()
+	resp.Body.Close()
 	x.trips[a.Number].end()
 	if err == nil && len(data) <= drainLimit {
 		body := &keptBody{}

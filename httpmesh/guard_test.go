@@ -169,23 +169,6 @@ func TestGuardReportsWhatItsBaseSendsAgain(t *testing.T) {
 	}
 }
 
-func TestGuardCountsBodiesInTheWay(t *testing.T) {
-	broken := errors.New("reset")
-	g := guarded(t, roundTrip(func(req *http.Request) (*http.Response, error) {
-		_, _ = io.Copy(io.Discard, req.Body)
-		req.Body.Close()
-		return nil, broken
-	}), zerohop.Policy{})
-	body := io.MultiReader(strings.NewReader(strings.Repeat("x", 100<<10))) // without GetBody
-	_, err := g.RoundTrip(request(t.Context(), t, http.MethodPut, "http://api.example.com/", body))
-	if e := failure(t, err); len(e.Attempts) != 1 || !errors.Is(err, broken) {
-		t.Errorf("error = %v after %d attempts, want %v after one", err, len(e.Attempts), broken)
-	}
-	if got, want := g.Stats().Unrepeated, uint64(1); got != want {
-		t.Errorf("calls not repeated = %d, want %d", got, want)
-	}
-}
-
 func TestGuardObeysRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := guarded(t, inTurn(answer(429, "", "Retry-After", "7"), answer(200, "")), zerohop.Policy{})
