@@ -170,6 +170,24 @@ func TestEndlessAnswerIsDiscarded(t *testing.T) {
 	})
 }
 
+// The answer ends at the moment when there is no more time to read it. Of interest to the race detector.
+func TestAnswerThatEndsJustInTimeIsDiscarded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := open(t, zerohop.Config{Resolver: fakes(2), Spec: zerohop.Spec{Defaults: zerohop.Policy{Retry: zerohop.Retry{Attempts: 2, Base: 1, Max: 1}}}})
+		slow := func(*http.Request) (*http.Response, error) {
+			body := readerFunc(func([]byte) (int, error) { time.Sleep(drainTime); return 0, io.EOF })
+			return &http.Response{StatusCode: 503, Status: "503 busy", Body: io.NopCloser(body)}, nil
+		}
+		for range 3 {
+			resp, err := get(t.Context(), t, NewTransport(m, inTurn(slow, answer(200, "ok"))), "http://orders/")
+			if got := read(t, resp, err); got != "ok" {
+				t.Errorf("answer = %q, want ok", got)
+			}
+		}
+		checkIdle(t, m)
+	})
+}
+
 func TestPanicOfTheBaseReachesTheCaller(t *testing.T) {
 	m := open(t, zerohop.Config{Resolver: fakes(2)})
 	defer func() {

@@ -39,10 +39,11 @@ func (x *exchange) Release(a *zerohop.Attempt) {
 	if resp == nil {
 		return
 	}
-	timer := time.AfterFunc(drainTime, func() { resp.Body.Close() })
-	data, err := io.ReadAll(io.LimitReader(resp.Body, drainLimit+1))
+	rc := resp.Body
+	timer := time.AfterFunc(drainTime, func() { rc.Close() }) // it may run yet when resp has another body
+	data, err := io.ReadAll(io.LimitReader(rc, drainLimit+1))
 	timer.Stop()
-	resp.Body.Close()
+	rc.Close()
 	x.trips[a.Number].end()
 	if err == nil && len(data) <= drainLimit {
 		body := &keptBody{}
