@@ -56,13 +56,14 @@ func dribbling(start, more string) func(*net.TCPConn) {
 
 // answering gives the same answer to each request.
 func answering(text string) func(*net.TCPConn) {
+	answer := []byte(text)
 	return func(c *net.TCPConn) {
 		r := bufio.NewReader(c)
 		for {
 			if _, err := readRequest(r); err != nil {
 				return
 			}
-			io.WriteString(c, text)
+			c.Write(answer)
 		}
 	}
 }

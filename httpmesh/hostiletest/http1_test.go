@@ -23,8 +23,7 @@ const maxGrowth = 32 << 20
 type liar struct {
 	name   string
 	answer string
-	// more follows the answer for ever, on its own for some cases.
-	more string
+	more   string // follows the answer for ever
 	// fails says that the call must end with an error: the answer could be taken for another one. Callers see body
 	// if it does not, unless that is empty.
 	fails bool
@@ -91,13 +90,14 @@ func liars() []liar {
 
 // lying gives each request the answer of the liar and closes the connection, or goes on for ever.
 func lying(l liar) func(*net.TCPConn) {
+	answer, more := []byte(l.answer), []byte(strings.Repeat(l.more, 10))
 	return func(c *net.TCPConn) {
 		if _, err := readRequest(bufio.NewReader(c)); err != nil {
 			return
 		}
-		io.WriteString(c, l.answer)
-		for more := strings.Repeat(l.more, 10); more != ""; {
-			if _, err := io.WriteString(c, more); err != nil {
+		c.Write(answer)
+		for len(more) > 0 {
+			if _, err := c.Write(more); err != nil {
 				return
 			}
 		}
