@@ -198,10 +198,10 @@ func (c *Call) close(status int, outcome resilience.Outcome, err error) {
 	}
 }
 
-// made counts the attempts that got as far as an endpoint. c.mu is held.
+// made counts the attempts that got as far as an endpoint and were not refused there. c.mu is held.
 func (c *Call) made() (n int) {
 	for i := range c.machine.Launched() {
-		if c.slot(i).Node() != nil {
+		if a := c.slot(i); a.Node() != nil && !(a.judged && a.refused != nil) {
 			n++
 		}
 	}

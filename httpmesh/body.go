@@ -155,14 +155,18 @@ func (b *body) expire() {
 	b.fired <- struct{}{}
 }
 
-// readTimeoutError says that a body was silent for too long.
+// readTimeoutError says that a body was silent for too long. It is a net.Error.
 type readTimeoutError time.Duration
 
 func (e readTimeoutError) Error() string {
 	return fmt.Sprintf("httpmesh: the body of the response paused for longer than %v", time.Duration(e))
 }
 
+// Timeout returns true.
 func (readTimeoutError) Timeout() bool { return true }
+
+// Temporary returns true, as for all timeouts of a connection.
+func (readTimeoutError) Temporary() bool { return true }
 
 // Unwrap makes the error an os.ErrDeadlineExceeded, as that of a connection would be.
 func (readTimeoutError) Unwrap() error { return os.ErrDeadlineExceeded }

@@ -52,6 +52,9 @@ func NewTransport(mesh *zerohop.Mesh, base http.RoundTripper) *Transport {
 // Attempts after the first get the body of the request from its GetBody. Without that the first 64 KiB of it are kept
 // if the call may be repeated, while it is sent as it comes. Once more was read, by however slow an attempt, no other is
 // made; Stats counts such calls. Upgrades and CONNECT are sent once.
+//
+// The body of the response may pause for Policy.ReadTimeout at most while it is read. What Read returns then is a
+// net.Error and an os.ErrDeadlineExceeded.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil || !t.mesh.IsService(req.URL.Host) {
 		return t.base.RoundTrip(req)

@@ -1,9 +1,12 @@
 package httpmesh
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 	"os"
+	"reflect"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -22,12 +25,43 @@ type upload struct {
 	since  atomic.Int64 // when the present one began, 0 if there is none
 }
 
-// observed returns the body of the request as an upload. Files stay what they are: net/http lets the kernel send them.
+// observed returns the body of the request as an upload. What can neither fail nor block stays what it is: net/http lets
+// the kernel send files, and sends what is in memory together with the head.
 func observed(req *http.Request) io.ReadCloser {
-	if _, file := req.Body.(*os.File); file || req.Body == nil || req.Body == http.NoBody {
+	if _, file := req.Body.(*os.File); file || req.Body == nil || req.Body == http.NoBody || inMemory(req) {
 		return req.Body
 	}
 	return &upload{ReadCloser: req.Body, length: req.ContentLength, base: time.Now()}
+}
+
+// inMemory reports whether the body is one that http.NewRequest makes of memory, and as long as announced.
+func inMemory(req *http.Request) bool {
+	var length int
+	switch r := unwrapped(req.Body).(type) {
+	case *bytes.Reader:
+		length = r.Len()
+	case *strings.Reader:
+		length = r.Len()
+	case *bytes.Buffer:
+		length = r.Len()
+	default:
+		return false
+	}
+	return req.GetBody != nil && int64(length) == req.ContentLength
+}
+
+// nopClosers are the types that io.NopCloser returns: for plain readers, and for those that have WriteTo.
+var nopClosers = [2]reflect.Type{
+	reflect.TypeOf(io.NopCloser(struct{ io.Reader }{})),
+	reflect.TypeOf(io.NopCloser(new(bytes.Reader))),
+}
+
+// unwrapped returns what io.NopCloser was given, if it made the body: net/http looks at that in the same way.
+func unwrapped(body io.ReadCloser) any {
+	if t := reflect.TypeOf(body); t == nopClosers[0] || t == nopClosers[1] {
+		return reflect.ValueOf(body).Field(0).Interface()
+	}
+	return body
 }
 
 func (u *upload) Read(p []byte) (int, error) {

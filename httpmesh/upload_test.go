@@ -1,6 +1,7 @@
 package httpmesh
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -209,5 +210,68 @@ func TestGarbageAfterTheHandshakeIsNoProofThatNothingWasSent(t *testing.T) {
 	var record tls.RecordHeaderError
 	if e := failure(t, err); !errors.As(err, &record) || !e.Sent || posts.Load() != 1 {
 		t.Errorf("server got %d requests, error = %+v, want 1, sent, a broken record", posts.Load(), e)
+	}
+}
+
+func TestBodiesInMemoryAreLeftAlone(t *testing.T) {
+	for name, c := range map[string]struct {
+		body   io.Reader
+		length int64 // announced, if not 0
+		want   bool
+	}{
+		"bytes.Reader": {bytes.NewReader([]byte("content")), 0, true}, "strings.Reader": {strings.NewReader("content"), 0, true},
+		"bytes.Buffer": {bytes.NewBufferString("content"), 0, true}, "too short": {strings.NewReader("content"), 8, false},
+		"other": {iotest.OneByteReader(strings.NewReader("content")), 7, false},
+	} {
+		req := request(t.Context(), t, "POST", "http://orders/", c.body)
+		if c.length != 0 {
+			req.ContentLength = c.length
+		}
+		if _, wrapped := observed(req).(*upload); wrapped == c.want {
+			t.Errorf("%s: body is observed: %v, want %v", name, wrapped, !c.want)
+		}
+	}
+}
+
+// Of a call with a body that cannot be copied yet, nothing is sent twice at a time.
+func TestBackupsWaitForTheWholeBody(t *testing.T) {
+	for _, whole := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			var result zerohop.CallResult
+			m := open(t, zerohop.Config{Resolver: fakes(3), Hooks: zerohop.Hooks{
+				CallDone: func(_ context.Context, _ zerohop.CallInfo, r zerohop.CallResult) { result = r },
+			}})
+			content := strings.Repeat("x", 1000)
+			source := func() io.Reader {
+				if whole {
+					return strings.NewReader(content)
+				}
+				return io.MultiReader(strings.NewReader(content[1:]), readerFunc(func(p []byte) (int, error) {
+					time.Sleep(5 * time.Second)
+					return copy(p, "x"), io.EOF
+				}))
+			}()
+			reads := func(then roundTrip) roundTrip {
+				return func(req *http.Request) (*http.Response, error) {
+					got, err := io.ReadAll(req.Body)
+					if err != nil || string(got) != content {
+						t.Errorf("attempt read %d bytes, %v, want %d", len(got), err, len(content))
+					}
+					return then(req)
+				}
+			}
+			fs, attempts := []roundTrip{reads(hang), reads(answer(200, "ok"))}, 2
+			if !whole {
+				fs, attempts = []roundTrip{reads(answer(200, "ok"))}, 1
+			}
+			base := inTurn(fs...)
+			resp, err := NewTransport(m, base).RoundTrip(request(t.Context(), t, "PUT", "http://orders/", io.MultiReader(source)))
+			if got := read(t, resp, err); got != "ok" || len(base.addrs) != attempts {
+				t.Errorf("whole %v: answer %q after %d attempts, want %d", whole, got, len(base.addrs), attempts)
+			}
+			if synctest.Wait(); result.Attempts != attempts {
+				t.Errorf("whole %v: CallDone got %+v, want %d attempts", whole, result, attempts)
+			}
+		})
 	}
 }
