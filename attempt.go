@@ -22,35 +22,32 @@ type Attempt struct {
 	// Resends is how often the attempt was sent again without being asked for it; see Resent.
 	Resends int
 
-	call    *Call
-	scope   scope
-	cause   resilience.Cause
-	spawned bool // it runs in a goroutine of the library
-	begun   bool
-	started bool // AttemptStart was called
-	arrived bool // before the alarm
-	judged  bool
-	overdue bool // another attempt won after this one had run long enough for a backup
-	answer  bool // the call's
-	ended   atomic.Bool
-	verdict resilience.Verdict
-	pick    loadbalance.Pick
-	start   time.Time
-	took    time.Duration  // until the answer or the error
-	wait    time.Duration  // from the pick to a backup; 0 if none may follow
-	latency time.Duration  // what is to be learned from it; 0 if nothing
-	refused error          // why there is no endpoint
-	record  *AttemptRecord // of an attempt that was let go of
-	alarm   *time.Timer    // of the attempt timeout
-	detach  func() bool    // takes its context off that of the mesh
+	call     *Call
+	scope    scope
+	cause    resilience.Cause
+	spawned  bool // it runs in a goroutine of the library
+	begun    bool
+	joinable bool // by a backup
+	started  bool // AttemptStart was called
+	arrived  bool // before the alarm
+	judged   bool
+	overdue  bool // another attempt won after this one had run long enough for a backup
+	answer   bool // the call's
+	ended    atomic.Bool
+	verdict  resilience.Verdict
+	pick     loadbalance.Pick
+	start    time.Time
+	took     time.Duration  // until the answer or the error
+	latency  time.Duration  // what is to be learned from it; 0 if nothing
+	refused  error          // why there is no endpoint
+	record   *AttemptRecord // of an attempt that was let go of
+	alarm    *time.Timer    // of the attempt timeout
+	detach   func() bool    // takes its context off that of the mesh
 }
 
 // begin notes that the attempt begins. c.mu is held.
 func (a *Attempt) begin(now, backup time.Time) {
-	a.begun, a.start = true, now
-	if !backup.IsZero() {
-		a.wait = backup.Sub(now)
-	}
+	a.begun, a.start, a.joinable = true, now, !backup.IsZero()
 }
 
 // Node returns the endpoint of the attempt, nil if there is none (yet).
@@ -81,8 +78,8 @@ func (a *Attempt) Pick(now time.Time, set *loadbalance.Set) (*loadbalance.Node, 
 	// What came before, such as waiting for a connection, is not the time the node takes, and a backup would have had
 	// to wait, too.
 	a.choose(now, p)
-	if a.wait > 0 {
-		a.call.mesh.overdue.watch(&a.call.listed, now.Add(a.wait))
+	if m := a.call.mesh; a.joinable {
+		m.overdue.watch(&a.call.listed, now.Sub(m.base)+a.call.machine.Config.Backup)
 	}
 	return p.Node(), nil
 }

@@ -60,7 +60,7 @@ func (c *Call) post(act resilience.Action) {
 	busy, signal := !c.waiting && !c.over, c.rest().signal
 	c.mu.Unlock()
 	if busy && act.Kind == resilience.Wait && !act.Wake.IsZero() {
-		c.mesh.overdue.watch(&c.listed, act.Wake)
+		c.mesh.overdue.watch(&c.listed, act.Wake.Sub(c.mesh.base))
 	}
 	select {
 	case signal <- struct{}{}:

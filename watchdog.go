@@ -45,21 +45,21 @@ func (w *watchdog) place(c *Call, now time.Time) {
 }
 
 // watch lists the call under a due time, or moves it there.
-func (w *watchdog) watch(e *watched, due time.Time) {
-	at, l := due.Sub(w.base), e.list
+func (w *watchdog) watch(e *watched, due time.Duration) {
+	l := e.list
 	l.mu.Lock()
 	if l.head.next == nil {
 		l.head.next, l.head.prev = &l.head, &l.head
 	}
-	if e.due = at; e.next == nil {
+	if e.due = due; e.next == nil {
 		e.listed.Store(true)
 		e.prev, e.next = l.head.prev, &l.head
 		e.prev.next, e.next.prev = e, e
 	}
 	l.mu.Unlock()
 	// fire clears next before it goes through the lists: either it finds the call, or the call what it left.
-	if next := w.next.Load(); next == 0 || int64(at) < next {
-		w.arm(at)
+	if next := w.next.Load(); next == 0 || int64(due) < next {
+		w.arm(due)
 	}
 }
 
