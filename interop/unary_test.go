@@ -194,8 +194,8 @@ func TestServersThatKeepDeadlinesAreNotBlamed(t *testing.T) {
 			}
 		}
 		for _, got := range f.await(t, 5) {
-			if got != resilience.Neutral {
-				t.Errorf("outcome = %v, want neutral", got)
+			if got != resilience.Neutral && got != resilience.Success {
+				t.Errorf("outcome = %v, want one that blames nobody", got)
 			}
 		}
 	})
