@@ -132,15 +132,29 @@ func (c *conn) drained() bool {
 	return false
 }
 
-// reserve takes a place on a shared connection. If there is none, it finds out why.
-func (c *conn) reserve() bool {
-	if c.cc.Reserve() == nil {
+// usable reports whether a shared connection takes a request now. If it does not, the reason is found out.
+//
+// net/http could reserve places, but waits for ever when the server takes fewer requests than were reserved, which
+// a server may say at any time. So the pool counts them.
+func (c *conn) usable() bool {
+	if c.cc.Available() > 0 {
 		return true
 	}
 	c.full.Store(true)
 	c.changed(c.cc)
 	return false
 }
+
+// limit returns how many requests a shared connection takes at a time.
+func (c *conn) limit() int {
+	if n := int(c.most.Load()); n > 0 {
+		return n
+	}
+	return max(c.places, 1)
+}
+
+// vacant reports whether a shared connection has a place. pool.mu is held.
+func (c *conn) vacant() bool { return !c.full.Load() && c.streams < c.limit() }
 
 // settle finds out how many requests a shared connection takes at a time. Before the first answer only a guess
 // of net/http is known, and while it is full nothing.

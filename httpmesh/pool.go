@@ -100,7 +100,7 @@ func (p *pool) get(req *http.Request, now time.Time) (c *conn, fresh bool, err e
 		} else if c, fresh, err = p.wait(req); err != nil {
 			return nil, false, err
 		}
-		if !c.shared && (fresh || c.drained()) || c.shared && c.reserve() {
+		if !c.shared && (fresh || c.drained()) || c.shared && c.usable() {
 			return c, fresh, nil
 		}
 		if !c.shared {
@@ -141,11 +141,11 @@ func (p *pool) take(now time.Time) *conn {
 		switch c := p.shared[i]; {
 		case c.expired(now):
 			p.retireLocked(c) // takes it off the list
-		case c.full.Load():
-			i++
-		default:
+		case c.vacant():
 			c.streams++
 			return c
+		default:
+			i++
 		}
 	}
 	return nil
@@ -206,7 +206,11 @@ func (p *pool) put(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if c.shared {
-		if c.streams--; c.streams > 0 {
+		c.streams--
+		if len(p.waiters) > 0 && !c.retired && c.vacant() && !c.expired(now) {
+			p.grant(grant{conn: c})
+		}
+		if c.streams > 0 {
 			return
 		}
 		c.idleAt = now.Round(0)
@@ -258,7 +262,7 @@ func (p *pool) reopen(c *conn, n int) {
 	if c.retired {
 		return
 	}
-	for ; n > 0 && len(p.waiters) > 0; n-- {
+	for ; n > 0 && len(p.waiters) > 0 && c.streams < c.limit(); n-- {
 		p.grant(grant{conn: c})
 	}
 	if len(p.waiters) == 0 { // else the next place is for them, too

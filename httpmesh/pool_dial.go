@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http/httptrace"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -170,9 +171,9 @@ func (p *pool) add(c *conn) {
 		p.arm(p.deadline(c, now), now)
 	default:
 		// One that was dialled before the protocol was known is of no use if there is another one.
-		spare := len(p.waiters) == 0 && (p.released || p.keep <= 0 || p.vacant())
+		spare := len(p.waiters) == 0 && (p.released || p.keep <= 0 || slices.ContainsFunc(p.shared, (*conn).vacant))
 		p.shared = append(p.shared, c)
-		for n := max(c.places, 1); n > 0 && len(p.waiters) > 0; n-- {
+		for len(p.waiters) > 0 && c.vacant() {
 			p.grant(grant{conn: c, fresh: true})
 			if p.once {
 				break
@@ -184,16 +185,6 @@ func (p *pool) add(c *conn) {
 			p.arm(p.deadline(c, now), now)
 		}
 	}
-}
-
-// vacant reports whether there is a shared connection with places. p.mu is held.
-func (p *pool) vacant() bool {
-	for _, c := range p.shared {
-		if !c.full.Load() {
-			return true
-		}
-	}
-	return false
 }
 
 type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
