@@ -54,7 +54,7 @@ func TestEveryExecutionIsReportedAsAnAttempt(t *testing.T) {
 	for _, end := range ends {
 		for _, mode := range modes {
 			t.Run(end.name+", "+mode.name, func(t *testing.T) {
-				n := scale(2500)
+				n := scale(1250)
 				log := newLedger(n)
 				s := answeringOnce(t, log, end.end)
 				c := connect(t, base(false), zerohop.Policy{Retry: mode.retry, Budget: zerohop.Budget{Mode: zerohop.Off}}, s.addr)
