@@ -35,7 +35,8 @@ func kept(resp *http.Response) bool {
 // Release reads and closes the body of a response, so that its connection is free, and keeps it if it is small.
 func (x *exchange) Release(a *zerohop.Attempt) {
 	defer x.replay.retire(a.Number) // not before: a transport that cannot finish the request may break the response
-	resp := x.responses[a.Number]
+	d := x.delivery(a.Number)
+	resp := d.resp
 	if resp == nil {
 		return
 	}
@@ -44,14 +45,14 @@ func (x *exchange) Release(a *zerohop.Attempt) {
 	data, err := io.ReadAll(io.LimitReader(rc, drainLimit+1))
 	timer.Stop()
 	rc.Close()
-	x.trips[a.Number].end()
+	d.trip.end()
 	if err == nil && len(data) <= drainLimit {
 		body := &keptBody{}
 		body.Reset(data)
 		resp.Body = body
 		return
 	}
-	x.responses[a.Number] = nil
+	d.resp = nil
 	a.Status = -1
 	a.Err = fmt.Errorf("httpmesh: answer %q was discarded for another attempt", resp.Status)
 }

@@ -25,19 +25,56 @@ type exchange struct {
 	transport *Transport
 	req       *http.Request
 	protocol  protocol
-	url       url.URL                         // of the first attempt, if it differs from that of req
-	resends   resends                         // of the first attempt
+	foreign   *foreign                        // nil over an *http.Transport
 	begun     atomic.Int32                    // attempts that may have reached a server
 	handed    atomic.Bool                     // the body of req was given to a transport, which closes it
 	replay    *replay                         // of that body if attempts share it
 	rewinds   *rewinds                        // of it if GetBody may do no more than that
 	failed    atomic.Pointer[zerohop.Attempt] // the last that did
 	body      body                            // of the answer
-	responses [resilience.MaxAttempts]*http.Response
-	trips     [resilience.MaxAttempts]trip
+	first     delivery
 
 	mu   sync.Mutex // guards what follows, and req against its owner
 	over bool
+	more *[resilience.MaxAttempts - 1]delivery
+}
+
+// delivery is the answer to one attempt.
+type delivery struct {
+	resp *http.Response
+	trip trip
+}
+
+// foreign is an exchange over a base that finds its way by the URL and may send requests again by itself.
+type foreign struct {
+	exchange
+	url     url.URL // of the first attempt
+	resends resends // of the first attempt
+}
+
+func newExchange(t *Transport, req *http.Request) *exchange {
+	var x *exchange
+	if t.pool != nil {
+		x = &exchange{}
+	} else {
+		f := &foreign{}
+		x, f.foreign = &f.exchange, f
+	}
+	x.transport, x.req, x.protocol = t, req, protocolOf(req)
+	return x
+}
+
+// delivery returns the place for the answer to attempt i.
+func (x *exchange) delivery(i int) *delivery {
+	if i == 0 {
+		return &x.first
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.more == nil {
+		x.more = new([resilience.MaxAttempts - 1]delivery)
+	}
+	return &x.more[i-1]
 }
 
 // Attempt sends the request to the node of a and waits for the response headers.
@@ -60,8 +97,8 @@ func (x *exchange) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.V
 // try makes an attempt when the request was sent so many times before.
 func (x *exchange) try(ctx context.Context, a *zerohop.Attempt, sent int) resilience.Verdict {
 	var again *resends
-	if x.transport.pool == nil {
-		if again = &x.resends; a.Number > 0 {
+	if x.foreign != nil {
+		if again = &x.foreign.resends; a.Number > 0 {
 			again = &resends{}
 		}
 		ctx = again.watch(ctx)
@@ -106,7 +143,7 @@ func (x *exchange) try(ctx context.Context, a *zerohop.Attempt, sent int) resili
 	if resp.StatusCode == http.StatusMisdirectedRequest {
 		way.shun()
 	}
-	x.responses[a.Number], x.trips[a.Number] = resp, way
+	*x.delivery(a.Number) = delivery{resp, way}
 	a.Status = resp.StatusCode
 	v := x.protocol.judge(req, resp)
 	if v.Retry && resp.Header.Get(NoRetryHeader) != "" {
@@ -126,8 +163,8 @@ func (x *exchange) request(ctx context.Context, a *zerohop.Attempt, sent int) (*
 	if err := x.load(ctx, a, req); err != nil {
 		return nil, err
 	}
-	if t := x.transport; t.pool == nil && !t.direct {
-		u := &x.url
+	if x.foreign != nil && !x.transport.direct {
+		u := &x.foreign.url
 		if a.Number > 0 {
 			u = &url.URL{}
 		}
@@ -222,10 +259,11 @@ func (x *exchange) free(a *zerohop.Attempt) {
 
 // deliver returns the response of the answer.
 func (x *exchange) deliver(a *zerohop.Attempt) *http.Response {
-	resp := x.responses[a.Number]
+	d := x.delivery(a.Number)
+	resp := d.resp
 	resp.Request = x.req
 	if !kept(resp) {
-		resp.Body = guard(&x.body, resp, x.trips[a.Number], a, x.protocol.watched(resp))
+		resp.Body = guard(&x.body, resp, d.trip, a, x.protocol.watched(resp))
 	}
 	return resp
 }

@@ -64,7 +64,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // call sends a request to a service.
 func (t *Transport) call(req *http.Request, service string) (*http.Response, error) {
-	x := &exchange{transport: t, req: req, protocol: protocolOf(req)}
+	x := newExchange(t, req)
 	r := zerohop.Request{
 		Request: routing.Request{
 			Service: service, Method: req.Method, Path: req.URL.EscapedPath(), Header: req.Header,
