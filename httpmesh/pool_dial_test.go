@@ -161,8 +161,8 @@ func TestDialOutlivesItsRequest(t *testing.T) {
 			t.Errorf("%d dials, want 1", dials)
 		}
 		synctest.Wait()
-		if len(p.dials)+len(p.idle)+p.live != 0 {
-			t.Errorf("%d dials and %d connections are left of a pool that was released", len(p.dials), p.live)
+		if p.held() != 0 {
+			t.Errorf("%d dials and connections are left of a pool that was released", p.held())
 		}
 	})
 }
@@ -239,7 +239,7 @@ func TestRequestCancelIsObeyedWhileWaiting(t *testing.T) {
 		// Nobody waits for the dial any more.
 		p.CloseIdleConnections()
 		synctest.Wait()
-		if len(p.dials) != 0 {
+		if p.held() != 0 {
 			t.Error("the dial goes on")
 		}
 	})
@@ -264,8 +264,8 @@ func TestReleasedPoolServesWhoComesLate(t *testing.T) {
 		way.end()
 		p.release()
 		synctest.Wait()
-		if p.live != 0 {
-			t.Errorf("%d connections are left", p.live)
+		if p.held() != 0 {
+			t.Errorf("%d connections are left", p.held())
 		}
 	})
 }

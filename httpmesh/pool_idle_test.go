@@ -26,8 +26,8 @@ func pooled(t *testing.T, base *http.Transport, c zerohop.Connect, h http.Handle
 		test(t, p, seen)
 		p.release()
 		synctest.Wait()
-		if p.live != 0 || seen.open.Load() != 0 {
-			t.Errorf("%d connections are left, %d of them open", p.live, seen.open.Load())
+		if p.held() != 0 || seen.open.Load() != 0 {
+			t.Errorf("%d connections are left, %d of them open", p.held(), seen.open.Load())
 		}
 		s.Close()
 	})
@@ -60,7 +60,7 @@ func TestIdleConnectionsTimeOut(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 			synctest.Wait()
-			if seen.open.Load() != 0 || p.live != 0 {
+			if seen.open.Load() != 0 || p.held() != 0 {
 				t.Error("a connection is open that was idle for too long")
 			}
 			fetch(t, p)
@@ -140,6 +140,7 @@ func TestOldConnectionsGetNoRequests(t *testing.T) {
 func TestAgesDiffer(t *testing.T) {
 	pooled(t, &http.Transport{}, zerohop.Connect{MaxAge: time.Hour, Warm: 50}, ok, func(t *testing.T, p *pool, seen *census) {
 		synctest.Wait()
+		p.mu.Lock()
 		oldest, youngest := p.idle[0].expires, p.idle[0].expires
 		for _, c := range p.idle {
 			if c.expires.Before(oldest) {
@@ -149,7 +150,8 @@ func TestAgesDiffer(t *testing.T) {
 				youngest = c.expires
 			}
 		}
-		if n, d := len(p.idle), youngest.Sub(oldest); n != 50 || d < 3*time.Minute || d > 6*time.Minute {
+		p.mu.Unlock()
+		if n, d := p.held(), youngest.Sub(oldest); n != 50 || d < 3*time.Minute || d > 6*time.Minute {
 			t.Errorf("%d ages differ by %v, want up to a tenth", n, d)
 		}
 		time.Sleep(time.Until(youngest) - time.Second)

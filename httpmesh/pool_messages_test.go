@@ -147,8 +147,8 @@ func TestTunnelsLeaveThePool(t *testing.T) {
 			t.Errorf("tunnel ended with %q, %v", rest, err)
 		}
 	}
-	if p.live != 0 {
-		t.Errorf("%d connections are counted", p.live)
+	if p.held() != 0 {
+		t.Errorf("%d connections are counted", p.held())
 	}
 }
 

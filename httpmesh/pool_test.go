@@ -35,6 +35,13 @@ func poolTo(t testing.TB, base *http.Transport, addr, target string, c zerohop.C
 	return tr.poolAt(e, &c, u, false)
 }
 
+// held returns how many connections and dials the pool has.
+func (p *pool) held() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.live
+}
+
 // travel sends a request and returns the answer as text, its body read and closed.
 func travel(p *pool, req *http.Request) (string, trip, error) {
 	resp, way, err := p.send(req)
