@@ -3,11 +3,13 @@ package discovery
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 )
 
-// Static is a Resolver over a fixed set of services. A service that is not a key is unknown; one with no
-// endpoints is known and empty. It must not be changed while it is watched.
+// Static is a Resolver over a fixed set of services. A service that is not a key, whatever its case, is unknown; one
+// with no endpoints is known and empty. It must not be changed while it is watched.
 type Static map[string][]Endpoint
 
 // Watch calls update once, with a copy of the endpoints of the service, and blocks until ctx ends. It
@@ -17,6 +19,14 @@ func (s Static) Watch(ctx context.Context, service string, update func([]Endpoin
 		return err
 	}
 	endpoints, ok := s[service]
+	if !ok { // a mesh asks in lower case
+		for _, name := range slices.Sorted(maps.Keys(s)) {
+			if strings.EqualFold(name, service) {
+				endpoints, ok = s[name], true
+				break
+			}
+		}
+	}
 	if !ok {
 		return fmt.Errorf("%w: %q", ErrUnknownService, service)
 	}

@@ -30,6 +30,21 @@ func TestStaticDeliversACopyAndBlocks(t *testing.T) {
 	})
 }
 
+func TestStaticFindsAServiceWhateverItsCase(t *testing.T) {
+	static := Static{"Orders": endpoints("a:1"), "ORDERS": endpoints("b:1"), "orders2": endpoints("c:1")}
+	for service, want := range map[string]string{"Orders": "a:1", "ORDERS": "b:1", "orders": "b:1", "ORDERS2": "c:1"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		var got string
+		err := static.Watch(ctx, service, func(set []Endpoint) {
+			got = addrs(set)
+			cancel()
+		})
+		if got != want || !errors.Is(err, context.Canceled) {
+			t.Errorf("Watch(%q) found %q and ended with %v, want %q", service, got, err, want)
+		}
+	}
+}
+
 func TestStaticNamesAnUnknownService(t *testing.T) {
 	err := Static{"orders": nil}.Watch(t.Context(), "ordres", func([]Endpoint) { t.Error("update of an unknown service") })
 	if !errors.Is(err, ErrUnknownService) || !strings.Contains(err.Error(), "ordres") {
