@@ -89,7 +89,9 @@ func (x *exchange) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.V
 	}
 	if v.Retry && (v.Unsent || a.Repeatable()) && x.replay.exhausted() {
 		v.Retry = false
-		x.transport.unrepeated.Add(1)
+		if x.req.Context().Err() == nil { // this is no backup, so the request is not its owner's again
+			x.transport.unrepeated.Add(1)
+		}
 	}
 	return v
 }

@@ -351,3 +351,15 @@ func TestTheOnlyEndpointIsNotTriedThriceAtOnce(t *testing.T) {
 		})
 	}
 }
+
+func TestUploadsThatTheirOwnerCancelsAreNotCounted(t *testing.T) {
+	s := serve(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
+	m := open(t, zerohop.Config{Resolver: source(addr(s)), Spec: zerohop.Spec{Defaults: eager}})
+	tr := client(t, m)
+	ctx, cancel := context.WithCancel(t.Context())
+	body := &pattern{left: 1 << 30, at: 1 << 29, hold: cancel}
+	_, err := tr.RoundTrip(request(ctx, t, "PUT", "http://orders/", body))
+	if e := failure(t, err); e.Reason != zerohop.Ended || tr.Stats().Unrepeated != 0 {
+		t.Errorf("error = %+v, Stats() = %+v, want the caller's doing and nothing counted", e, tr.Stats())
+	}
+}

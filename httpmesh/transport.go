@@ -96,8 +96,9 @@ func (t *Transport) call(req *http.Request, service string) (*http.Response, err
 
 // Stats are counters of a Transport. They start at 0 and never fall.
 type Stats struct {
-	// Unrepeated is the number of calls that would have been repeated but for their body. It has no GetBody, and more
-	// of it was read than is kept: 64 KiB if the call may be executed twice, else nothing; or it was silent too long.
+	// Unrepeated is the number of calls that failed in a way worth repeating, but could not be for their body. It has no
+	// GetBody, and more of it was read than is kept: 64 KiB if the call may be executed twice, else nothing; or it was
+	// silent for too long when the next attempt needed it.
 	Unrepeated uint64
 }
 
