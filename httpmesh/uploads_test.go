@@ -186,7 +186,11 @@ func TestLargeUploadsStream(t *testing.T) {
 			if got, want := read(t, resp, err), fmt.Sprint(int64(size), " ", nil); got != want {
 				t.Errorf("server got %s, want %s", got, want)
 			}
-			if used > 2<<20 { // buffers of both ends, of TLS and of HTTP/2
+			most := int64(1 << 20)
+			if scheme == "https" {
+				most = 6 << 20 // what HTTP/2 lets a client send before the server reads is up to 2 MiB, at both ends
+			}
+			if used > most {
 				t.Errorf("GetBody %v: %d KiB are in use in the middle of the upload", copies, used>>10)
 			}
 			t.Logf("GetBody %v: %d KiB in use in the middle", copies, used>>10)
