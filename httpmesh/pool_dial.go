@@ -85,10 +85,14 @@ func (p *pool) dial(w *waiter) {
 		d.cancel()
 		p.mu.Lock()
 		defer p.mu.Unlock()
+		_, wanted := p.dials[d]
 		delete(p.dials, d)
-		if err == nil {
+		switch {
+		case err == nil:
 			p.add(c)
-		} else {
+		case !wanted:
+			p.live--
+		default:
 			p.live--
 			p.multi = false // the waiters are not to fail one after the other
 			p.cold = 0
@@ -101,11 +105,12 @@ func (p *pool) dial(w *waiter) {
 	}()
 }
 
-// hangUp gives up all dials. p.mu is held.
+// hangUp gives up all dials: who comes now has one of his own. p.mu is held.
 func (p *pool) hangUp() {
 	for d := range p.dials {
 		d.cancel()
 	}
+	clear(p.dials)
 }
 
 // connect makes a connection. All its errors are from before a request.
