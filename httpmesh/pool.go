@@ -194,36 +194,16 @@ func (p *pool) grant(g grant) {
 
 // put takes back a connection from a request.
 func (p *pool) put(c *conn) {
-	now := time.Now()
-	free := c.shared || c.cc.Available() > 0
 	if c.shared {
-		defer func() { // whoever was given the place has not used it
-			if c.full.Load() {
-				c.changed(c.cc)
-			}
-		}()
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if c.shared {
-		c.streams--
-		if len(p.waiters) > 0 && !c.retired && c.vacant() && !c.expired(now) {
-			p.grant(grant{conn: c})
-		}
-		if c.streams > 0 {
-			return
-		}
-		c.idleAt = now.Round(0)
-		switch {
-		case c.retired:
-			c.close()
-		case p.released || p.keep <= 0 || c.expired(now):
-			p.retireLocked(c)
-		default:
-			p.arm(p.deadline(c, now), now)
+		p.putShared(c)
+		if c.full.Load() { // whoever was given the place may not have used it
+			c.changed(c.cc)
 		}
 		return
 	}
+	now, free := time.Now(), c.cc.Available() > 0
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	switch {
 	case !free || c.expired(now):
 		p.drop(c)
@@ -234,6 +214,29 @@ func (p *pool) put(c *conn) {
 	default:
 		c.idleAt = now.Round(0)
 		p.idle = append(p.idle, c)
+		p.arm(p.deadline(c, now), now)
+	}
+}
+
+func (p *pool) putShared(c *conn) {
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.streams--
+	switch {
+	case c.retired:
+		if c.streams == 0 {
+			c.close()
+		}
+	case c.expired(now):
+		p.retireLocked(c)
+	case len(p.waiters) > 0 && c.vacant():
+		p.grant(grant{conn: c})
+	case c.streams > 0:
+	case p.released || p.keep <= 0:
+		p.retireLocked(c)
+	default:
+		c.idleAt = now.Round(0)
 		p.arm(p.deadline(c, now), now)
 	}
 }

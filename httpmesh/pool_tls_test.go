@@ -173,6 +173,7 @@ func TestProtocolsOfTheBase(t *testing.T) {
 	}
 	config := func() *tls.Config { return &tls.Config{RootCAs: a.roots()} }
 	other := &http.Transport{TLSClientConfig: config()}
+	//lint:ignore SA1019 a base may still be set up so
 	if err := http2.ConfigureTransport(other); err != nil {
 		t.Fatal(err)
 	}
