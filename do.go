@@ -59,7 +59,10 @@ func (x *doExchange[T]) Attempt(ctx context.Context, a *Attempt) resilience.Verd
 	if errors.As(a.Err, &c) {
 		return c.Verdict
 	}
-	return resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: DialFailed(a.Err)}
+	// The cause of the end of ctx says nothing: that may be how another call failed.
+	cause := context.Cause(ctx)
+	unsent := DialFailed(a.Err) && (cause == ctx.Err() || !errors.Is(a.Err, cause))
+	return resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: unsent}
 }
 
 func (x *doExchange[T]) Release(*Attempt) {}

@@ -135,6 +135,20 @@ func TestDoEndsWithItsContext(t *testing.T) {
 	})
 }
 
+func TestCauseOfCancellationProvesNothing(t *testing.T) {
+	m := open(t, Config{Resolver: orders(1)})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	neighbour := &net.OpError{Op: "dial", Net: "tcp", Err: errDown}
+	_, err := Do(ctx, m, "orders", func(ctx context.Context, _ *loadbalance.Node) (int, error) {
+		cancel(neighbour)
+		return 0, context.Cause(ctx)
+	})
+	var e *Error
+	if !errors.As(err, &e) || !e.Sent {
+		t.Errorf("error = %#v, want one of a call that was sent", err)
+	}
+}
+
 func TestPausesAndDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, Config{Resolver: orders(1), Spec: Spec{Defaults: Policy{Budget: Budget{Mode: Off}}}})

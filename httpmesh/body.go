@@ -182,8 +182,8 @@ func (b *body) Close() error {
 // end ends the attempt because the body broke off. late says that the caller asked for more only when his context had
 // ended.
 func (b *body) end(err error, late bool) {
-	outcome := resilience.Failure // it broke off, or the deadline passed while the caller waited for more
-	if late || errors.Is(err, context.Canceled) {
+	outcome := resilience.Failure                                                                       // it broke off, or the deadline passed while the caller waited for more
+	if late || errors.Is(err, context.Canceled) || errors.Is(b.req.Context().Err(), context.Canceled) { // err may be its cause
 		outcome = resilience.Neutral
 	}
 	if b.leave() {

@@ -97,7 +97,7 @@ func (c *conn) roundTrip(req *http.Request, reused bool, begun time.Time) (*http
 		timeout  = timedOut(err)
 		silent   = c.traffic != nil && c.traffic.read.Load() == read
 		unspoken = c.traffic != nil && c.traffic.written.Load() == written && !(c.shared && gaveUp)
-		t        = trip{reused: reused, unsent: unspoken || notBegun(err)}
+		t        = trip{reused: reused, unsent: unspoken || !gaveUp && notBegun(err)}
 	)
 	t.stale = reused && !gaveUp && !timeout && c.cc.Err() != nil && (c.shared || silent || noAnswer(err))
 	if c.shared && silent && (gaveUp || timeout) && time.Since(begun) >= c.connect && c.mute.Swap(read) == read {

@@ -136,7 +136,7 @@ func (x *exchange) try(ctx context.Context, a *zerohop.Attempt, sent int) resili
 	}
 	if err != nil {
 		a.Err = err
-		v := resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: way.unsent || unsent(err)}
+		v := resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: way.unsent || unsent(ctx, err)}
 		if way.stale { // it may be that the endpoint only closed an idle connection
 			v.Outcome = resilience.Neutral
 		}
@@ -296,8 +296,12 @@ func once(req *http.Request) bool {
 	return file && req.GetBody == nil && req.ContentLength > 0 && req.URL.Scheme == "http"
 }
 
-// unsent reports whether the error says that the request did not leave: the connection was not made.
-func unsent(err error) bool {
+// unsent reports whether the error says that the request did not leave: the connection was not made. The cause of the end
+// of a context says nothing: that may be how another call failed.
+func unsent(ctx context.Context, err error) bool {
+	if cause := context.Cause(ctx); cause != ctx.Err() && errors.Is(err, cause) {
+		return false
+	}
 	var (
 		certificate *tls.CertificateVerificationError
 		record      tls.RecordHeaderError
