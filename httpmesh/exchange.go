@@ -115,7 +115,7 @@ func (x *exchange) try(ctx context.Context, a *zerohop.Attempt, sent int) resili
 		way  trip
 	)
 	if t := x.transport; t.pool != nil {
-		resp, way, err = t.poolOf(a, req).send(req)
+		resp, way, err = t.poolOf(a, req, x.protocol).send(req)
 	} else if resp, err = t.base.RoundTrip(req); again.count() > 0 {
 		a.Resent(again.count())
 	}

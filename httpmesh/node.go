@@ -21,7 +21,6 @@ const (
 	// own default of two makes a busy client open a connection for most requests.
 	idlePerNode = 100
 	// A dead HTTP/2 connection is found by a ping after pingTime without a frame, if no answer comes within pingWait.
-	// Servers of gRPC bear pings only while there are requests; these come only then, or once per idle connection.
 	pingTime = 15 * time.Second
 	pingWait = 5 * time.Second
 	// maxHeader is how long the head of an answer may be if the base transport does not say: net/http's own default
@@ -37,8 +36,30 @@ type connector struct {
 	once   sync.Once
 	client *http.Transport // speaks what the base speaks
 	http1  *http.Transport // never HTTP/2, which has no upgrades
+	calm   *http.Transport // pings only if the base does
 	shared settings        // of all pools
 	name   string          // that TLS asks for; empty means the one in the URL
+}
+
+// kind is what the connections of a pool are for.
+type kind uint8
+
+const (
+	anyKind kind = iota
+	upgrade      // to another protocol, which is a thing of HTTP/1
+	// Servers of gRPC take more than two pings within five minutes without a message for an attack, and close the
+	// connection (gRFC A8): a stream may be silent for longer.
+	forGRPC
+)
+
+func kindOf(p protocol, req *http.Request) kind {
+	switch {
+	case p == grpc:
+		return forGRPC
+	case req.URL.Scheme == "https" && upgrades(req):
+		return upgrade
+	}
+	return anyKind
 }
 
 // settings of a pool.
@@ -59,11 +80,16 @@ type settings struct {
 // init clones the base, as late as possible: net/http lets it be set up until its first request.
 func (c *connector) init(base *http.Transport) {
 	c.once.Do(func() {
-		c.client, c.http1 = clone(base), clone(base)
+		c.client, c.http1, c.calm = clone(base), clone(base), clone(base)
 		if c.client.TLSClientConfig != nil {
 			c.name = c.client.TLSClientConfig.ServerName
-			c.client.TLSClientConfig.ServerName, c.http1.TLSClientConfig.ServerName = "", ""
+			for _, tr := range []*http.Transport{c.client, c.http1, c.calm} {
+				tr.TLSClientConfig.ServerName = ""
+			}
 			c.http1.TLSClientConfig.NextProtos = nil
+		}
+		if c.client.HTTP2.SendPingTimeout == 0 {
+			c.client.HTTP2.SendPingTimeout = pingTime
 		}
 		c.http1.Protocols, c.http1.ForceAttemptHTTP2 = new(http.Protocols), false
 		c.http1.Protocols.SetHTTP1(true)
@@ -109,9 +135,6 @@ func clone(base *http.Transport) *http.Transport {
 	if tr.HTTP2 == nil {
 		tr.HTTP2 = &http.HTTP2Config{}
 	}
-	if tr.HTTP2.SendPingTimeout == 0 {
-		tr.HTTP2.SendPingTimeout = pingTime
-	}
 	if tr.HTTP2.PingTimeout == 0 {
 		tr.HTTP2.PingTimeout = pingWait
 	}
@@ -148,19 +171,18 @@ func (t *Transport) endpoint(n *loadbalance.Node) *endpoint {
 }
 
 // poolOf returns the connections to the node of an attempt on which the request may go out.
-func (t *Transport) poolOf(a *zerohop.Attempt, req *http.Request) *pool {
+func (t *Transport) poolOf(a *zerohop.Attempt, req *http.Request, x protocol) *pool {
 	policy := &a.Policy().Connect
-	p := t.poolAt(t.endpoint(a.Node()), policy, req.URL, upgrades(req))
+	p := t.poolAt(t.endpoint(a.Node()), policy, req.URL, kindOf(x, req))
 	if policy.Warm > 0 && !p.noted.Load() {
 		p.noted.Store(true)
-		t.warm(a.Service(), *policy, *req.URL)
+		t.warm(a.Service(), *policy, *req.URL, p.kind)
 	}
 	return p
 }
 
-func (t *Transport) poolAt(e *endpoint, policy *zerohop.Connect, u *url.URL, onlyH1 bool) *pool {
+func (t *Transport) poolAt(e *endpoint, policy *zerohop.Connect, u *url.URL, k kind) *pool {
 	name := "endpoint" // without TLS it means nothing
-	onlyH1 = onlyH1 && u.Scheme == "https"
 	if u.Scheme == "https" {
 		if name = policy.ServerName; name == "" {
 			name = t.connector.name
@@ -169,19 +191,23 @@ func (t *Transport) poolAt(e *endpoint, policy *zerohop.Connect, u *url.URL, onl
 			name = u.Hostname()
 		}
 	}
-	if p := e.find(u.Scheme, name, onlyH1); p != nil {
+	if p := e.find(u.Scheme, name, k); p != nil {
 		return p
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if p := e.find(u.Scheme, name, onlyH1); p != nil {
+	if p := e.find(u.Scheme, name, k); p != nil {
 		return p
 	}
-	p := &pool{settings: t.connector.shared, scheme: u.Scheme, name: name, onlyH1: onlyH1, released: e.released}
+	p := &pool{settings: t.connector.shared, scheme: u.Scheme, name: name, kind: k, released: e.released}
 	p.client, p.addr, p.timeout, p.maxAge = t.connector.client, e.addr, policy.Timeout, policy.MaxAge
-	if onlyH1 {
+	switch k {
+	case upgrade:
 		p.client = t.connector.http1
-	} else {
+	case forGRPC:
+		p.client = t.connector.calm
+	}
+	if k != upgrade {
 		p.warm = max(0, min(policy.Warm, p.keep))
 	}
 	if u.Scheme != "http" && u.Scheme != "https" {
@@ -203,10 +229,10 @@ func (t *Transport) poolAt(e *endpoint, policy *zerohop.Connect, u *url.URL, onl
 	return p
 }
 
-func (e *endpoint) find(scheme, name string, onlyH1 bool) *pool {
+func (e *endpoint) find(scheme, name string, k kind) *pool {
 	if list := e.pools.Load(); list != nil {
 		for _, p := range *list {
-			if p.scheme == scheme && p.name == name && p.onlyH1 == onlyH1 {
+			if p.scheme == scheme && p.name == name && p.kind == k {
 				return p
 			}
 		}

@@ -116,8 +116,8 @@ func TestConnectorFollowsItsBase(t *testing.T) {
 		c.base.MaxConnsPerHost = 7
 		var k connector
 		k.init(c.base)
-		for _, tr := range []*http.Transport{k.client, k.http1} {
-			if tr.ForceAttemptHTTP2 != (c.want && tr == k.client) || tr.Proxy != nil || tr.MaxConnsPerHost != 0 {
+		for _, tr := range []*http.Transport{k.client, k.http1, k.calm} {
+			if tr.ForceAttemptHTTP2 != (c.want && tr != k.http1) || tr.Proxy != nil || tr.MaxConnsPerHost != 0 {
 				t.Errorf("%s: HTTP/2 %v, connections %d, want %v and no limit", name, tr.ForceAttemptHTTP2, tr.MaxConnsPerHost, c.want)
 			}
 		}

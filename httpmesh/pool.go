@@ -25,7 +25,7 @@ type pool struct {
 	settings
 	scheme string
 	name   string // what TLS asks for and verifies
-	onlyH1 bool
+	kind   kind
 	noted  atomic.Bool // the other endpoints of the service are warm
 
 	mu       sync.Mutex // guards what follows; methods of connections that run hooks are not called under it

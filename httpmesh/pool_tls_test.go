@@ -135,24 +135,24 @@ func TestPoolsOfAnEndpoint(t *testing.T) {
 	tr.connector.init(tr.pool)
 	e := &endpoint{addr: addr(s)}
 	defer e.release()
-	pool := func(target string, onlyH1 bool) *pool {
-		return tr.poolAt(e, &zerohop.Connect{Timeout: time.Second}, request(t.Context(), t, "GET", target, nil).URL, onlyH1)
+	pool := func(target string, k kind) *pool {
+		return tr.poolAt(e, &zerohop.Connect{Timeout: time.Second}, request(t.Context(), t, "GET", target, nil).URL, k)
 	}
-	p := pool("https://orders/", false)
-	if p != pool("https://orders/1", false) || pool("http://orders/", false) != pool("http://payments/", true) {
+	p := pool("https://orders/", anyKind)
+	if p != pool("https://orders/1", anyKind) || pool("http://orders/", anyKind) != pool("http://payments/", anyKind) {
 		t.Error("a second pool was made for the same connections")
 	}
-	if p == pool("http://orders/", false) || p == pool("https://orders/", true) || p == pool("https://payments/", false) {
+	if p == pool("http://orders/", anyKind) || p == pool("https://orders/", upgrade) || p == pool("https://payments/", anyKind) {
 		t.Error("connections that differ share a pool")
 	}
 	if got, _ := fetch(t, p); got != "HTTP/1.1 orders orders" {
 		t.Errorf("answer %q", got)
 	}
-	if _, way, err := travel(pool("ftp://orders/", false), request(t.Context(), t, "GET", "ftp://orders/", nil)); err == nil || !way.unsent {
+	if _, way, err := travel(pool("ftp://orders/", anyKind), request(t.Context(), t, "GET", "ftp://orders/", nil)); err == nil || !way.unsent {
 		t.Errorf("ftp: %+v, %v", way, err)
 	}
 	for i := range 2 * maxPools {
-		pool(fmt.Sprintf("https://service-%d/", i), false)
+		pool(fmt.Sprintf("https://service-%d/", i), anyKind)
 	}
 	if got := len(*e.pools.Load()); got != maxPools {
 		t.Errorf("%d pools, want %d", got, maxPools)

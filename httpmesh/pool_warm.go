@@ -1,6 +1,7 @@
 package httpmesh
 
 import (
+	"fmt"
 	"net/url"
 	"slices"
 	"time"
@@ -37,8 +38,8 @@ func (p *pool) warmUp(now time.Time) {
 }
 
 // warm connects to all endpoints of a service, now and when others join, as a request for the URL would.
-func (t *Transport) warm(service string, policy zerohop.Connect, u url.URL) {
-	key := service + " " + u.Scheme + " " + u.Host
+func (t *Transport) warm(service string, policy zerohop.Connect, u url.URL, k kind) {
+	key := fmt.Sprint(service, " ", k, " ", u.Scheme, " ", u.Host)
 	t.mu.Lock()
 	if t.warmed == nil {
 		t.warmed = map[string]struct{}{}
@@ -54,7 +55,7 @@ func (t *Transport) warm(service string, policy zerohop.Connect, u url.URL) {
 	_, _ = t.mesh.Subscribe(service, func(known zerohop.Endpoints) {
 		for _, n := range known.Balancer.Set().Nodes() {
 			e := t.endpoint(n)
-			t.poolAt(e, &policy, &u, false)
+			t.poolAt(e, &policy, &u, k)
 			if !slices.Contains(known.Balancer.Set().Nodes(), n) {
 				e.release() // it left before there was something to release
 			}

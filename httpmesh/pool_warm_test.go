@@ -78,7 +78,7 @@ func TestFewServicesAreConnectedAheadOfRequests(t *testing.T) {
 	for i := range 2 * maxWarm {
 		u := *request(t.Context(), t, "GET", "http://orders/", nil).URL
 		u.Host = string(rune('a' + i))
-		tr.warm("orders", zerohop.Connect{}, u)
+		tr.warm("orders", zerohop.Connect{}, u, anyKind)
 	}
 	if got := len(tr.warmed); got != maxWarm {
 		t.Errorf("%d services are followed, want %d", got, maxWarm)
