@@ -24,6 +24,7 @@ type exchange struct {
 	call      zerohop.Call
 	transport *Transport
 	req       *http.Request
+	out       http.Request // of the first attempt
 	protocol  protocol
 	foreign   *foreign                        // nil over an *http.Transport
 	begun     atomic.Int32                    // attempts that may have reached a server
@@ -156,11 +157,16 @@ func (x *exchange) try(ctx context.Context, a *zerohop.Attempt, sent int) resili
 
 // request makes the request of an attempt out of that of the call, which is not touched.
 func (x *exchange) request(ctx context.Context, a *zerohop.Attempt, sent int) (*http.Request, error) {
-	req := x.req
-	if !a.Backup() {
-		req = req.WithContext(ctx)
-	} else if req = x.copy(ctx); req == nil {
-		return nil, context.Canceled
+	req := &x.out
+	switch {
+	case a.Number == 0:
+		x.out = *x.req.WithContext(ctx) // inlined, this allocates nothing
+	case !a.Backup():
+		req = x.req.WithContext(ctx)
+	default:
+		if req = x.copy(ctx); req == nil {
+			return nil, context.Canceled
+		}
 	}
 	if err := x.load(ctx, a, req); err != nil {
 		return nil, err
