@@ -88,7 +88,7 @@ func closeBody(req *http.Request) {
 // get returns a connection for a request, with a place on it if it is shared.
 func (p *pool) get(req *http.Request, now time.Time) (c *conn, fresh bool, err error) {
 	if trace := httptrace.ContextClientTrace(req.Context()); trace != nil && trace.GetConn != nil {
-		trace.GetConn(p.authority())
+		trace.GetConn(p.addr)
 	}
 	for failed := 0; ; {
 		if ended(req) {

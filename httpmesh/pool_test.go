@@ -332,7 +332,7 @@ func TestPoolTellsTraces(t *testing.T) {
 	var events []string
 	note := func(format string, args ...any) { events = append(events, fmt.Sprintf(format, args...)) }
 	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
-		GetConn:      func(string) { note("get") },
+		GetConn:      func(addr string) { note("get %v", addr == p.addr) },
 		ConnectStart: func(_, addr string) { note("connect %v", addr == p.addr) },
 		GotConn:      func(i httptrace.GotConnInfo) { note("got %v %v %v", i.Conn.RemoteAddr(), i.Reused, i.WasIdle) },
 	})
@@ -341,7 +341,7 @@ func TestPoolTellsTraces(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := fmt.Sprintf("[get connect true got %[1]s false false get got %[1]s true true]", p.addr)
+	want := fmt.Sprintf("[get true connect true got %[1]s false false get true got %[1]s true true]", p.addr)
 	if got := fmt.Sprint(events); got != want {
 		t.Errorf("traced %s, want %s", got, want)
 	}
