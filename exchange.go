@@ -18,7 +18,7 @@ type Request struct {
 	// no limit.
 	Attempts int
 	// Stream says that an attempt is answered when it has begun, so that nothing is to be learned from how
-	// long that took.
+	// long that took, and a backup would only be a second stream.
 	Stream bool
 	// WaitReady is like CallOptions.WaitReady, for protocols that have such an option themselves.
 	WaitReady bool

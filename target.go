@@ -51,7 +51,7 @@ func (t *target) limit(ctx context.Context, c *resilience.CallConfig, now time.T
 	}
 	p50, tail, learned := t.latency.Quantiles()
 	c.MinRemaining = p50 / 2
-	if pick(o.Backup, t.policy.Backup.Mode) == On && c.Idempotent && c.Attempts > 1 {
+	if pick(o.Backup, t.policy.Backup.Mode) == On && c.Idempotent && c.Attempts > 1 && !r.Stream {
 		c.Backup = unlearnedBackup
 		if learned {
 			c.Backup = time.Duration(t.policy.Backup.Factor * float64(tail))

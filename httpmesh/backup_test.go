@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -287,6 +289,69 @@ func TestHooksSeeEveryEndOfABody(t *testing.T) {
 				t.Errorf("%s: calls ended %v, attempts %v, want one %v each", c.name, calls, attempts, c.want)
 			}
 			checkIdle(t, m)
+		}
+	})
+}
+
+// The servers are real ones but for their connections, so that the moments can be compared exactly.
+func TestLosersAreCancelledAtOnce(t *testing.T) {
+	overBoth(t, func(t *testing.T, protocols *http.Protocols) {
+		synctest.Test(t, func(t *testing.T) {
+			l := newPipes()
+			var calls atomic.Int32
+			gone := make(chan time.Time, 1)
+			s := &http.Server{Protocols: protocols, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if calls.Add(1) == 1 {
+					<-r.Context().Done()
+					gone <- time.Now()
+					return
+				}
+				time.Sleep(500 * time.Millisecond)
+				w.Header().Set("Content-Length", "2")
+				w.(http.Flusher).Flush() // the head wins
+				time.Sleep(time.Hour)
+				_, _ = io.WriteString(w, "ok")
+			})}
+			go s.Serve(l)
+			defer s.Close()
+			var ends []resilience.Outcome
+			m := open(t, zerohop.Config{Resolver: fakes(2), Hooks: zerohop.Hooks{
+				AttemptDone: func(_ context.Context, _ zerohop.CallInfo, _ zerohop.AttemptInfo, r zerohop.AttemptResult) {
+					ends = append(ends, r.Outcome)
+				},
+			}})
+			tr := NewTransport(m, &http.Transport{DialContext: l.dial, Protocols: protocols})
+			start := time.Now()
+			resp, err := get(t.Context(), t, tr, "http://orders/")
+			won := time.Now()
+			if took := won.Sub(start); took != 1500*time.Millisecond { // a backup after 1 s
+				t.Errorf("answer after %v, want that of the backup", took)
+			}
+			if lost := <-gone; lost != won {
+				t.Errorf("the loser was cancelled %v after the answer, want at once", lost.Sub(won))
+			}
+			if got := read(t, resp, err); got != "ok" {
+				t.Errorf("answer = %q", got)
+			}
+			if want := []resilience.Outcome{resilience.Neutral, resilience.Success}; !slices.Equal(ends, want) {
+				t.Errorf("attempts ended as %v, want %v", ends, want)
+			}
+			checkIdle(t, m)
+			m.Close()
+		})
+	})
+}
+
+// How long an event stream takes to begin depends on when there is an event.
+func TestEventStreamsAreOpenedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := open(t, zerohop.Config{Resolver: fakes(2)})
+		base := inTurn(after(time.Minute, answer(200, "data: 1\n\n")))
+		req := request(t.Context(), t, "GET", "http://orders/", nil)
+		req.Header.Set("Accept", "text/event-stream")
+		resp, err := NewTransport(m, base).RoundTrip(req)
+		if got := read(t, resp, err); got != "data: 1\n\n" || len(base.addrs) != 1 {
+			t.Errorf("stream = %q from %v, want it from one endpoint", got, base.addrs)
 		}
 	})
 }

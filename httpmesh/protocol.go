@@ -57,7 +57,7 @@ func asksConnect(query string) bool {
 // stream reports whether the time until the headers of an answer depends on what the parties have to say rather than on
 // how fast the endpoint is.
 func (p protocol) stream(req *http.Request) bool {
-	return p == connectStream || p.endless(req)
+	return p == connectStream || p.endless(req) || strings.HasPrefix(first(req.Header["Accept"]), "text/event-stream")
 }
 
 // endless reports whether the caller of an RPC goes on sending messages while it is under way: then their number and
