@@ -3,6 +3,8 @@ package zerohop
 import (
 	"errors"
 	"fmt"
+	"net"
+	"strings"
 	"time"
 
 	"github.com/zerohop/zerohop/loadbalance"
@@ -27,8 +29,9 @@ type Policy struct {
 	// Balance names the algorithm: "peak-ewma" (the default), "least-request", "weighted-round-robin",
 	// "random", or a name in Config.Balancers. It belongs to a service, not to a route.
 	Balance string `json:"balance,omitempty" yaml:"balance,omitempty"`
-	// Timeout bounds the whole call, its body included. 0 inherits; the built-in default is none, so that
-	// downloads and event streams are not cut. The caller's own deadline always holds.
+	// Timeout bounds the whole call, its body included, but not a connection once it was upgraded. 0 inherits; the
+	// built-in default is none, so that downloads and event streams are not cut. The caller's own deadline always
+	// holds.
 	Timeout time.Duration `json:"timeout,omitempty" yaml:"timeout,omitempty"`
 	// AttemptTimeout bounds one attempt until its response headers (HTTP) or its end (gRPC, Do). The
 	// built-in default is none: slow attempts get a backup instead; see Backup.
@@ -61,13 +64,14 @@ type Connect struct {
 	// is 1 s.
 	Timeout time.Duration `json:"timeout,omitempty" yaml:"timeout,omitempty"`
 	// ServerName is the name that TLS asks for and verifies. Empty inherits; the built-in default is that of the
-	// base's TLSClientConfig, or else the service. It is never the address of the endpoint.
+	// base's TLSClientConfig, or else the host of the URL. It is never the address of the endpoint.
 	ServerName string `json:"serverName,omitempty" yaml:"serverName,omitempty"`
 	// MaxAge is how long a connection is given new requests, less up to a tenth of it at random. Requests under way
 	// are never cut. 0 inherits; the built-in default is no limit.
 	MaxAge time.Duration `json:"maxAge,omitempty" yaml:"maxAge,omitempty"`
 	// Warm is how many connections are opened to an endpoint before the first request to it, once the service is
-	// used over the transport. 0 inherits; the built-in default is none. The most is 100.
+	// used over the transport; one is enough where it speaks HTTP/2. 0 inherits; the built-in default is none. The
+	// most is 100, and what the base keeps idle per host if it says so.
 	Warm int `json:"warm,omitempty" yaml:"warm,omitempty"`
 }
 
@@ -90,7 +94,9 @@ type Retry struct {
 // Backup says when a slow attempt of an idempotent call is joined by another one on another endpoint: when
 // it has run for Factor times the learned latency of its route at Quantile, or half of the time to the deadline if
 // that is less, but at least Min. 1 s stands for the latency times Factor until a score of answers is known. The
-// first success wins and the other attempt is cancelled.
+// first success wins and the other attempt is cancelled. Streams of RPCs, and requests that accept text/event-stream, get
+// no backup: they take as long to begin as there is nothing to tell. Nor should other requests that wait for
+// something to happen: switch backups off for their route, or for the call by WithCall.
 //
 // The defaults rescue calls from endpoints that hang. To hedge, which cuts the tail of a service that is merely
 // uneven, set Quantile to 0.95, Factor to 1 and Min to about the median: then one call in twenty is sent twice.
@@ -251,6 +257,9 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 	}
 	if p.Connect.Warm < 0 || p.Connect.Warm > 100 {
 		fail("connect.warm", "must be between 0 and 100, got %d", p.Connect.Warm)
+	}
+	if n := p.Connect.ServerName; strings.ContainsAny(n, ":/ ") && net.ParseIP(n) == nil {
+		fail("connect.serverName", "must be a host name without a port, got %q", n)
 	}
 	if q := p.Backup.Quantile; q != 0 && !(q >= 0.5 && q <= 0.999) {
 		fail("backup.quantile", "must be between 0.5 and 0.999, got %v", q)

@@ -59,6 +59,8 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"budget of a route", route(Policy{Budget: Budget{Tokens: 1}}), []string{"policies.x.budget: belongs to a service, not to a route"}},
 		{"breaker of a route", route(Policy{Breaker: Breaker{Mode: On}}), []string{"policies.x.breaker: belongs to a service, not to a route"}},
 		{"warm connections", service(Policy{Connect: Connect{Warm: 101}}), []string{"services.orders.connect.warm: must be between 0 and 100, got 101"}},
+		{"server name with a port", service(Policy{Connect: Connect{ServerName: "orders:443"}}), []string{`services.orders.connect.serverName: must be a host name without a port, got "orders:443"`}},
+		{"server name that is a URL", service(Policy{Connect: Connect{ServerName: "https://orders"}}), []string{"services.orders.connect.serverName: "}},
 		{"backup quantile", service(Policy{Backup: Backup{Quantile: 95}}), []string{"services.orders.backup.quantile: must be between 0.5 and 0.999, got 95"}},
 		{"connect of a route", route(Policy{Connect: Connect{Timeout: 1}}), []string{"policies.x.connect: belongs to a service, not to a route"}},
 		{
