@@ -89,7 +89,7 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 	c.ctx = ctx
 	if d := pick(max(o.Timeout, 0), t.policy.Timeout); d > 0 {
 		c.limit = &timeLimit{outer: ctx}
-		c.ctx, c.limit.cancel = context.WithTimeout(ctx, d)
+		c.ctx, c.limit.cancel = context.WithTimeoutCause(ctx, d, limitError(d))
 	}
 	if err := c.ctx.Err(); err != nil {
 		return nil, c.fail(&Error{Reason: Ended, Detail: resilience.Canceled, Err: withCause(c.ctx, err)}, resilience.Neutral)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -212,6 +213,21 @@ func TestEmptyBudgetEndsRetries(t *testing.T) {
 		_, err = Do(WithCall(ctx, CallOptions{Idempotent: On, Attempts: 1}), off, "orders", fail)
 		if failure(t, err); attempts != 1 {
 			t.Errorf("%d attempts of a call that wants 1", attempts)
+		}
+	})
+}
+
+// The error says whose time was over: that of the policy, not of the caller.
+func TestTimeoutOfThePolicyIsNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := open(t, Config{Resolver: orders(1), Spec: Spec{Defaults: Policy{Timeout: 100 * time.Millisecond}}})
+		_, err := Do(t.Context(), m, "orders", func(ctx context.Context, _ *loadbalance.Node) (int, error) {
+			<-ctx.Done()
+			return 0, context.Cause(ctx) // as net/http does
+		})
+		e := failure(t, err)
+		if !errors.Is(err, context.DeadlineExceeded) || e.Reason != Ended || !e.Timeout() || !strings.Contains(err.Error(), "call took longer than 100ms") {
+			t.Errorf("Do() = %v, %+v, want that the policy allowed 100 ms", err, e)
 		}
 	})
 }

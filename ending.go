@@ -22,6 +22,18 @@ func (e timeoutError) Error() string {
 
 func (e timeoutError) Timeout() bool { return true }
 
+// limitError says that a call ended because its policy bounds calls. To those who read a body it is what a deadline of
+// their own would be.
+type limitError time.Duration
+
+func (e limitError) Error() string {
+	return fmt.Sprintf("zerohop: call took longer than %v", time.Duration(e))
+}
+
+func (e limitError) Timeout() bool { return true }
+
+func (e limitError) Is(target error) bool { return target == context.DeadlineExceeded }
+
 // finish returns the answer of the call, or its error.
 func (c *Call) finish(act resilience.Action) (*Attempt, error) {
 	c.mesh.overdue.forget(&c.listed)

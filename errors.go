@@ -27,7 +27,7 @@ const (
 	Failed Reason = "failed"
 	// Closed means that the mesh was closed.
 	Closed Reason = "mesh closed"
-	// Ended means that the caller cancelled the call or its deadline passed.
+	// Ended means that the caller cancelled the call, or that its deadline or the Policy.Timeout passed; Err says which.
 	Ended Reason = "ended by caller"
 )
 
@@ -74,7 +74,7 @@ type AttemptRecord struct {
 func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "zerohop: %s: %s", e.Service, e.Reason)
-	if e.Reason == Failed {
+	if e.Reason == Failed && e.Detail != resilience.Answered { // the error may be the caller's own
 		fmt.Fprintf(&b, " (%s)", e.Detail)
 	}
 	sep := " after "

@@ -18,6 +18,10 @@ func TestErrorSaysWhatHappened(t *testing.T) {
 	if got, want := e.Error(), "zerohop: orders: failed (attempts exhausted) after a:1 in 1ms, b:1 in 2ms: refused"; got != want {
 		t.Errorf("Error() = %q, want %q", got, want)
 	}
+	e.Detail = resilience.Answered // not that anybody has answered
+	if got, want := e.Error(), "zerohop: orders: failed after a:1 in 1ms, b:1 in 2ms: refused"; got != want {
+		t.Errorf("Error() = %q, want %q", got, want)
+	}
 	if e.Timeout() {
 		t.Error("Timeout() of a refused connection")
 	}
