@@ -43,8 +43,8 @@ type Config struct {
 // a request cannot fill the memory. The one that was idle longest gives way.
 const maxDynamicServices = 1000
 
-// Mesh knows the services, keeps what is learned about them and carries calls to them. Transports share
-// it: the state of a service is one, whatever protocol its calls use. All methods are safe for concurrent use.
+// Mesh knows the services, keeps what is learned about them and carries calls to them. It is made by New. Transports
+// share it: the state of a service is one, whatever protocol its calls use. All methods are safe for concurrent use.
 type Mesh struct {
 	cfg    Config
 	routes *routing.Table // nil if there are none

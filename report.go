@@ -29,8 +29,8 @@ type CallRecord struct {
 	Attempts []AttemptRecord
 }
 
-// WithReport returns a context that reports on the calls made with it. One http.Client.Do may make several, if it
-// follows redirects.
+// WithReport returns a context that reports on the calls made with it, and no more to a Report that ctx had. One
+// http.Client.Do may make several, if it follows redirects.
 func WithReport(ctx context.Context) (context.Context, *Report) {
 	s := said(ctx)
 	s.report = &Report{}

@@ -13,6 +13,9 @@ import (
 
 // Spec is the part of the configuration that is plain data and can be kept in a file. The zero value is
 // valid: every service gets the built-in policy, and calls go to the service they name.
+//
+// In JSON durations are numbers of nanoseconds; packages for YAML also read "250ms". Neither complains of
+// fields that do not exist unless the decoder is told to.
 type Spec struct {
 	// Defaults apply to all services.
 	Defaults Policy `json:"defaults,omitzero" yaml:"defaults,omitempty"`

@@ -18,7 +18,7 @@ import (
 // Guard is an http.RoundTripper that protects requests to plain hosts, such as api.example.com, or to whatever balances
 // load on its own: with retries, the retry budget and, where the policy has it on, a circuit breaker per host. It
 // needs no discovery: every origin, that is scheme, host and port, is a service with one endpoint. Its name is written
-// like "https://api.example.com", without the default port. It is safe for concurrent use.
+// like "https://api.example.com", without the default port. It is made by NewGuard and safe for concurrent use.
 //
 // Up to 1,000 origins that the Spec does not name are remembered, each in a goroutine and some 15 kB; the one that was
 // idle longest gives way. While more than that are called at once, requests may go to the base without protection.

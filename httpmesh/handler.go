@@ -10,8 +10,8 @@ import (
 	"github.com/zerohop/zerohop"
 )
 
-// Handler is the server half of a Transport: an http.Handler around that of a service. Its methods are safe for
-// concurrent use.
+// Handler is the server half of a Transport: an http.Handler around that of a service. It is made by NewHandler. Its
+// methods are safe for concurrent use.
 type Handler struct {
 	next http.Handler
 	o    HandlerOptions

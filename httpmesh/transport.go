@@ -10,7 +10,8 @@ import (
 	"github.com/zerohop/zerohop/routing"
 )
 
-// Transport is an http.RoundTripper that carries requests to services of a mesh. It is safe for concurrent use.
+// Transport is an http.RoundTripper that carries requests to services of a mesh. It is made by NewTransport and safe for
+// concurrent use.
 type Transport struct {
 	mesh *zerohop.Mesh
 	base http.RoundTripper
@@ -31,9 +32,16 @@ type Transport struct {
 //
 // If base is an *http.Transport, each endpoint gets a clone of it, so that connections, TLS sessions and limits such
 // as MaxConnsPerHost are per endpoint. The clones connect to the endpoint and use no proxy; TLS verifies the name
-// in the URL, the service. Where the base sets no MaxResponseHeaderBytes, it is 1 MiB. Any other base gets requests
-// with the address of the endpoint in the URL and the service in Host, and verifies what it will.
+// in the URL, the service, unless Policy.Connect or the TLSClientConfig of the base names another. Where the base sets
+// no MaxResponseHeaderBytes, it is 1 MiB. Any other base gets requests with the address of the endpoint in the URL and
+// the service in Host, and verifies what it will. So middleware for tracing, authentication and the like is better put
+// around a Transport than under it.
+//
+// NewTransport panics if mesh is nil.
 func NewTransport(mesh *zerohop.Mesh, base http.RoundTripper) *Transport {
+	if mesh == nil {
+		panic("httpmesh: NewTransport without a mesh")
+	}
 	if base == nil {
 		base = http.DefaultTransport
 	}

@@ -342,3 +342,13 @@ func TestManyCallsWithRandomFaults(t *testing.T) {
 		}
 	}
 }
+
+// Not at the first request, where nobody would know why.
+func TestTransportWithoutAMeshIsNotMade(t *testing.T) {
+	defer func() {
+		if got, _ := recover().(string); !strings.Contains(got, "without a mesh") {
+			t.Errorf("NewTransport(nil, nil) panicked with %q", got)
+		}
+	}()
+	NewTransport(nil, nil)
+}
