@@ -31,6 +31,7 @@ type Attempt struct {
 	started  bool // AttemptStart was called
 	arrived  bool // before the alarm
 	judged   bool
+	gone     bool // what would have to be sent again
 	overdue  bool // another attempt won after this one had run long enough for a backup
 	answer   bool // the call's
 	ended    atomic.Bool
@@ -110,6 +111,9 @@ func (a *Attempt) Arrived() bool {
 
 // Backup reports whether another attempt of the call was under way when this one was launched.
 func (a *Attempt) Backup() bool { return a.cause == resilience.Backup }
+
+// Unrepeatable says that what the call sends cannot be sent again, so that this attempt, answered or refused, is its last.
+func (a *Attempt) Unrepeatable() { a.gone = true }
 
 // Refuse says that no endpoint could be reached for an attempt whose Request asked for LatePick, and why. It is not
 // counted as an attempt then.

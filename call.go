@@ -256,7 +256,7 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 		v = f(c.info(), AttemptResult{Status: a.Status, Outcome: v.Outcome, Err: a.Err, Latency: a.took, Duration: a.took}, v)
 	}
 	c.mesh.overdue.forget(&c.listed)
-	ev := resilience.Event{Kind: resilience.Done, Attempt: a.Number}
+	ev := resilience.Event{Kind: resilience.Done, Attempt: a.Number, Unrepeatable: a.gone}
 	if v.Retry {
 		ev.Random = c.mesh.cfg.Rand()
 		ev.Elsewhere = v.After > 0 && c.elsewhere(now)

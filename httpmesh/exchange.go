@@ -89,7 +89,7 @@ func (x *exchange) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.V
 		x.failed.Store(a)
 	}
 	if v.Retry && (v.Unsent || a.Repeatable()) && x.replay.exhausted() {
-		v.Retry = false
+		a.Unrepeatable()
 		if x.req.Context().Err() == nil { // this is no backup, so the request is not its owner's again
 			x.transport.unrepeated.Add(1)
 		}
@@ -193,6 +193,9 @@ func (x *exchange) refuse(a *zerohop.Attempt, err error) {
 	a.Refuse(err)
 	if a.Backup() {
 		return
+	}
+	if a.Number > 0 {
+		a.Unrepeatable()
 	}
 	if err == errNotRepeatable {
 		x.transport.unrepeated.Add(1)

@@ -168,7 +168,8 @@ func TestAnswersToBodiesThatHangAreReturned(t *testing.T) {
 	tr := client(t, m)
 	body, w := io.Pipe()
 	start := time.Now()
-	resp, err := tr.RoundTrip(request(t.Context(), t, "PUT", "http://orders/", body))
+	ctx, report := zerohop.WithReport(t.Context())
+	resp, err := tr.RoundTrip(request(ctx, t, "PUT", "http://orders/", body))
 	if got := read(t, resp, err); resp.StatusCode != 503 || got != "busy\n" {
 		t.Errorf("answer = %d %q, want that of the server", resp.StatusCode, got)
 	}
@@ -177,6 +178,9 @@ func TestAnswersToBodiesThatHangAreReturned(t *testing.T) {
 	}
 	if got := tr.Stats().Unrepeated; got != 1 {
 		t.Errorf("Stats().Unrepeated = %d, want 1", got)
+	}
+	if got := report.Calls()[0].Detail; got != resilience.Unrepeatable {
+		t.Errorf("the call ended because it was %v, want %v", got, resilience.Unrepeatable)
 	}
 	w.Close()
 }

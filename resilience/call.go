@@ -65,8 +65,10 @@ type Event struct {
 	// Nowhere says that the call has tried every endpoint, so that another attempt goes to one that has failed. Such
 	// attempts follow each other with a pause, even if they were not sent. Used by Done.
 	Nowhere bool
-	Attempt int
-	Verdict Verdict
+	// Unrepeatable says that what would have to be sent again is not there any more. Used by Done and Rejected.
+	Unrepeatable bool
+	Attempt      int
+	Verdict      Verdict
 	// Random is a random word for the jitter of the next pause. Used by Done.
 	Random uint64
 }
@@ -107,6 +109,8 @@ const (
 	Declined
 	// Nested calls would have been repeated, were they not made for a request that is a repetition itself.
 	Nested
+	// Unrepeatable calls would have been repeated, were what they sent still there to be sent again.
+	Unrepeatable
 )
 
 // String returns the reason in words.
@@ -130,6 +134,8 @@ func (r Reason) String() string {
 		return "server wants no retry"
 	case Nested:
 		return "made for a repeated request"
+	case Unrepeatable:
+		return "cannot be sent again"
 	default:
 		return "unknown"
 	}
@@ -195,6 +201,7 @@ type Call struct {
 	last     int8 // the attempt that failed last, -1 if none
 	finished bool // Finish was returned
 	refused  bool // the server wants no other attempt
+	gone     bool // what would have to be sent again
 	misled   bool // a success was repeated
 	states   [MaxAttempts]attemptState
 	paid     [MaxAttempts]bool // by Budget.Take
@@ -225,7 +232,7 @@ func (c *Call) Step(now time.Time, ev Event) Action {
 	case Done:
 		return c.done(now, ev)
 	case Rejected:
-		return c.reject(now, ev.Attempt)
+		return c.reject(now, ev)
 	case Tick:
 		return c.tick(now)
 	default:
@@ -285,7 +292,7 @@ func (c *Call) done(now time.Time, ev Event) Action {
 	} else if v.Retry && !v.Unsent {
 		c.Config.Budget.Failure()
 	}
-	c.refused = c.refused || v.After < 0
+	c.refused, c.gone = c.refused || v.After < 0, c.gone || ev.Unrepeatable
 	c.last, c.pending, c.failure = int8(i), true, failure{v, ev.Elsewhere, ev.Nowhere, ev.Random}
 	if c.running > 0 {
 		// A failure that is early does not end a call that may yet succeed.
@@ -309,6 +316,8 @@ func (c *Call) again(now time.Time) Action {
 		return c.giveUp(Unsafe)
 	case !v.Unsent && c.Config.Nested:
 		return c.giveUp(Nested)
+	case c.gone:
+		return c.giveUp(Unrepeatable)
 	case !v.Unsent && !c.Config.Budget.Allow():
 		return c.giveUp(OverBudget)
 	}
@@ -334,13 +343,15 @@ func (c *Call) again(now time.Time) Action {
 	return c.wait()
 }
 
-func (c *Call) reject(now time.Time, i int) Action {
+func (c *Call) reject(now time.Time, ev Event) Action {
+	i := ev.Attempt
 	if i < 0 || i >= int(c.launched) || c.states[i] != running {
 		return c.wait()
 	}
 	c.states[i] = rejected
 	c.running--
 	c.rejected++
+	c.gone = c.gone || ev.Unrepeatable
 	if c.paid[i] {
 		c.Config.Budget.refund()
 	}
@@ -350,6 +361,8 @@ func (c *Call) reject(now time.Time, i int) Action {
 	case c.pending:
 		// The other attempt failed while this one was looking for an endpoint, and waited for it.
 		return c.again(now)
+	case ev.Unrepeatable:
+		return c.giveUp(Unrepeatable)
 	default:
 		return c.giveUp(Unroutable)
 	}

@@ -84,6 +84,14 @@ func TestCallSemantics(t *testing.T) {
 		{"a call for a repeated request", CallConfig{Attempts: 3, Idempotent: true, Nested: true, Backup: 50 * ms}, []step{
 			{0, begin, launch(0)}, {0, end(0, unsent), resend(1)}, {0, end(1, retry), finish(1, Nested)},
 		}},
+		{"what was sent is gone", CallConfig{Attempts: 3, Idempotent: true}, []step{
+			{0, begin, launch(0)},
+			{0, Event{Kind: Done, Verdict: Verdict{Outcome: Failure, Retry: true}, Unrepeatable: true}, finish(0, Unrepeatable)},
+		}},
+		{"what was sent turns out to be gone", CallConfig{Attempts: 3, Idempotent: true}, []step{
+			{0, begin, launch(0)}, {0, end(0, unsent), resend(1)},
+			{0, Event{Kind: Rejected, Attempt: 1, Unrepeatable: true}, finish(0, Unrepeatable)},
+		}},
 		{"a call for a repeated request that is not safe either", CallConfig{Attempts: 3, Nested: true},
 			[]step{{0, begin, launch(0)}, {0, end(0, retry), finish(0, Unsafe)}}},
 		{"a misdirected request is repeated once", CallConfig{Attempts: 5}, []step{
@@ -224,7 +232,7 @@ func TestCallCostsNoAllocation(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	for r, want := range []string{"answered", "attempts exhausted", "not safe to repeat", "retry budget empty", "no time left to retry", "no endpoint", "canceled", "server wants no retry", "made for a repeated request", "unknown"} {
+	for r, want := range []string{"answered", "attempts exhausted", "not safe to repeat", "retry budget empty", "no time left to retry", "no endpoint", "canceled", "server wants no retry", "made for a repeated request", "cannot be sent again", "unknown"} {
 		if got := Reason(r).String(); got != want {
 			t.Errorf("Reason(%d) = %q, want %q", r, got, want)
 		}

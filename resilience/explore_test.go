@@ -95,7 +95,8 @@ func (x *explorer) moves(w *world) []move {
 	list := []move{{ev: Event{Kind: Cancel}, at: w.now}, {ev: Event{Kind: Begin}, at: w.now}}
 	launched := w.call.Launched()
 	for i := -1; i <= launched; i++ {
-		list = append(list, move{ev: Event{Kind: Rejected, Attempt: i}, at: w.now})
+		list = append(list, move{ev: Event{Kind: Rejected, Attempt: i}, at: w.now},
+			move{ev: Event{Kind: Rejected, Attempt: i, Unrepeatable: true}, at: w.now})
 		kinds := x.kinds
 		if w.over || i < 0 || i == launched || w.log[i].state != running {
 			kinds = kinds[:1]

@@ -134,7 +134,7 @@ func (x *explorer) checkFinish(w *world, m move, act Action) error {
 		return fmt.Errorf("gives up although %d attempts run", w.running())
 	}
 	if w.latest < 0 {
-		if act.Reason != Unroutable {
+		if want := map[bool]Reason{false: Unroutable, true: Unrepeatable}[m.ev.Unrepeatable]; act.Reason != want {
 			return fmt.Errorf("wrong reason")
 		}
 		return nil
@@ -158,7 +158,9 @@ func (x *explorer) checkFinish(w *world, m move, act Action) error {
 		right = !x.fits(m.at.Add(max(min(v.After, maxAfter), 250*time.Millisecond))) ||
 			v.After > patience && x.config.Deadline.IsZero()
 	case Unroutable:
-		right = m.ev.Kind == Rejected
+		right = m.ev.Kind == Rejected && !m.ev.Unrepeatable
+	case Unrepeatable:
+		right = w.call.gone
 	}
 	if !right {
 		return fmt.Errorf("wrong reason: %v", act.Reason)
