@@ -76,7 +76,9 @@ type Connect struct {
 }
 
 // Retry says when failed attempts are repeated: on another endpoint while there is one, only if the attempt
-// failed in a way worth repeating, and only if the call is idempotent or the attempt provably not sent. An endpoint
+// failed in a way worth repeating, and only if the call is idempotent or the attempt provably not sent. Worth repeating
+// are errors of connections and what resilience.HTTPStatus (429, 502, 503 and 504, above all) and GRPCStatus say is;
+// Config.Classify can say otherwise. An endpoint
 // that asks for a pause (Retry-After) gets nothing for so long while another one is ready. If none is, the call keeps the
 // pause if it fits into its deadline, and without one if it is at most a second; else the answer is the call's.
 type Retry struct {

@@ -219,6 +219,7 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 			})
 			for i, end := range ends {
 				list := []time.Duration{took[i], took[i+2], took[i+4]}
+				t.Logf("calls with a %s after %v took %v", end.name, limit, list)
 				if slices.Min(list) > limit+slack || slices.Max(list) > limit+10*slack {
 					t.Errorf("calls with a %s after %v took %v, want at most %v", end.name, limit, list, limit+slack)
 				}
