@@ -41,6 +41,7 @@ type HandlerOptions struct {
 //     without any time left is refused with 504 before next sees it, and with NoRetryHeader, because there would be even
 //     less for another attempt. The header tells how much time is left and not when it is over, so the clocks of hosts
 //     are not compared, and the time on the way is not counted. It can only shorten what the server allows.
+//     What becomes a WebSocket or another tunnel has no deadline, for that of the caller ends with the handshake.
 //   - Calls that next makes over a mesh with the context of the request are restrained if the request is a repetition
 //     (see zerohop.Inbound), and if one of them has failed for good, a failure that next answers with, 429 or 5xx, asks
 //     the caller not to repeat the request, by NoRetryHeader. So an outage at the bottom of a chain of services is not
@@ -75,9 +76,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			a.refuse()
 			return
 		}
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, left)
-		defer cancel()
+		if r.Method != http.MethodConnect && !upgrades(r) { // who opens a tunnel does not say how long it lasts
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, left)
+			defer cancel()
+		}
 	}
 	in := r.WithContext(zerohop.WithInbound(ctx, &a.inbound))
 	h.next.ServeHTTP(a.writer(), in)

@@ -2,6 +2,7 @@ package httpmesh
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/zerohop/zerohop"
 )
 
 // protocols runs a test over HTTP/1 and HTTP/2, each without TLS. start serves a handler and returns its URL and a client
@@ -178,6 +181,28 @@ func TestEventStreamThroughHandler(t *testing.T) {
 			t.Errorf("Drain() = %v", err)
 		}
 	})
+}
+
+// Whoever opens a WebSocket has so much time for that, and not for all that is said over it.
+func TestDeadlinesEndWithTheHandshake(t *testing.T) {
+	s := serve(t, NewHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		_, limited := r.Context().Deadline()
+		fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n%s %v", r.Header.Get(TimeoutHeader), limited)
+	}), HandlerOptions{}).ServeHTTP)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	req := request(ctx, t, "GET", "http://orders/", nil)
+	req.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"x"}, TimeoutHeader: {"10000"}}
+	resp, err := client(t, open(t, zerohop.Config{Resolver: source(addr(s))})).RoundTrip(req)
+	if got := read(t, resp, err); resp.StatusCode != http.StatusSwitchingProtocols || got != "10000 false" {
+		t.Errorf("status %d, timeout and deadline of the server: %q, want no deadline", resp.StatusCode, got)
+	}
 }
 
 func TestHijackThroughHandler(t *testing.T) {
