@@ -33,16 +33,16 @@ type Policy struct {
 	// built-in default is none, so that downloads and event streams are not cut. The caller's own deadline always
 	// holds.
 	Timeout time.Duration `json:"timeout,omitempty" yaml:"timeout,omitempty"`
-	// AttemptTimeout bounds one attempt until its response headers (HTTP) or its end (gRPC, Do). The
-	// built-in default is none: slow attempts get a backup instead; see Backup.
+	// AttemptTimeout bounds one attempt, the sending of its body included, until its response headers (HTTP) or its
+	// end (gRPC, Do). The built-in default is none: slow attempts get a backup instead; see Backup.
 	AttemptTimeout time.Duration `json:"attemptTimeout,omitempty" yaml:"attemptTimeout,omitempty"`
 	// ReadTimeout bounds how long the body of an HTTP answer may pause while the caller waits for more of it.
 	// The built-in default is none: event streams may be silent for hours.
 	ReadTimeout time.Duration `json:"readTimeout,omitempty" yaml:"readTimeout,omitempty"`
 	// Connect says how httpmesh connects to endpoints. It belongs to a service, not to a route.
 	Connect Connect `json:"connect,omitzero" yaml:"connect,omitempty"`
-	// Propagate says whether endpoints are told how much time is left (httpmesh.TimeoutHeader) and how often the
-	// call was sent before (httpmesh.AttemptHeader). The built-in default is On. gRPC tells the time in any case.
+	// Propagate says whether endpoints are told how much time is left to the call (httpmesh.TimeoutHeader) and how
+	// often it was sent before (httpmesh.AttemptHeader). The built-in default is On. gRPC tells the time in any case.
 	Propagate Switch `json:"propagate,omitempty" yaml:"propagate,omitempty"`
 	// Idempotent says that calls may be executed more than once, or (Off) that none may. The built-in
 	// default asks the protocol: HTTP methods and Idempotency-Key, idempotency_level of protobuf methods.

@@ -1,18 +1,5 @@
 package zerohop
 
-import "time"
-
-// Deadline returns when the attempt will be given up at the latest: at the deadline of the call or when the attempt
-// timeout is over, whichever is sooner. It returns false if neither is set.
-func (a *Attempt) Deadline() (time.Time, bool) {
-	c := a.call
-	d, ok := c.ctx.Deadline()
-	if end := a.start.Add(c.timeout); c.timeout > 0 && (!ok || end.Before(d)) {
-		return end, true
-	}
-	return d, ok
-}
-
 // Repeatable reports whether another attempt of the call may follow or join this one although the endpoint may have
 // begun to work on it, so that it is worth keeping what that takes.
 func (a *Attempt) Repeatable() bool {

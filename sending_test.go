@@ -3,8 +3,6 @@ package zerohop
 import (
 	"context"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/zerohop/zerohop/resilience"
 	"github.com/zerohop/zerohop/routing"
@@ -27,33 +25,6 @@ func send(t *testing.T, ctx context.Context, m *Mesh, f func(*Attempt) resilienc
 		t.Fatal(err)
 	}
 	a.End(a.Verdict().Outcome, nil)
-}
-
-func TestAttemptsKnowHowMuchTimeTheyHave(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for _, c := range []struct {
-			attempt, call, caller, want time.Duration
-		}{
-			{0, 0, 0, 0}, {time.Second, 0, 0, time.Second}, {0, time.Second, 0, time.Second}, {0, 0, time.Second, time.Second},
-			{time.Second, 2 * time.Second, 3 * time.Second, time.Second}, {3 * time.Second, 2 * time.Second, time.Second, time.Second},
-		} {
-			m := open(t, Config{Resolver: orders(1), Spec: Spec{Defaults: Policy{Timeout: c.call, AttemptTimeout: c.attempt}}})
-			ctx := t.Context()
-			if c.caller > 0 {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, c.caller)
-				defer cancel()
-			}
-			send(t, ctx, m, func(a *Attempt) resilience.Verdict {
-				got, ok := a.Deadline()
-				if want := time.Now().Add(c.want); ok != (c.want > 0) || ok && !got.Equal(want) {
-					t.Errorf("timeouts of %v, %v, %v: Deadline() = %v, %v, want %v", c.attempt, c.call, c.caller, got, ok, want)
-				}
-				a.Status = 0
-				return resilience.Verdict{}
-			})
-		}
-	})
 }
 
 func TestAttemptsKnowWhetherOthersMayFollow(t *testing.T) {

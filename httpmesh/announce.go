@@ -16,7 +16,8 @@ import (
 func (x *exchange) announce(ctx context.Context, req *http.Request, a *zerohop.Attempt, sent int) {
 	h := headers{req: req}
 	if a.Policy().Propagate == zerohop.On {
-		if d, ok := a.Deadline(); ok {
+		// Not the attempt timeout: that is over with the head of the answer, and the server would end the body with it.
+		if d, ok := ctx.Deadline(); ok {
 			h.timeout(time.Until(d))
 		}
 		if in := x.call.Inbound(); in != nil { // who repeats a request repeats all that is done for it

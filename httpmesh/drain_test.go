@@ -10,10 +10,13 @@ import (
 	"net/http/httptest"
 	"net/http/httptrace"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/zerohop/zerohop"
 )
 
 // handled makes a request to h that takes d, and counts it in g.
@@ -150,6 +153,32 @@ func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	case <-p.done:
 		return nil, net.ErrClosed
 	}
+}
+
+// An attempt timeout is over with the head of the answer, at both ends.
+func TestStreamsThroughHandlerOutliveTheAttemptTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newPipes()
+		s := &http.Server{Handler: NewHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			for range 30 {
+				io.WriteString(w, "x")
+				w.(http.Flusher).Flush()
+				select {
+				case <-time.After(time.Second):
+				case <-r.Context().Done():
+					return
+				}
+			}
+		}), HandlerOptions{})}
+		go s.Serve(l)
+		defer s.Close()
+		m := open(t, zerohop.Config{Resolver: fakes(1), Spec: zerohop.Spec{Defaults: zerohop.Policy{AttemptTimeout: time.Second}}})
+		resp, err := get(t.Context(), t, NewTransport(m, &http.Transport{DialContext: l.dial}), "http://orders/")
+		if got, want := read(t, resp, err), strings.Repeat("x", 30); got != want {
+			t.Errorf("stream = %q, want %q", got, want)
+		}
+		m.Close()
+	})
 }
 
 // During a drain every request is served, and makes its client leave the connection.
