@@ -226,6 +226,10 @@ func TestTimeoutOfThePolicyIsNamed(t *testing.T) {
 			return 0, context.Cause(ctx) // as net/http does
 		})
 		e := failure(t, err)
+		var timeout net.Error
+		if cause := errors.Unwrap(e).(interface{ Unwrap() []error }).Unwrap()[1]; !errors.As(cause, &timeout) || !errors.Is(cause, context.DeadlineExceeded) {
+			t.Errorf("those who read a body get %T, want a net.Error and a context.DeadlineExceeded", cause)
+		}
 		if !errors.Is(err, context.DeadlineExceeded) || e.Reason != Ended || !e.Timeout() || !strings.Contains(err.Error(), "call took longer than 100ms") {
 			t.Errorf("Do() = %v, %+v, want that the policy allowed 100 ms", err, e)
 		}

@@ -30,7 +30,8 @@ func (e limitError) Error() string {
 	return fmt.Sprintf("zerohop: call took longer than %v", time.Duration(e))
 }
 
-func (e limitError) Timeout() bool { return true }
+func (e limitError) Timeout() bool   { return true }
+func (e limitError) Temporary() bool { return true } // as for context.DeadlineExceeded
 
 func (e limitError) Is(target error) bool { return target == context.DeadlineExceeded }
 

@@ -3,6 +3,7 @@ package httpmesh
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http/httptrace"
@@ -135,7 +136,7 @@ func (p *pool) connect(ctx context.Context, d *dialing) (*conn, error) {
 	if err != nil {
 		d.abort()
 		if ctx.Err() != nil { // not that of a caller, whose deadline has another error
-			err = &net.OpError{Op: "dial", Net: "tcp", Err: os.ErrDeadlineExceeded}
+			err = &net.OpError{Op: "dial", Net: "tcp", Err: connectTimeoutError(p.timeout)}
 		}
 		return nil, err
 	}
@@ -152,6 +153,18 @@ func (p *pool) connect(ctx context.Context, d *dialing) (*conn, error) {
 	}
 	return c, nil
 }
+
+// connectTimeoutError says that Policy.Connect bounds how long it may take to connect.
+type connectTimeoutError time.Duration
+
+func (e connectTimeoutError) Error() string {
+	return fmt.Sprintf("no connection within %v", time.Duration(e))
+}
+
+func (connectTimeoutError) Timeout() bool { return true }
+
+// Unwrap makes the error what that of a dialer would be.
+func (connectTimeoutError) Unwrap() error { return os.ErrDeadlineExceeded }
 
 // authority is what the connection is asked of net/http for: TLS verifies its host; the dialer goes to the endpoint.
 func (p *pool) authority() string {
