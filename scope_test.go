@@ -48,12 +48,10 @@ func TestScopeEnds(t *testing.T) {
 					}
 					c.end(s, end)
 					synctest.Wait()
-					for range 2 { // what is asked first must not matter
-						if err := s.Err(); err != c.want {
-							t.Errorf("Err() = %v, want %v", err, c.want)
-						}
-						if err := context.Cause(child); err != c.causing {
-							t.Errorf("Cause() = %v, want %v", err, c.causing)
+					want := [2]error{c.want, c.causing} // those very errors: users compare them
+					for range 2 {                       // what is asked first must not matter
+						if got := [2]error{s.Err(), context.Cause(child)}; got != want {
+							t.Errorf("Err(), Cause() = %v, want %v", got, want)
 						}
 						select {
 						case <-child.Done():
@@ -63,8 +61,8 @@ func TestScopeEnds(t *testing.T) {
 					}
 					late, stop := context.WithCancel(s)
 					defer stop()
-					if late.Err() != c.want || context.Cause(late) != c.causing {
-						t.Errorf("a child made after the end ended with %v, %v", late.Err(), context.Cause(late))
+					if got := [2]error{late.Err(), context.Cause(late)}; got != want {
+						t.Errorf("a child made after the end: Err(), Cause() = %v, want %v", got, want)
 					}
 					if s.Value(scopeKey{}) != 1 || s.Value(t) != nil {
 						t.Errorf("Value() = %v, want that of the parent", s.Value(scopeKey{}))
@@ -99,8 +97,8 @@ func TestScopeIsSafeForConcurrentUse(t *testing.T) {
 					t.Error("Value() lost that of the parent")
 				}
 				<-s.Done()
-				if s.Err() != context.Canceled {
-					t.Errorf("Err() = %v after Done", s.Err())
+				if err := context.Context(s).Err(); err != context.Canceled {
+					t.Errorf("Err() = %v after Done", err)
 				}
 			})
 		}

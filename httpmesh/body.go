@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -65,8 +64,10 @@ func guard(b *body, resp *http.Response, way trip, a *zerohop.Attempt, rpc *endi
 		b.finish(true)
 		return resp.Body
 	}
-	if resp.StatusCode != http.StatusSwitchingProtocols && resp.Request.Method != http.MethodConnect {
-		b.pause = a.Policy().ReadTimeout
+	if resp.StatusCode != http.StatusSwitchingProtocols && resp.Request.Method != http.MethodConnect { // tunnels may be silent
+		if limit := a.Policy().ReadTimeout; limit > 0 {
+			b.rc = &lively{ReadCloser: b.rc, limit: limit, body: b}
+		}
 	}
 	if w, ok := resp.Body.(io.Writer); ok && resp.StatusCode == http.StatusSwitchingProtocols {
 		return &tunnel{body: b, Writer: w}
@@ -82,10 +83,6 @@ type body struct {
 	rpc     *ending
 	closed  atomic.Bool
 	over    atomic.Bool
-
-	pause time.Duration // that a Read may take, 0 for any; tunnels may be silent
-	alarm *time.Timer   // of that
-	fired chan struct{} // gets one when the alarm has done its work
 }
 
 // tunnel is the body of a 101 response, to which the caller may write. Either direction may end before the other, so
@@ -114,7 +111,7 @@ func (b *tunnel) CloseWrite() error {
 
 func (b *body) Read(p []byte) (int, error) {
 	late := b.req.Context().Err() != nil
-	n, err := b.read(p)
+	n, err := b.rc.Read(p)
 	if b.rpc != nil {
 		b.rpc.saw(p[:n])
 	}
@@ -127,50 +124,6 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
-
-// read reads, unless that takes too long.
-func (b *body) read(p []byte) (int, error) {
-	if b.pause <= 0 {
-		return b.rc.Read(p)
-	}
-	if b.alarm == nil {
-		b.fired = make(chan struct{}, 1)
-		b.alarm = time.AfterFunc(b.pause, b.expire)
-	} else {
-		b.alarm.Reset(b.pause)
-	}
-	n, err := b.rc.Read(p)
-	if b.alarm.Stop() {
-		return n, err
-	}
-	if <-b.fired; err != io.EOF && !b.closed.Load() {
-		err = readTimeoutError(b.pause)
-	}
-	return n, err
-}
-
-// expire ends a Read that takes too long: by the context of the attempt, or else by closing what it reads.
-func (b *body) expire() {
-	b.end(readTimeoutError(b.pause), false)
-	b.rc.Close()
-	b.fired <- struct{}{}
-}
-
-// readTimeoutError says that a body was silent for too long. It is a net.Error.
-type readTimeoutError time.Duration
-
-func (e readTimeoutError) Error() string {
-	return fmt.Sprintf("httpmesh: the body of the response paused for longer than %v", time.Duration(e))
-}
-
-// Timeout returns true.
-func (readTimeoutError) Timeout() bool { return true }
-
-// Temporary returns true, as for all timeouts of a connection.
-func (readTimeoutError) Temporary() bool { return true }
-
-// Unwrap makes the error an os.ErrDeadlineExceeded, as that of a connection would be.
-func (readTimeoutError) Unwrap() error { return os.ErrDeadlineExceeded }
 
 func (b *body) Close() error {
 	b.closed.Store(true)

@@ -56,23 +56,29 @@ func TestPausesOfBodiesAreBounded(t *testing.T) {
 				}
 				w.Close()
 			}()
-			var got []byte
+			var (
+				got []byte
+				buf [1]byte
+				n   int
+				end error
+			)
 			start := time.Now()
-			buf := make([]byte, 1)
-			for err == nil {
-				var n int
+			for end == nil {
 				time.Sleep(c.rest)
-				n, err = resp.Body.Read(buf)
+				n, end = resp.Body.Read(buf[:])
 				got = append(got, buf[:n]...)
 			}
 			took := time.Since(start)
 			if c.want {
-				timeout, ok := err.(net.Error)
-				if !ok || !timeout.Timeout() || !strings.Contains(err.Error(), c.limit.String()) || !errors.Is(err, os.ErrDeadlineExceeded) || took != c.limit {
-					t.Errorf("%s: body ended with %v after %v, want a timeout after %v", c.name, err, took, c.limit)
+				timeout, ok := errors.AsType[net.Error](end)
+				if !ok || !timeout.Timeout() || !strings.Contains(end.Error(), c.limit.String()) || !errors.Is(end, os.ErrDeadlineExceeded) || took != c.limit {
+					t.Errorf("%s: body ended with %v after %v, want a timeout after %v", c.name, end, took, c.limit)
 				}
-			} else if err != io.EOF || string(got) != "xxx" {
-				t.Errorf("%s: body = %q, %v, want all of it", c.name, got, err)
+				if !os.IsTimeout(end) { // which looks at the error itself
+					t.Errorf("%s: body ended with a %T, want a net.Error", c.name, end)
+				}
+			} else if end != io.EOF || string(got) != "xxx" {
+				t.Errorf("%s: body = %q, %v, want all of it", c.name, got, end)
 			}
 			if got := nodes(t, m)[0].Penalized(time.Now()); got != c.want {
 				t.Errorf("%s: node is avoided: %v, want %v", c.name, got, c.want)

@@ -197,7 +197,7 @@ func (x *exchange) refuse(a *zerohop.Attempt, err error) {
 	if a.Number > 0 {
 		a.Unrepeatable()
 	}
-	if err == errNotRepeatable {
+	if errors.Is(err, errNotRepeatable) {
 		x.transport.unrepeated.Add(1)
 	}
 	if f := x.failed.Load(); f != nil && f.Err != nil {

@@ -175,8 +175,8 @@ func TestHandlerLetsPanicsPass(t *testing.T) {
 	h := NewHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }), HandlerOptions{})
 	func() {
 		defer func() {
-			if p := recover(); p != http.ErrAbortHandler {
-				t.Errorf("panic = %v, want %v", p, http.ErrAbortHandler)
+			if got, want := recover(), any(http.ErrAbortHandler); got != want {
+				t.Errorf("panic = %v, want %v", got, want)
 			}
 		}()
 		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))

@@ -38,6 +38,7 @@ type replay struct {
 	kept   []byte     // all that was read of src, if not lost
 	lost   bool       // more than limit was
 	err    error      // the end of src
+	whole  bool       // kept is all of src
 	reader *part      // that is in a read of src
 	idle   chan struct{}
 	over   bool // no attempt will begin any more
@@ -63,7 +64,7 @@ func (r *replay) begin(ctx context.Context, i, limit int, joins bool) *part {
 	}
 	if i == 0 {
 		r.limit = limit
-	} else if r.err != io.EOF || r.lost {
+	} else if !r.whole {
 		if joins {
 			return nil
 		}
@@ -73,7 +74,7 @@ func (r *replay) begin(ctx context.Context, i, limit int, joins bool) *part {
 		if r.reader != nil {
 			r.await(ctx)
 		}
-		if r.reader != nil || r.lost || r.err != nil && r.err != io.EOF {
+		if r.reader != nil || r.lost || r.err != nil && !r.whole {
 			return nil
 		}
 	}
@@ -178,6 +179,7 @@ func (p *part) fetch(b []byte) (n int, err error) {
 		r.mu.Lock()
 		r.reader, r.err = nil, err
 		r.keep(b[:n])
+		r.whole = err == io.EOF && !r.lost
 		p.off += n
 		if r.idle != nil {
 			close(r.idle)
@@ -189,7 +191,8 @@ func (p *part) fetch(b []byte) (n int, err error) {
 			r.src.Close()
 		}
 	}()
-	return r.src.Read(b)
+	n, err = r.src.Read(b)
+	return n, err
 }
 
 // keep adds what was read to what is kept, as long as it may be needed. r.mu is held.
