@@ -18,17 +18,36 @@ import (
 	"github.com/zerohop/zerohop"
 )
 
+// mortal is a connection that says when it is closed.
+type mortal struct {
+	net.Conn
+	close func()
+}
+
+func (c *mortal) Close() error {
+	defer c.close()
+	return c.Conn.Close()
+}
+
 // Many requests and few connections, some of the requests given up: all others succeed, no connection is made too
 // many, and none stays in use.
 func TestPoolObeysItsLimit(t *testing.T) {
 	for limit := 1; limit <= 4; limit++ {
-		t.Run(fmt.Sprint(limit), func(t *testing.T) {
-			s, seen := watched(t, func(w http.ResponseWriter, r *http.Request) {
+		synctest.Test(t, func(t *testing.T) {
+			_, base := pipeServer(t, func(_ http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/hang" {
 					<-r.Context().Done()
 				}
 			})
-			p := poolTo(t, &http.Transport{MaxConnsPerHost: limit}, addr(s), "http://orders/", zerohop.Connect{Timeout: 5 * time.Second})
+			var seen census // here, as a server learns late of the end of a connection
+			dial := base.DialContext
+			base.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				seen.observe(nil, http.StateNew)
+				conn, err := dial(ctx, network, addr)
+				return &mortal{conn, sync.OnceFunc(func() { seen.observe(nil, http.StateClosed) })}, err
+			}
+			base.MaxConnsPerHost = limit
+			p := poolTo(t, base, "endpoint", "http://orders/", zerohop.Connect{Timeout: time.Minute})
 			var (
 				tasks     sync.WaitGroup
 				cancelled atomic.Int64
@@ -54,17 +73,20 @@ func TestPoolObeysItsLimit(t *testing.T) {
 				})
 			}
 			tasks.Wait()
+			synctest.Wait()
 			made, most := seen.made.Load(), seen.most.Load()
 			t.Logf("%d connections were made, %d at a time; %d requests were cancelled", made, most, cancelled.Load())
-			// The server may learn of the end of a connection after the beginning of the one in its place.
-			if most > 2*int64(limit) || made > int64(limit)+cancelled.Load()*11/10 {
-				t.Error("too many connections")
+			if most > int64(limit) || made > int64(limit)+cancelled.Load() {
+				t.Errorf("%d connections, %d at a time, want at most %d at a time and one more for each of %d requests given up",
+					made, most, limit, cancelled.Load())
 			}
 			p.mu.Lock()
-			defer p.mu.Unlock()
-			if p.live > limit || len(p.waiters) > 0 {
-				t.Errorf("%d connections and %d waiters are left", p.live, len(p.waiters))
+			live, waiters := p.live, len(p.waiters)
+			p.mu.Unlock()
+			if live > limit || waiters > 0 {
+				t.Errorf("%d connections and %d waiters are left", live, waiters)
 			}
+			p.release()
 		})
 	}
 }
