@@ -251,87 +251,76 @@ func TestServersThatWantNoRetryGetNone(t *testing.T) {
 }
 
 func TestHedgesCutTheTail(t *testing.T) {
-	var calls atomic.Int32
-	gone := make(chan time.Duration, 100)
-	large := strings.Repeat("0123456789abcdef", 32<<10)
-	h := func(w http.ResponseWriter, r *http.Request) {
-		if n := calls.Add(1); n > 30 && r.Header.Get("Slow") != "" && n%2 == 1 {
-			start := time.Now()
-			select {
-			case <-r.Context().Done():
+	const least = 20 * time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		var slow atomic.Bool
+		gone := make(chan time.Duration, 1)
+		large := strings.Repeat("0123456789abcdef", 32<<10)
+		_, base := pipeServer(t, func(w http.ResponseWriter, r *http.Request) {
+			if slow.Swap(false) {
+				start := time.Now()
+				<-r.Context().Done()
 				gone <- time.Since(start)
-			case <-time.After(10 * time.Second):
+				return
 			}
-			return
+			time.Sleep(time.Millisecond)
+			_, _ = io.WriteString(w, large)
+		})
+		var mu sync.Mutex
+		var ends []zerohop.AttemptResult
+		m := open(t, zerohop.Config{
+			Resolver: fakes(2),
+			Spec:     zerohop.Spec{Defaults: zerohop.Policy{Backup: zerohop.Backup{Quantile: 0.95, Factor: 1, Min: least}}},
+			Hooks: zerohop.Hooks{AttemptDone: func(_ context.Context, _ zerohop.CallInfo, _ zerohop.AttemptInfo, r zerohop.AttemptResult) {
+				mu.Lock()
+				defer mu.Unlock()
+				ends = append(ends, r)
+			}},
+		})
+		tr := NewTransport(m, base)
+		for range 30 { // learns the usual latency
+			resp, err := get(t.Context(), t, tr, "http://orders/")
+			read(t, resp, err)
 		}
-		_, _ = io.WriteString(w, large)
-	}
-	var mu sync.Mutex
-	var ends []zerohop.AttemptResult
-	m := open(t, zerohop.Config{
-		Resolver: source(addr(serve(t, h)), addr(serve(t, h))),
-		Spec:     zerohop.Spec{Defaults: zerohop.Policy{Backup: zerohop.Backup{Quantile: 0.95, Factor: 1, Min: 20 * time.Millisecond}}},
-		Hooks: zerohop.Hooks{AttemptDone: func(_ context.Context, _ zerohop.CallInfo, _ zerohop.AttemptInfo, r zerohop.AttemptResult) {
-			mu.Lock()
-			defer mu.Unlock()
-			ends = append(ends, r)
-		}},
+		ends = nil
+		slow.Store(true)
+		start := time.Now()
+		resp, err := get(t.Context(), t, tr, "http://orders/")
+		if took, want := time.Since(start), least+time.Millisecond; took != want {
+			t.Errorf("answer after %v, want that of the hedge after %v", took, want)
+		}
+		if hung, want := <-gone, least+time.Millisecond; hung != want {
+			t.Errorf("the loser was cancelled %v after it began, want %v, when the answer came", hung, want)
+		}
+		if got := read(t, resp, err); got != large {
+			t.Errorf("the winner's body has %d bytes, want %d", len(got), len(large))
+		}
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		if len(ends) != 2 || ends[0].Outcome+ends[1].Outcome != resilience.Neutral+resilience.Success {
+			t.Errorf("attempts ended as %+v, want a success and a neutral one", ends)
+		}
 	})
-	tr := client(t, m)
-	for range 30 { // learns the usual latency
-		resp, err := get(t.Context(), t, tr, "http://orders/")
-		read(t, resp, err)
-	}
-	for calls.Load()%2 == 1 {
-		resp, err := get(t.Context(), t, tr, "http://orders/")
-		read(t, resp, err)
-	}
-	ends = nil
-	req := request(t.Context(), t, "GET", "http://orders/", nil)
-	req.Header.Set("Slow", "1")
-	start := time.Now()
-	resp, err := tr.RoundTrip(req)
-	won := time.Since(start)
-	if got := read(t, resp, err); got != large {
-		t.Errorf("the winner's body has %d bytes, want %d", len(got), len(large))
-	}
-	if won > 5*time.Second {
-		t.Errorf("answer after %v, want that of the hedge", won)
-	}
-	if hung := <-gone; hung > won+5*time.Second { // on an idle machine within 10 ms
-		t.Errorf("the loser was cancelled %v after it began, the answer came after %v", hung, won)
-	}
-	m.Close() // waits for the loser
-	mu.Lock()
-	defer mu.Unlock()
-	if len(ends) != 2 || ends[0].Outcome+ends[1].Outcome != resilience.Neutral+resilience.Success {
-		t.Errorf("attempts ended as %+v, want a success and a neutral one", ends)
-	}
 }
 
 func TestSlowSuccessBeatsFastFailure(t *testing.T) {
-	var calls atomic.Int32
-	failed := make(chan struct{})
-	h := func(w http.ResponseWriter, _ *http.Request) {
-		if calls.Add(1) == 1 {
-			<-failed
-			<-time.After(50 * time.Millisecond) // the failure is to arrive first
-			fmt.Fprint(w, "ok")
-			return
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int32
+		_, base := pipeServer(t, func(w http.ResponseWriter, _ *http.Request) {
+			if calls.Add(1) == 1 {
+				time.Sleep(5 * time.Second) // the backup fails long before
+				fmt.Fprint(w, "ok")
+				return
+			}
+			http.Error(w, "busy", http.StatusServiceUnavailable)
+		})
+		m := open(t, zerohop.Config{Resolver: fakes(2), Spec: zerohop.Spec{Defaults: zerohop.Policy{Retry: zerohop.Retry{Attempts: 2}}}})
+		resp, err := get(t.Context(), t, NewTransport(m, base), "http://orders/")
+		if got := read(t, resp, err); got != "ok" || calls.Load() != 2 {
+			t.Errorf("answer = %q after %d attempts, want the slow one of two", got, calls.Load())
 		}
-		http.Error(w, "busy", http.StatusServiceUnavailable)
-		close(failed)
-	}
-	m := open(t, zerohop.Config{
-		Resolver: source(addr(serve(t, h)), addr(serve(t, h))),
-		Spec:     zerohop.Spec{Defaults: zerohop.Policy{Retry: zerohop.Retry{Attempts: 2}}},
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	resp, err := get(ctx, t, client(t, m), "http://orders/")
-	if got := read(t, resp, err); got != "ok" || calls.Load() != 2 {
-		t.Errorf("answer = %q after %d attempts, want the slow one of two", got, calls.Load())
-	}
 }
 
 // A certificate that is wrong will be wrong in a microsecond, too.
