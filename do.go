@@ -61,7 +61,7 @@ func (x *doExchange[T]) Attempt(ctx context.Context, a *Attempt) resilience.Verd
 	}
 	// The cause of the end of ctx says nothing: that may be how another call failed.
 	cause := context.Cause(ctx)
-	unsent := DialFailed(a.Err) && (cause == ctx.Err() || !errors.Is(a.Err, cause))
+	unsent := DialFailed(a.Err) && (errors.Is(ctx.Err(), cause) || !errors.Is(a.Err, cause))
 	return resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: unsent}
 }
 

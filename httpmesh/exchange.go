@@ -308,7 +308,7 @@ func once(req *http.Request) bool {
 // unsent reports whether the error says that the request did not leave: the connection was not made. The cause of the end
 // of a context says nothing: that may be how another call failed.
 func unsent(ctx context.Context, err error) bool {
-	if cause := context.Cause(ctx); cause != ctx.Err() && errors.Is(err, cause) {
+	if cause := context.Cause(ctx); !errors.Is(ctx.Err(), cause) && errors.Is(err, cause) {
 		return false
 	}
 	var (
