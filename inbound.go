@@ -35,7 +35,7 @@ func (c *Call) Inbound() *Inbound { return c.inbound }
 
 // learn takes note of how a call ended.
 func (in *Inbound) learn(o resilience.Outcome, why resilience.Reason, attempts int) {
-	if in == nil || o == resilience.Success || o == resilience.Neutral {
+	if in == nil || o == resilience.Success || o == resilience.Neutral && why != resilience.Declined {
 		return
 	}
 	if why == resilience.OverBudget || why == resilience.Declined || attempts > 1 {

@@ -149,7 +149,11 @@ func (x *exchange) try(ctx context.Context, a *zerohop.Attempt, sent int) resili
 	*x.delivery(a.Number) = delivery{resp, way}
 	a.Status = resp.StatusCode
 	v := x.protocol.judge(req, resp)
-	if v.Retry && resp.Header.Get(NoRetryHeader) != "" {
+	switch why := resp.Header.Get(NoRetryHeader); {
+	case !v.Retry, why == "":
+	case why == noTime:
+		v = resilience.Verdict{Outcome: resilience.Neutral, Retry: true, Unsent: true, After: -1}
+	default:
 		v.After = -1
 	}
 	return v

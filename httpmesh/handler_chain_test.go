@@ -186,6 +186,26 @@ func TestDeadlineReachesTheBottom(t *testing.T) {
 	}
 }
 
+// Callers who have less time than a request needs are to blame for that themselves.
+func TestRefusalsForLackOfTimeBlameNobody(t *testing.T) {
+	h := NewHandler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), HandlerOptions{MinTime: time.Hour})
+	m := open(t, zerohop.Config{Resolver: source(addr(serve(t, h.ServeHTTP))), Spec: zerohop.Spec{Defaults: zerohop.Policy{
+		Breaker: zerohop.Breaker{Mode: zerohop.On}, Budget: zerohop.Budget{Tokens: 2},
+	}}})
+	tr := client(t, m)
+	for range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		resp, err := get(ctx, t, tr, "http://orders/")
+		if read(t, resp, err); resp.StatusCode != http.StatusGatewayTimeout {
+			t.Errorf("status %d, want 504", resp.StatusCode)
+		}
+		cancel()
+	}
+	if n := nodes(t, m)[0]; n.Breaker().State() != "closed" || n.Penalized(time.Now()) {
+		t.Errorf("breaker is %s, node is avoided: %v, want closed, false", n.Breaker().State(), n.Penalized(time.Now()))
+	}
+}
+
 // Work that cannot be done in time is refused where it is, and no layer repeats it.
 func TestExpiredWorkIsNotDone(t *testing.T) {
 	var asked, done atomic.Int64

@@ -59,7 +59,7 @@ func (a *reply) begin(code int) {
 
 // refuse answers a request that cannot be served in time.
 func (a *reply) refuse() {
-	a.Header().Set(NoRetryHeader, "1")
+	a.Header().Set(NoRetryHeader, noTime)
 	http.Error(a, "no time left to serve the request", http.StatusGatewayTimeout)
 }
 

@@ -64,7 +64,7 @@ func TestHandlerSetsTheDeadlineOfTheCaller(t *testing.T) {
 				h.ServeHTTP(w, req)
 				code, mark := http.StatusOK, ""
 				if tt.want < 0 {
-					code, mark = http.StatusGatewayTimeout, "1"
+					code, mark = http.StatusGatewayTimeout, noTime
 				}
 				if ran != (tt.want >= 0) || w.Code != code || w.Header().Get(NoRetryHeader) != mark {
 					t.Errorf("ran = %v, status %d, %s %q; want status %d, %q", ran, w.Code, NoRetryHeader, w.Header().Get(NoRetryHeader), code, mark)

@@ -14,7 +14,8 @@ const (
 	// none.
 	AttemptHeader = "Zerohop-Attempt"
 	// NoRetryHeader of a response, if not empty, asks the caller not to repeat the call: below, it was repeated
-	// already, or there is no time for it.
+	// already, or, if the value is "deadline", there is no time for it. Then the server has done nothing, and is not
+	// to blame.
 	NoRetryHeader = "Zerohop-No-Retry"
 	// LoadHeader of a response is the load of the server, in the format of ORCA that Envoy and others read, too:
 	// "Endpoint-Load-Metrics: TEXT cpu_utilization=0.7".
@@ -22,6 +23,8 @@ const (
 )
 
 const (
+	// noTime is the NoRetryHeader of a server that did not begin because its caller has too little time.
+	noTime = "deadline"
 	// grpcAttempts is what gRPC calls AttemptHeader.
 	grpcAttempts = "Grpc-Previous-Rpc-Attempts"
 	// maxTimeLeft bounds a TimeoutHeader. Nobody waits longer, and ten digits more would overflow a time.Duration.
