@@ -135,8 +135,10 @@ func (b *body) Close() error {
 // end ends the attempt because the body broke off. late says that the caller asked for more only when his context had
 // ended.
 func (b *body) end(err error, late bool) {
-	outcome := resilience.Failure                                                                       // it broke off, or the deadline passed while the caller waited for more
-	if late || errors.Is(err, context.Canceled) || errors.Is(b.req.Context().Err(), context.Canceled) { // err may be its cause
+	// It broke off, or the deadline passed while the caller waited for more.
+	outcome := resilience.Failure
+	// The error may be the cause with which the caller cancelled.
+	if late || errors.Is(err, context.Canceled) || errors.Is(b.req.Context().Err(), context.Canceled) {
 		outcome = resilience.Neutral
 	}
 	if b.leave() {

@@ -22,7 +22,8 @@ type conn struct {
 	shared  bool          // HTTP/2: it carries many requests at a time
 	expires time.Time     // it gets no request after that; zero means never
 	connect time.Duration // how long it took to connect
-	places  int           // requests that a shared connection took when it was new
+	said    int64         // bytes that the server of a shared connection had sent when it was new
+	places  int           // requests that a shared connection gets before it is known how many it takes; 0 means one
 
 	idleAt  time.Time // guarded by pool.mu, as are those below; by the wall clock
 	streams int       // requests on a shared connection
@@ -88,7 +89,7 @@ func (c *conn) roundTrip(req *http.Request, reused bool, begun time.Time) (*http
 			return resp, trip{reused: reused}, nil
 		}
 		if c.shared && c.most.Load() == 0 {
-			c.settle()
+			c.learn()
 		}
 		return resp, trip{conn: c, reused: reused}, nil
 	}
@@ -156,13 +157,39 @@ func (c *conn) limit() int {
 // vacant reports whether a shared connection has a place. pool.mu is held.
 func (c *conn) vacant() bool { return !c.full.Load() && c.streams < c.limit() }
 
-// settle finds out how many requests a shared connection takes at a time. Before the first answer only a guess
-// of net/http is known, and while it is full nothing.
+// settling reports whether a shared connection has one place until its server has said how many there are.
+func (c *conn) settling() bool { return c.shared && c.places == 0 && c.most.Load() == 0 }
+
+// settle finds out how many requests a shared connection takes at a time. Before its server has said so there is only
+// a guess of net/http, and while it is full nothing is known.
 func (c *conn) settle() {
 	used := c.cc.InFlight()
 	if free := c.cc.Available(); free > 0 && used == c.cc.InFlight() {
 		c.most.Store(int64(used + free))
 	}
+}
+
+// listen waits for the first word of the server on a shared connection, which is how many requests it takes: what
+// exceeds that is refused. net/http has understood it when it reads on. listen gives up after a second or so.
+func (c *conn) listen(pause time.Duration) {
+	time.AfterFunc(pause, func() {
+		switch t := c.traffic; {
+		case c.most.Load() > 0: // an answer came
+		case t != nil && (t.read.Load() == c.said || !t.reading.Load()) && pause < time.Second:
+			c.listen(2 * pause)
+		default:
+			c.learn()
+		}
+	})
+}
+
+// learn lets a shared connection have as many requests as it takes.
+func (c *conn) learn() {
+	if c.settle(); c.most.CompareAndSwap(0, int64(max(c.cc.InFlight(), 1))) {
+		c.full.Store(true) // the hook will know more
+	}
+	c.pool.settled(c)
+	c.changed(c.cc)
 }
 
 // changed is the hook of a shared connection. One that takes no requests is full, and left alone until it is not,

@@ -200,6 +200,7 @@ func (t *Transport) poolAt(e *endpoint, policy *zerohop.Connect, u *url.URL, k k
 		return p
 	}
 	p := &pool{settings: t.connector.shared, scheme: u.Scheme, name: name, kind: k, released: e.released}
+	p.multi = p.plainHTTP2
 	p.client, p.addr, p.timeout, p.maxAge = t.connector.client, e.addr, policy.Timeout, policy.MaxAge
 	switch k {
 	case upgrade:

@@ -35,6 +35,7 @@ type pool struct {
 	dials    map[*dialing]struct{}
 	live     int  // dials and connections, without shared ones that are retired
 	multi    bool // the last dial led to HTTP/2
+	usual    int  // requests that the last shared connection took at a time, 0 if not known
 	released bool // the endpoint has left: nothing is kept
 
 	timer  *time.Timer // of sweep
@@ -271,6 +272,17 @@ func (p *pool) reopen(c *conn, n int) {
 	if len(p.waiters) == 0 { // else the next place is for them, too
 		c.full.Store(false)
 	}
+}
+
+// settled says that it is known how many requests a shared connection takes.
+func (p *pool) settled(c *conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.usual = c.limit()
+	for !c.retired && len(p.waiters) > 0 && c.vacant() {
+		p.grant(grant{conn: c})
+	}
+	p.dialMore()
 }
 
 // retire takes a shared connection out of use: it is closed when its requests are over.

@@ -51,8 +51,8 @@ func (d *dialing) abort() {
 // dialMore starts the dials that waiters lack. While the protocol is not known, each has its own; once it was HTTP/2,
 // they wait for one that can carry them all. p.mu is held.
 func (p *pool) dialMore() {
-	for len(p.dials) < len(p.waiters) && (p.limit <= 0 || p.live < p.limit) &&
-		!(p.multi && (len(p.dials) > 0 || p.strict && len(p.shared) > 0)) {
+	for len(p.dials) < len(p.waiters) && (p.limit <= 0 || p.live < p.limit) && !(p.multi && !p.once &&
+		(len(p.dials) > 0 || p.strict && len(p.shared) > 0 || slices.ContainsFunc(p.shared, (*conn).settling))) {
 		var w *waiter
 		for i := len(p.waiters) - 1; i >= 0 && w == nil; i-- { // the last ones came since
 			if !p.waiters[i].dialed {
@@ -117,6 +117,7 @@ func (p *pool) hangUp() {
 // connect makes a connection. All its errors are from before a request.
 func (p *pool) connect(ctx context.Context, d *dialing) (*conn, error) {
 	begun := time.Now()
+	var said int64
 	protocol := "http/1.1"
 	if p.plainHTTP2 {
 		protocol = "h2"
@@ -124,7 +125,11 @@ func (p *pool) connect(ctx context.Context, d *dialing) (*conn, error) {
 	ctx = context.WithValue(ctx, dialKey{}, d)
 	if p.scheme == "https" {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-			TLSHandshakeDone: func(s tls.ConnectionState, _ error) { protocol = s.NegotiatedProtocol },
+			TLSHandshakeDone: func(s tls.ConnectionState, _ error) {
+				if protocol = s.NegotiatedProtocol; d.traffic != nil {
+					said = d.traffic.read.Load()
+				}
+			},
 		})
 	}
 	stop := context.AfterFunc(ctx, d.abort)
@@ -148,7 +153,7 @@ func (p *pool) connect(ctx context.Context, d *dialing) (*conn, error) {
 	c.idleAt = now.Round(0)
 	c.mute.Store(-1)
 	if c.shared {
-		c.places = cc.Available()
+		c.said = said
 		cc.SetStateHook(c.changed)
 	}
 	return c, nil
@@ -189,19 +194,24 @@ func (p *pool) add(c *conn) {
 		p.arm(p.deadline(c, now), now)
 	default:
 		// One that was dialled before the protocol was known is of no use if there is another one.
-		spare := len(p.waiters) == 0 && (p.released || p.keep <= 0 || slices.ContainsFunc(p.shared, (*conn).vacant))
+		spare := !p.once && slices.ContainsFunc(p.shared, (*conn).settling) ||
+			len(p.waiters) == 0 && (p.released || p.keep <= 0 || slices.ContainsFunc(p.shared, (*conn).vacant))
+		c.places = p.usual
 		p.shared = append(p.shared, c)
-		for len(p.waiters) > 0 && c.vacant() {
+		for !spare && len(p.waiters) > 0 && c.vacant() {
 			p.grant(grant{conn: c, fresh: true})
 			if p.once {
 				break
 			}
 		}
-		if spare || p.once {
+		switch {
+		case spare || p.once:
 			p.retireLocked(c)
-		} else if c.streams == 0 {
+			return
+		case c.streams == 0:
 			p.arm(p.deadline(c, now), now)
 		}
+		c.listen(max(c.connect, time.Millisecond))
 	}
 }
 
