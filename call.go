@@ -252,6 +252,9 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 		v = resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: v.Unsent}
 		a.Err, a.Status = timeoutError(c.timeout), -1
 	}
+	if v.Outcome == resilience.Failure && a.Err == nil && c.due(now) {
+		v.Outcome = c.blame(a, context.DeadlineExceeded)
+	}
 	if f := c.mesh.cfg.Classify; f != nil {
 		v = f(c.info(), AttemptResult{Status: a.Status, Outcome: v.Outcome, Err: a.Err, Latency: a.took, Duration: a.took}, v)
 	}
@@ -338,6 +341,13 @@ func (c *Call) blame(a *Attempt, gone error) resilience.Outcome {
 		return resilience.Neutral
 	}
 	return resilience.Failure
+}
+
+// due reports whether the deadline of the call is about to pass. A server that was told so fails for that a moment
+// before: it counts in milliseconds, and its timers are not ours.
+func (c *Call) due(now time.Time) bool {
+	d, ok := c.ctx.Deadline()
+	return ok && d.Sub(now) < 5*time.Millisecond
 }
 
 // unknownUsual is what an endpoint is taken to need usually before anything is known.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/zerohop/zerohop"
@@ -203,6 +204,38 @@ func TestRefusalsForLackOfTimeBlameNobody(t *testing.T) {
 	}
 	if n := nodes(t, m)[0]; n.Breaker().State() != "closed" || n.Penalized(time.Now()) {
 		t.Errorf("breaker is %s, node is avoided: %v, want closed, false", n.Breaker().State(), n.Penalized(time.Now()))
+	}
+}
+
+// A server that keeps the deadline of an impatient caller answers a moment before that gives up.
+func TestServersThatKeepShortDeadlinesBlameNobody(t *testing.T) {
+	for _, c := range []struct {
+		deadline, took time.Duration
+		want           string
+	}{
+		{20 * time.Millisecond, 19 * time.Millisecond, "closed"},
+		{20 * time.Millisecond, time.Millisecond, "open"}, // a failure like any other
+		{200 * time.Millisecond, 199 * time.Millisecond, "open"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			m := open(t, zerohop.Config{Resolver: fakes(1), Spec: zerohop.Spec{Defaults: zerohop.Policy{Breaker: zerohop.Breaker{Mode: zerohop.On}}}})
+			for range 30 { // learns the usual latency
+				resp, err := get(t.Context(), t, NewTransport(m, after(50*time.Millisecond, answer(200, "ok"))), "http://orders/")
+				read(t, resp, err)
+			}
+			tr := NewTransport(m, after(c.took, answer(500, "out of time")))
+			for range 5 {
+				ctx, cancel := context.WithTimeout(t.Context(), c.deadline)
+				resp, err := get(ctx, t, tr, "http://orders/")
+				if got := read(t, resp, err); got != "out of time" {
+					t.Errorf("answer = %q", got)
+				}
+				cancel()
+			}
+			if got := nodes(t, m)[0].Breaker().State(); got != c.want {
+				t.Errorf("failures after %v of %v: breaker is %s, want %s", c.took, c.deadline, got, c.want)
+			}
+		})
 	}
 }
 
