@@ -14,6 +14,20 @@ type traffic struct {
 	reading       atomic.Bool // a Read has begun and not ended
 }
 
+func (t *traffic) receive(conn net.Conn, p []byte) (int, error) {
+	t.reading.Store(true)
+	n, err := conn.Read(p)
+	t.reading.Store(false)
+	t.read.Add(int64(n))
+	return n, err
+}
+
+func (t *traffic) send(conn net.Conn, p []byte) (int, error) {
+	n, err := conn.Write(p)
+	t.written.Add(int64(n))
+	return n, err
+}
+
 // counted returns the connection such that its traffic is counted. A TCP connection keeps all it can do.
 func counted(conn net.Conn, t *traffic) net.Conn {
 	if tcp, ok := conn.(*net.TCPConn); ok {
@@ -28,19 +42,8 @@ type wire struct {
 	traffic *traffic
 }
 
-func (w *wire) Read(p []byte) (int, error) {
-	w.traffic.reading.Store(true)
-	n, err := w.Conn.Read(p)
-	w.traffic.reading.Store(false)
-	w.traffic.read.Add(int64(n))
-	return n, err
-}
-
-func (w *wire) Write(p []byte) (int, error) {
-	n, err := w.Conn.Write(p)
-	w.traffic.written.Add(int64(n))
-	return n, err
-}
+func (w *wire) Read(p []byte) (int, error)  { return w.traffic.receive(w.Conn, p) }
+func (w *wire) Write(p []byte) (int, error) { return w.traffic.send(w.Conn, p) }
 
 // CloseWrite is for tunnels, one side of which may end first.
 func (w *wire) CloseWrite() error {
@@ -56,19 +59,8 @@ type tcpWire struct {
 	traffic *traffic
 }
 
-func (w *tcpWire) Read(p []byte) (int, error) {
-	w.traffic.reading.Store(true)
-	n, err := w.TCPConn.Read(p)
-	w.traffic.reading.Store(false)
-	w.traffic.read.Add(int64(n))
-	return n, err
-}
-
-func (w *tcpWire) Write(p []byte) (int, error) {
-	n, err := w.TCPConn.Write(p)
-	w.traffic.written.Add(int64(n))
-	return n, err
-}
+func (w *tcpWire) Read(p []byte) (int, error)  { return w.traffic.receive(w.TCPConn, p) }
+func (w *tcpWire) Write(p []byte) (int, error) { return w.traffic.send(w.TCPConn, p) }
 
 func (w *tcpWire) ReadFrom(r io.Reader) (int64, error) {
 	n, err := w.TCPConn.ReadFrom(r)
