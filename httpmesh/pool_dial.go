@@ -211,7 +211,11 @@ func (p *pool) add(c *conn) {
 		case c.streams == 0:
 			p.arm(p.deadline(c, now), now)
 		}
-		c.listen(max(c.connect, time.Millisecond))
+		pause := c.connect
+		if c.traffic != nil { // it can be seen whether the server has said something, which takes it one of several round trips
+			pause /= 4
+		}
+		c.listen(max(pause, time.Millisecond))
 	}
 }
 
