@@ -157,7 +157,7 @@ func TestPostsAreExecutedOnceThoughConnectionsAreReset(t *testing.T) {
 				}
 			}
 			t.Logf("of %d calls %d succeeded, %d failed unsent, %d sent and executed, %d sent and not executed", n, ok, unsent, executed, maybe)
-			if ok == 0 || executed == 0 || maybe == 0 {
+			if ok == 0 || executed+maybe == 0 || !testing.Short() && (executed == 0 || maybe == 0) {
 				t.Error("want some of each")
 			}
 		})
