@@ -59,7 +59,7 @@ var places = map[string]place{
 	"loadbalance/loadbalancetest": {2, corePrice},
 	"routing":                     {1, []string{}},
 	".":                           {2, corePrice},
-	"httpmesh":                    {3, corePrice},
+	"httpmesh":                    {3, slices.Concat(corePrice, []string{"golang.org/x/net"})}, // SOCKS
 	"grpcmesh":                    {3, slices.Concat(corePrice, grpcPrice)},
 	"telemetry":                   {3, slices.Concat(corePrice, otelPrice)},
 	"examples/...":                {4, nil},

@@ -128,7 +128,7 @@ func clone(base *http.Transport) *http.Transport {
 		// The base speaks HTTP/2 by a package of its own, which cannot make single connections.
 		tr.TLSNextProto, tr.ForceAttemptHTTP2 = nil, true
 	}
-	tr.Dial, tr.DialContext = nil, toEndpoint(dial)
+	tr.Dial, tr.DialContext = nil, toEndpoint(through(base, dial))
 	if dialTLS := either(tr.DialTLSContext, tr.DialTLS); dialTLS != nil {
 		tr.DialTLS, tr.DialTLSContext = nil, toEndpoint(dialTLS)
 	}

@@ -18,6 +18,7 @@ import (
 // dialing is an attempt to connect. The dialer of the transport finds it in its context.
 type dialing struct {
 	addr    string
+	scheme  string
 	cancel  context.CancelFunc
 	traffic *traffic
 
@@ -70,7 +71,7 @@ func (p *pool) dial(w *waiter) {
 		w.dialed = true
 		ctx = context.WithoutCancel(w.ctx) // what it is traced with is in there
 	}
-	d := &dialing{addr: p.addr}
+	d := &dialing{addr: p.addr, scheme: p.scheme}
 	if p.timeout > 0 {
 		ctx, d.cancel = context.WithTimeout(ctx, p.timeout)
 	} else {

@@ -30,12 +30,13 @@ type Transport struct {
 // NewTransport returns a Transport over base. nil means http.DefaultTransport. Like that it is made once and kept: the
 // mesh holds its connections to an endpoint as long as there is that endpoint.
 //
-// If base is an *http.Transport, each endpoint gets a clone of it, so that connections, TLS sessions and limits such
-// as MaxConnsPerHost are per endpoint. The clones connect to the endpoint and use no proxy; TLS verifies the name
-// in the URL, the service, unless Policy.Connect or the TLSClientConfig of the base names another. Where the base sets
-// no MaxResponseHeaderBytes, it is 1 MiB. Any other base gets requests with the address of the endpoint in the URL and
-// the service in Host, and verifies what it will. So middleware for tracing, authentication and the like is better put
-// around a Transport than under it.
+// If base is an *http.Transport, each endpoint gets a clone of it, so that connections, TLS sessions and limits such as
+// MaxConnsPerHost are per endpoint. A Proxy of the base is asked for the address of the endpoint, and tunnels to it by
+// CONNECT or SOCKS5, so that requests pass it as they are; http.ProxyFromEnvironment is not, for what it is not to be
+// used for is known by names, which endpoints do not have. TLS verifies the name in the URL, the service, unless
+// Policy.Connect or the TLSClientConfig of the base names another. Where the base sets no MaxResponseHeaderBytes, it is
+// 1 MiB. Any other base gets requests with the address of the endpoint in the URL and the service in Host, and verifies
+// what it will. So middleware for tracing, authentication and the like is better put around a Transport than under it.
 //
 // NewTransport panics if mesh is nil.
 func NewTransport(mesh *zerohop.Mesh, base http.RoundTripper) *Transport {
