@@ -144,6 +144,7 @@ func (t tunnels) connect(ctx context.Context, network, addr string, by *url.URL)
 		}
 	}
 	if resp.StatusCode != http.StatusOK {
+		resp.Body.Close() // that of another answer is the tunnel
 		return nil, fmt.Errorf("httpmesh: proxy answers CONNECT with %q", resp.Status)
 	}
 	return conn, nil
