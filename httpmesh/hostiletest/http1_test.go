@@ -205,7 +205,7 @@ func FuzzHTTP1Response(f *testing.F) {
 	})
 	c := connect(f, base(false), zerohop.Policy{Retry: zerohop.Retry{Mode: zerohop.Off}}, s.addr)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		answer <- data
+		offer(answer, data)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		resp, err := c.RoundTrip(request(ctx, t, http.MethodGet, "http://orders/", nil))

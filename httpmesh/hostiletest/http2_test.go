@@ -299,11 +299,7 @@ func FuzzHTTP2Frames(f *testing.F) {
 	}))
 	c := connect(f, base(true), zerohop.Policy{Retry: zerohop.Retry{Mode: zerohop.Off}}, s.addr)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		select {
-		case <-input: // left by a call that failed before it got there
-		default:
-		}
-		input <- data
+		offer(input, data)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		_, _, err := do(c, request(ctx, t, http.MethodGet, "http://orders/", nil))
