@@ -43,7 +43,6 @@ type Attempt struct {
 	refused  error          // why there is no endpoint
 	record   *AttemptRecord // of an attempt that was let go of
 	alarm    *time.Timer    // of the attempt timeout
-	detach   func() bool    // takes its context off that of the mesh
 }
 
 // begin notes that the attempt begins. c.mu is held.

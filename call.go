@@ -53,10 +53,11 @@ type timeLimit struct {
 // further is what a call needs when its first attempt is not its last.
 type further struct {
 	attempts [resilience.MaxAttempts - 1]Attempt
-	dropped  []*loadbalance.Node // chosen for attempts that then chose others
-	sound    bool                // they are for endpoints without a penalty
-	signal   chan struct{}       // tells the caller's goroutine that a backup ended
-	letting  sync.WaitGroup      // attempts that are being let go of; their answers are not to be touched
+	detach   [resilience.MaxAttempts - 1]func() bool // takes the context of a spawned one off that of the mesh
+	dropped  []*loadbalance.Node                     // chosen for attempts that then chose others
+	sound    bool                                    // they are for endpoints without a penalty
+	signal   chan struct{}                           // tells the caller's goroutine that a backup ended
+	letting  sync.WaitGroup                          // attempts that are being let go of; their answers are not to be touched
 }
 
 // Run makes the call. It returns the attempt whose answer is the caller's, be it a failure: the transport then
@@ -237,7 +238,7 @@ func (c *Call) open(a *Attempt) bool {
 		a.alarm = time.AfterFunc(c.timeout, a.scope.cancel)
 	}
 	if a.spawned { // Close waits for it
-		a.detach = context.AfterFunc(c.mesh.ctx, a.scope.cancel)
+		c.more.detach[a.Number-1] = context.AfterFunc(c.mesh.ctx, a.scope.cancel)
 	}
 	return true
 }
@@ -265,7 +266,7 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 		ev.Elsewhere = v.After > 0 && c.elsewhere(now)
 		ev.Nowhere = v.Unsent && c.nowhere()
 	}
-	shut := a.detach != nil && !a.detach()
+	shut := a.spawned && !c.more.detach[a.Number-1]()
 
 	c.mu.Lock()
 	unsent := v.Unsent || a.refused != nil

@@ -24,8 +24,7 @@ type exchange struct {
 	call      zerohop.Call
 	transport *Transport
 	req       *http.Request
-	out       http.Request // of the first attempt
-	protocol  protocol
+	out       http.Request                    // of the first attempt
 	foreign   *foreign                        // nil over an *http.Transport
 	begun     atomic.Int32                    // attempts that may have reached a server
 	handed    atomic.Bool                     // the body of req was given to a transport, which closes it
@@ -36,8 +35,10 @@ type exchange struct {
 	first     delivery
 
 	mu   sync.Mutex // guards what follows, and req against its owner
-	over bool
 	more *[resilience.MaxAttempts - 1]delivery
+	over bool
+
+	protocol protocol
 }
 
 // delivery is the answer to one attempt.
