@@ -53,12 +53,12 @@ func connectProxy(t *testing.T, c *tls.Certificate) (*url.URL, *atomic.Int32) {
 			return
 		}
 		made.Add(1)
-		w.WriteHeader(http.StatusOK)
-		from, _, err := http.NewResponseController(w).Hijack()
+		from, _, err := http.NewResponseController(w).Hijack() // before it is told to speak: nothing of it is lost then
 		if err != nil {
 			t.Error(err)
 			return
 		}
+		fmt.Fprint(from, "HTTP/1.1 200 Connected\r\n\r\n")
 		wg.Go(func() { relay(from, to) })
 	}))
 	s.Config.ErrorLog = quiet
