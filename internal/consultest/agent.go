@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -92,7 +93,26 @@ func (a *Agent) Kill(t testing.TB) {
 }
 
 // Stop freezes the agent: its sockets stay open and nobody answers.
-func (a *Agent) Stop(t testing.TB) { t.Helper(); a.signal(t, syscall.SIGSTOP) }
+func (a *Agent) Stop(t testing.TB) {
+	t.Helper()
+	a.signal(t, syscall.SIGSTOP)
+	// The signal is on its way when it was sent: until every thread has it, the agent may answer.
+	for !stopped(a.process.Process.Pid) {
+		runtime.Gosched()
+	}
+}
+
+// stopped reports whether no thread of the process runs. Where there is no /proc, it is taken for granted.
+func stopped(pid int) bool {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, name := range tasks {
+		stat, _ := os.ReadFile(name) // fails if the thread has ended
+		if i := bytes.LastIndexByte(stat, ')'); i >= 0 && !bytes.HasPrefix(stat[i:], []byte(") T")) && !bytes.HasPrefix(stat[i:], []byte(") Z")) {
+			return false
+		}
+	}
+	return true
+}
 
 // Cont ends what Stop began.
 func (a *Agent) Cont(t testing.TB) { t.Helper(); a.signal(t, syscall.SIGCONT) }
