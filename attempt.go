@@ -46,8 +46,8 @@ type Attempt struct {
 }
 
 // begin notes that the attempt begins. c.mu is held.
-func (a *Attempt) begin(now, backup time.Time) {
-	a.begun, a.start, a.joinable = true, now, !backup.IsZero()
+func (a *Attempt) begin(now time.Time) {
+	a.begun, a.start, a.joinable = true, now, !a.call.machine.Wake().IsZero()
 }
 
 // Node returns the endpoint of the attempt, nil if there is none (yet).

@@ -9,7 +9,7 @@ import (
 
 // tick is called by the watchdog when an attempt is overdue.
 func (c *Call) tick(now time.Time) {
-	if act := c.step(now, resilience.Event{Kind: resilience.Tick}); act.Kind == resilience.Launch {
+	if act := c.step(now, &resilience.Event{Kind: resilience.Tick}); act.Kind == resilience.Launch {
 		c.spawn(now, act)
 	}
 }
@@ -22,7 +22,7 @@ func (c *Call) spawn(now time.Time, act resilience.Action) {
 	c.mu.Unlock()
 	started := c.mesh.task(func() { c.guarded(now, act) })
 	if !started {
-		c.post(c.step(now, resilience.Event{Kind: resilience.Rejected, Attempt: act.Attempt}))
+		c.post(c.step(now, &resilience.Event{Kind: resilience.Rejected, Attempt: act.Attempt}))
 	}
 }
 
@@ -48,7 +48,7 @@ func (c *Call) panicked(attempt int, p any) resilience.Action {
 	a := c.slot(attempt)
 	a.verdict, a.judged = resilience.Verdict{Outcome: resilience.Failure}, true
 	a.Err, a.Status = fmt.Errorf("%w: %v", errPanicked, p), -1
-	return c.stepLocked(c.mesh.now(), resilience.Event{Kind: resilience.Done, Attempt: attempt, Verdict: a.verdict})
+	return c.stepLocked(c.mesh.now(), &resilience.Event{Kind: resilience.Done, Attempt: attempt, Verdict: a.verdict})
 }
 
 // post hands on what is to be done after a backup.
@@ -57,10 +57,10 @@ func (c *Call) post(act resilience.Action) {
 	if act.Kind == resilience.Launch {
 		c.next, c.left = act, true
 	}
-	busy, signal := !c.waiting && !c.over, c.rest().signal
+	busy, signal, wake := !c.waiting && !c.over, c.rest().signal, c.machine.Wake()
 	c.mu.Unlock()
-	if busy && act.Kind == resilience.Wait && !act.Wake.IsZero() {
-		c.mesh.overdue.watch(&c.listed, act.Wake.Sub(c.mesh.base))
+	if busy && act.Kind == resilience.Wait && !wake.IsZero() {
+		c.mesh.overdue.watch(&c.listed, wake.Sub(c.mesh.base))
 	}
 	select {
 	case signal <- struct{}{}:
@@ -69,13 +69,13 @@ func (c *Call) post(act resilience.Action) {
 }
 
 // wait blocks the goroutine of the caller until there is something to do.
-func (c *Call) wait(wake time.Time) resilience.Action {
+func (c *Call) wait() resilience.Action {
 	c.mu.Lock()
 	if act, ok := c.pending(); ok {
 		c.mu.Unlock()
 		return act
 	}
-	signal := c.rest().signal
+	signal, wake := c.rest().signal, c.machine.Wake()
 	c.waiting = true
 	c.mu.Unlock()
 
@@ -98,7 +98,7 @@ func (c *Call) wait(wake time.Time) resilience.Action {
 	if act, ok := c.pending(); ok {
 		return act
 	}
-	return c.stepLocked(c.mesh.now(), ev)
+	return c.stepLocked(c.mesh.now(), &ev)
 }
 
 // pending returns what a backup left to do, if anything. c.mu is held.

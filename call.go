@@ -122,17 +122,17 @@ func (c *Call) drive(now time.Time) (*Attempt, error) {
 	defer func() {
 		if !returned { // user code panicked: let go of everything, and let the panic pass
 			c.mesh.overdue.forget(&c.listed)
-			c.step(c.mesh.now(), resilience.Event{Kind: resilience.Cancel})
+			c.step(c.mesh.now(), &resilience.Event{Kind: resilience.Cancel})
 			c.close(-1, resilience.Neutral, errPanicked)
 		}
 	}()
-	act := c.step(now, resilience.Event{Kind: resilience.Begin})
+	act := c.step(now, &resilience.Event{Kind: resilience.Begin})
 	for {
 		switch act.Kind {
 		case resilience.Launch:
 			act = c.attempt(now, act)
 		case resilience.Wait:
-			act = c.wait(act.Wake)
+			act = c.wait()
 		case resilience.Finish:
 			a, err := c.finish(act)
 			returned = true
@@ -145,13 +145,13 @@ func (c *Call) drive(now time.Time) (*Attempt, error) {
 }
 
 // step tells the machine what happened. When it finishes, the attempts that still run are given up.
-func (c *Call) step(now time.Time, ev resilience.Event) resilience.Action {
+func (c *Call) step(now time.Time, ev *resilience.Event) resilience.Action {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.stepLocked(now, ev)
 }
 
-func (c *Call) stepLocked(now time.Time, ev resilience.Event) resilience.Action {
+func (c *Call) stepLocked(now time.Time, ev *resilience.Event) resilience.Action {
 	if c.over {
 		return c.next
 	}
@@ -161,7 +161,7 @@ func (c *Call) stepLocked(now time.Time, ev resilience.Event) resilience.Action 
 		a := c.slot(act.Attempt)
 		a.Number, a.Status, a.call, a.cause, a.scope.parent = act.Attempt, -1, c, act.Cause, c.ctx
 		if act.Cause == resilience.First { // it begins at once
-			a.begin(now, act.Wake)
+			a.begin(now)
 		}
 	case resilience.Finish:
 		c.over, c.next = true, act
@@ -200,7 +200,7 @@ func (c *Call) attempt(now time.Time, act resilience.Action) resilience.Action {
 			return c.next
 		}
 		a = c.slot(act.Attempt)
-		a.begin(now, act.Wake)
+		a.begin(now)
 		c.mu.Unlock()
 	}
 	returned := false
@@ -213,7 +213,7 @@ func (c *Call) attempt(now time.Time, act resilience.Action) resilience.Action {
 	if c.open(a) {
 		next = c.answered(a, c.exchange.Attempt(&a.scope, a))
 	} else {
-		next = c.step(now, resilience.Event{Kind: resilience.Rejected, Attempt: act.Attempt})
+		next = c.step(now, &resilience.Event{Kind: resilience.Rejected, Attempt: act.Attempt})
 	}
 	returned = true
 	return next
@@ -301,7 +301,7 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 	if ev.Elsewhere {
 		c.rest().sound = true
 	}
-	act := c.stepLocked(now, ev)
+	act := c.stepLocked(now, &ev)
 	a.answer = act.Kind == resilience.Finish && act.Attempt == a.Number
 	mine := a.answer
 	if !mine {

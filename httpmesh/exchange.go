@@ -287,9 +287,6 @@ func (x *exchange) deliver(a *zerohop.Attempt) *http.Response {
 // idempotent reports whether HTTP lets the request be executed more than once (RFC 9110, section 9.2.2), or
 // its sender does by a key.
 func idempotent(req *http.Request) bool {
-	if req.Header.Get("Upgrade") != "" {
-		return false
-	}
 	switch req.Method {
 	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
 		return true
@@ -303,7 +300,7 @@ func idempotent(req *http.Request) bool {
 // once reports whether the request is sent no more than once, and its body as it is: tunnels and upgrades, and files that
 // the kernel can send by itself.
 func once(req *http.Request) bool {
-	if req.Method == http.MethodConnect || req.Header.Get("Upgrade") != "" {
+	if req.Method == http.MethodConnect || first(req.Header["Upgrade"]) != "" {
 		return true
 	}
 	_, file := req.Body.(*os.File)

@@ -84,7 +84,7 @@ func (t *Transport) call(req *http.Request, service string) (*http.Response, err
 	}
 	switch {
 	case once(req):
-		r.Attempts = 1
+		r.Attempts, r.Idempotent = 1, false
 	case req.Body == nil, req.Body == http.NoBody:
 	case req.GetBody == nil:
 		x.replay = &replay{src: req.Body}

@@ -50,7 +50,7 @@ const (
 	Done
 	// Rejected says that attempt Event.Attempt could not be made at all: there is no endpoint for it.
 	Rejected
-	// Tick says that the time of Action.Wake has come. It may come late, early or needlessly.
+	// Tick says that the time of Call.Wake has come. It may come late, early or needlessly.
 	Tick
 	// Cancel says that the caller went away or his deadline passed.
 	Cancel
@@ -77,7 +77,7 @@ type Event struct {
 type ActionKind uint8
 
 const (
-	// Wait for the next event, and send Tick at Action.Wake unless that is zero.
+	// Wait for the next event, and send Tick at Call.Wake unless that is zero.
 	Wait ActionKind = iota
 	// Launch attempt Action.Attempt, then wait like Wait.
 	Launch
@@ -177,7 +177,6 @@ type Action struct {
 	Cause   Cause  // of Launch
 	Reason  Reason // of Finish
 	Attempt int
-	Wake    time.Time
 }
 
 type attemptState uint8
@@ -217,8 +216,8 @@ type failure struct {
 	random    uint64
 }
 
-// Step takes an event and returns what to do. Events after Finish return Wait.
-func (c *Call) Step(now time.Time, ev Event) Action {
+// Step takes an event, which it only reads, and returns what to do. Events after Finish return Wait.
+func (c *Call) Step(now time.Time, ev *Event) Action {
 	if c.finished {
 		return Action{Kind: Wait}
 	}
@@ -239,6 +238,9 @@ func (c *Call) Step(now time.Time, ev Event) Action {
 		return c.finish(-1, Canceled)
 	}
 }
+
+// Wake returns when Tick is due, zero if that is never. Every step may change it.
+func (c *Call) Wake() time.Time { return c.wake }
 
 // Running reports whether the attempt was launched and has not ended.
 func (c *Call) Running(attempt int) bool { return c.states[attempt] == running }
@@ -265,7 +267,7 @@ func (c *Call) launch(now time.Time, why Cause) Action {
 	if c.Config.Backup > 0 && c.Config.Idempotent && !c.Config.Nested && !c.spent() {
 		c.wake = now.Add(c.Config.Backup)
 	}
-	return Action{Kind: Launch, Cause: why, Attempt: i, Wake: c.wake}
+	return Action{Kind: Launch, Cause: why, Attempt: i}
 }
 
 // repeat launches an attempt after a failure.
@@ -276,8 +278,8 @@ func (c *Call) repeat(now time.Time) Action {
 	return c.launch(now, Repeat)
 }
 
-func (c *Call) done(now time.Time, ev Event) Action {
-	i, v := ev.Attempt, ev.Verdict
+func (c *Call) done(now time.Time, ev *Event) Action {
+	i, v := ev.Attempt, &ev.Verdict
 	if i < 0 || i >= int(c.launched) || c.states[i] != running {
 		return c.wait()
 	}
@@ -293,7 +295,7 @@ func (c *Call) done(now time.Time, ev Event) Action {
 		c.Config.Budget.Failure()
 	}
 	c.refused, c.gone = c.refused || v.After < 0, c.gone || ev.Unrepeatable
-	c.last, c.pending, c.failure = int8(i), true, failure{v, ev.Elsewhere, ev.Nowhere, ev.Random}
+	c.last, c.pending, c.failure = int8(i), true, failure{*v, ev.Elsewhere, ev.Nowhere, ev.Random}
 	if c.running > 0 {
 		// A failure that is early does not end a call that may yet succeed.
 		return c.wait()
@@ -343,7 +345,7 @@ func (c *Call) again(now time.Time) Action {
 	return c.wait()
 }
 
-func (c *Call) reject(now time.Time, ev Event) Action {
+func (c *Call) reject(now time.Time, ev *Event) Action {
 	i := ev.Attempt
 	if i < 0 || i >= int(c.launched) || c.states[i] != running {
 		return c.wait()
@@ -393,12 +395,12 @@ func (c *Call) fits(start time.Time) bool {
 	return d.IsZero() || d.Sub(start) >= max(time.Millisecond, c.Config.MinRemaining)
 }
 
-func (c *Call) wait() Action { return Action{Kind: Wait, Wake: c.wake} }
+func (c *Call) wait() Action { return Action{Kind: Wait} }
 
 // giveUp ends the call with the failure that came last.
 func (c *Call) giveUp(why Reason) Action { return c.finish(int(c.last), why) }
 
 func (c *Call) finish(i int, why Reason) Action {
-	c.finished = true
+	c.finished, c.wake = true, time.Time{}
 	return Action{Kind: Finish, Attempt: i, Reason: why}
 }

@@ -16,6 +16,15 @@ func end(attempt int, v Verdict) Event {
 	return Event{Kind: Done, Attempt: attempt, Verdict: v, Random: math.MaxUint64 / 2}
 }
 
+// step makes a step with an event that has no name.
+func step(c *Call, now time.Time, ev Event) Action { return c.Step(now, &ev) }
+
+// next is what follows from a step.
+type next struct {
+	Action
+	wake time.Time
+}
+
 func TestCallSemantics(t *testing.T) {
 	var (
 		ok          = Verdict{Outcome: Success}
@@ -29,13 +38,13 @@ func TestCallSemantics(t *testing.T) {
 		neutral     = Verdict{Outcome: Neutral}
 		stale       = Verdict{Outcome: Neutral, Retry: true}
 
-		wait   = Action{Kind: Wait}
-		launch = func(i int) Action { return Action{Kind: Launch, Attempt: i} }
-		repeat = func(i int) Action { return Action{Kind: Launch, Cause: Repeat, Attempt: i} }
-		resend = func(i int) Action { return Action{Kind: Launch, Cause: Resend, Attempt: i} }
-		backup = func(i int) Action { return Action{Kind: Launch, Cause: Backup, Attempt: i} }
-		finish = func(i int, r Reason) Action { return Action{Kind: Finish, Attempt: i, Reason: r} }
-		until  = func(a Action, d time.Duration) Action { a.Wake = at(d); return a }
+		wait   = next{Action: Action{Kind: Wait}}
+		launch = func(i int) next { return next{Action: Action{Kind: Launch, Attempt: i}} }
+		repeat = func(i int) next { return next{Action: Action{Kind: Launch, Cause: Repeat, Attempt: i}} }
+		resend = func(i int) next { return next{Action: Action{Kind: Launch, Cause: Resend, Attempt: i}} }
+		backup = func(i int) next { return next{Action: Action{Kind: Launch, Cause: Backup, Attempt: i}} }
+		finish = func(i int, r Reason) next { return next{Action: Action{Kind: Finish, Attempt: i, Reason: r}} }
+		until  = func(n next, d time.Duration) next { n.wake = at(d); return n }
 
 		begin    = Event{Kind: Begin}
 		tick     = Event{Kind: Tick}
@@ -48,7 +57,7 @@ func TestCallSemantics(t *testing.T) {
 	type step struct {
 		at   time.Duration
 		ev   Event
-		want Action
+		want next
 	}
 	safe := CallConfig{Attempts: 3, Idempotent: true}
 	backed := CallConfig{Attempts: 3, Idempotent: true, Backup: 50 * ms}
@@ -158,7 +167,7 @@ func TestCallSemantics(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c := Call{Config: tt.config}
 			for i, s := range tt.steps {
-				if got := c.Step(at(s.at), s.ev); got != s.want {
+				if got := (next{c.Step(at(s.at), &s.ev), c.Wake()}); got != s.want {
 					t.Fatalf("step %d: Step(%v, %+v) = %+v, want %+v", i, s.at, s.ev, got, s.want)
 				}
 			}
@@ -168,9 +177,9 @@ func TestCallSemantics(t *testing.T) {
 
 func TestCallNeverExceedsMaxAttempts(t *testing.T) {
 	c := Call{Config: CallConfig{Attempts: 100}}
-	act := c.Step(epoch, Event{Kind: Begin})
+	act := c.Step(epoch, &Event{Kind: Begin})
 	for act.Kind == Launch {
-		act = c.Step(epoch, end(act.Attempt, Verdict{Outcome: Failure, Retry: true, Unsent: true}))
+		act = step(&c, epoch, end(act.Attempt, Verdict{Outcome: Failure, Retry: true, Unsent: true}))
 	}
 	if got, want := act, (Action{Kind: Finish, Attempt: MaxAttempts - 1, Reason: Exhausted}); got != want {
 		t.Errorf("last action = %+v, want %+v", got, want)
@@ -188,13 +197,13 @@ func TestCallsStopRetryingWhenTheBudgetIsSpent(t *testing.T) {
 	for range calls {
 		c := Call{Config: CallConfig{Attempts: 3, Idempotent: true, Budget: b}}
 		now := epoch
-		for act := c.Step(now, Event{Kind: Begin}); act.Kind != Finish; {
+		for act := c.Step(now, &Event{Kind: Begin}); act.Kind != Finish; {
 			if act.Kind == Launch {
 				sent++
-				act = c.Step(now, end(act.Attempt, Verdict{Outcome: Failure, Retry: true}))
+				act = step(&c, now, end(act.Attempt, Verdict{Outcome: Failure, Retry: true}))
 			} else {
-				now = act.Wake
-				act = c.Step(now, Event{Kind: Tick})
+				now = c.Wake()
+				act = c.Step(now, &Event{Kind: Tick})
 			}
 		}
 	}
@@ -207,11 +216,11 @@ func TestRejectedBackupsCostNothing(t *testing.T) {
 	b := NewBudget(BudgetConfig{Tokens: 4})
 	for range 10 {
 		c := Call{Config: CallConfig{Attempts: 2, Idempotent: true, Backup: ms, Budget: b}}
-		c.Step(epoch, Event{Kind: Begin})
-		if got, want := c.Step(at(ms), Event{Kind: Tick}).Kind, Launch; got != want {
+		c.Step(epoch, &Event{Kind: Begin})
+		if got, want := c.Step(at(ms), &Event{Kind: Tick}).Kind, Launch; got != want {
 			t.Fatalf("overdue: %v, want %v", got, want)
 		}
-		c.Step(at(ms), Event{Kind: Rejected, Attempt: 1})
+		c.Step(at(ms), &Event{Kind: Rejected, Attempt: 1})
 	}
 	if got, want := b.Level(), 1.0; got != want {
 		t.Errorf("Level() = %v, want %v", got, want)
@@ -223,8 +232,8 @@ func TestCallCostsNoAllocation(t *testing.T) {
 	c := Call{Config: CallConfig{Attempts: 3, Idempotent: true, Backup: ms, Budget: b}}
 	got := testing.AllocsPerRun(100, func() {
 		call := c
-		call.Step(epoch, Event{Kind: Begin})
-		call.Step(epoch, Event{Kind: Done})
+		call.Step(epoch, &Event{Kind: Begin})
+		call.Step(epoch, &Event{Kind: Done})
 	})
 	if got != 0 {
 		t.Errorf("%v allocations, want 0", got)
@@ -286,15 +295,15 @@ func ExampleCall() {
 	attempt := func(i int) Verdict { return HTTPStatus([]int{503, 503, 200}[i], 0) }
 
 	call := Call{Config: CallConfig{Attempts: 3, Idempotent: true}}
-	now := time.Now() // stands still here; a real driver sleeps until act.Wake
-	act := call.Step(now, Event{Kind: Begin})
+	now := time.Now() // stands still here; a real driver sleeps until call.Wake
+	act := call.Step(now, &Event{Kind: Begin})
 	for act.Kind != Finish {
 		if act.Kind == Launch {
 			fmt.Println("attempt", act.Attempt)
-			act = call.Step(now, Event{Kind: Done, Attempt: act.Attempt, Verdict: attempt(act.Attempt), Random: 1 << 63})
+			act = call.Step(now, &Event{Kind: Done, Attempt: act.Attempt, Verdict: attempt(act.Attempt), Random: 1 << 63})
 		} else {
-			now = act.Wake
-			act = call.Step(now, Event{Kind: Tick})
+			now = call.Wake()
+			act = call.Step(now, &Event{Kind: Tick})
 		}
 	}
 	fmt.Println(act.Reason, "by attempt", act.Attempt)
@@ -310,8 +319,8 @@ func BenchmarkCall(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		c := Call{Config: config}
-		c.Step(epoch, Event{Kind: Begin})
-		if c.Step(epoch, Event{Kind: Done}).Kind != Finish {
+		c.Step(epoch, &Event{Kind: Begin})
+		if c.Step(epoch, &Event{Kind: Done}).Kind != Finish {
 			b.Fatal("not finished")
 		}
 	}

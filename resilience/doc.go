@@ -6,7 +6,7 @@
 // what makes them testable to the bottom.
 //
 //	var call resilience.Call
-//	act := call.Step(now, resilience.Event{Kind: resilience.Begin})
+//	act := call.Step(now, &resilience.Event{Kind: resilience.Begin})
 //	// act.Kind == resilience.Launch: start attempt act.Attempt, and report how it went with a Done event.
 //
 // Use package zerohop instead if you want calls made rather than decided.

@@ -124,12 +124,12 @@ func (x *explorer) step(w world, m move) (world, error) {
 	if x.budget != nil {
 		x.budget.tokens.Store(w.tokens)
 	}
-	act := w.call.Step(m.at, m.ev)
+	act := w.call.Step(m.at, &m.ev)
 	w.call.Config = CallConfig{}
 	if x.budget != nil {
 		w.tokens = x.budget.tokens.Load()
 	}
-	w.now, w.wake = m.at, act.Wake
+	w.now, w.wake = m.at, w.call.Wake()
 
 	valid := false // the event is about an attempt that runs
 	if i := m.ev.Attempt; !before.over && (m.ev.Kind == Done || m.ev.Kind == Rejected) && i >= 0 && i < before.call.Launched() {
