@@ -285,7 +285,7 @@ func TestIdempotent(t *testing.T) {
 		{"", "", true, false}, {"GET", "", true, false}, {"HEAD", "", true, false}, {"OPTIONS", "", true, false},
 		{"TRACE", "", true, false}, {"PUT", "", true, false}, {"DELETE", "", true, false}, {"POST", "", false, false},
 		{"PATCH", "", false, false}, {"CONNECT", "", false, true}, {"POST", "Idempotency-Key", true, false},
-		{"PATCH", "X-Idempotency-Key", true, false}, {"GET", "Upgrade", false, true},
+		{"PATCH", "X-Idempotency-Key", true, false}, {"GET", "Upgrade", true, true},
 	} {
 		req := &http.Request{Method: c.method, Header: http.Header{}}
 		if c.header != "" {
