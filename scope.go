@@ -2,13 +2,15 @@ package zerohop
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
 // scope is the context of an attempt: that of the call, until the attempt is given up or over. context.WithCancel costs
-// more than a pick, and most of that only serves those who wait for the end. So a scope becomes such a context only when
-// somebody asks for Done.
+// more than a pick, and most of that only serves those who wait for the end. So a scope keeps nothing of its own until
+// somebody asks for Done, and then half of what package context would, which finds AfterFunc here.
 //
 // It is safe for concurrent use once parent is set.
 type scope struct {
@@ -17,58 +19,139 @@ type scope struct {
 }
 
 type scopeState struct {
-	context.Context
-	cancel context.CancelFunc
+	parent context.Context
+	done   chan struct{}
+	over   atomic.Bool // what follows does not change any more
+
+	mu    sync.Mutex  // guards what follows, until over
+	err   error       // why the scope ended
+	alone bool        // it ended before its parent
+	stop  func() bool // takes it off its parent
+	after []*func()   // run at its end
 }
 
 // ended is the state of a scope that was cancelled before anybody waited for that.
 var ended = func() *scopeState {
+	st := &scopeState{parent: context.Background(), done: make(chan struct{})}
+	st.end()
+	return st
+}()
+
+// canceled is how package context finds why a scope ended that did so before its parent.
+var canceled = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	return &scopeState{ctx, cancel}
+	return ctx
 }()
 
 // cancel ends the scope.
 func (s *scope) cancel() {
 	if st := s.state.Load(); st != nil {
-		st.cancel()
+		st.end()
 	} else if s.parent.Err() == nil && !s.state.CompareAndSwap(nil, ended) {
-		s.state.Load().cancel()
+		s.state.Load().end()
 	}
+}
+
+// end ends the scope, by itself unless its parent has ended.
+func (st *scopeState) end() {
+	st.mu.Lock()
+	if st.over.Load() {
+		st.mu.Unlock()
+		return
+	}
+	if st.err = st.parent.Err(); st.err == nil {
+		st.err, st.alone = context.Canceled, true
+	}
+	stop, after := st.stop, st.after
+	st.stop, st.after = nil, nil
+	st.over.Store(true)
+	st.mu.Unlock()
+	close(st.done)
+	if stop != nil {
+		stop()
+	}
+	for _, f := range after {
+		(*f)()
+	}
+}
+
+// follow lets the scope end with its parent.
+func (st *scopeState) follow() {
+	switch {
+	case st.parent.Done() == nil:
+	case st.parent.Err() != nil:
+		st.end()
+	default:
+		stop := context.AfterFunc(st.parent, st.end)
+		st.mu.Lock()
+		over := st.over.Load()
+		if !over {
+			st.stop = stop
+		}
+		st.mu.Unlock()
+		if over {
+			stop()
+		}
+	}
+}
+
+// wait returns the state for somebody who waits.
+func (s *scope) wait() *scopeState {
+	if st := s.state.Load(); st != nil {
+		return st
+	}
+	st := &scopeState{parent: s.parent, done: make(chan struct{})}
+	if s.state.CompareAndSwap(nil, st) {
+		st.follow()
+	}
+	return s.state.Load()
 }
 
 // Deadline returns that of the parent.
 func (s *scope) Deadline() (time.Time, bool) { return s.parent.Deadline() }
 
 // Done returns a channel that is closed when the scope or its parent ends.
-func (s *scope) Done() <-chan struct{} {
-	st := s.state.Load()
-	if st == nil {
-		ctx, cancel := context.WithCancel(s.parent)
-		if !s.state.CompareAndSwap(nil, &scopeState{ctx, cancel}) {
-			cancel()
-		}
-		st = s.state.Load()
-	}
-	return st.Done()
-}
+func (s *scope) Done() <-chan struct{} { return s.wait().done }
 
 // Err returns why the scope ended, nil if it has not.
 func (s *scope) Err() error {
-	if st := s.state.Load(); st != nil {
-		return st.Err()
+	if st := s.state.Load(); st != nil && st.over.Load() {
+		return st.err
 	}
 	return s.parent.Err()
 }
 
-// Value returns what the parent has under the key. Package context asks so for what it can attach a child to, after it
-// has called Done: that finds the state.
+// Value returns what the parent has under the key. Package context asks so for why a context ended, too.
 func (s *scope) Value(key any) any {
-	st := s.state.Load()
-	if st != nil {
-		if v := st.Value(key); v != nil || st != ended {
+	if st := s.state.Load(); st != nil && st.over.Load() && st.alone {
+		if v := canceled.Value(key); v != nil {
 			return v
 		}
 	}
 	return s.parent.Value(key)
+}
+
+// AfterFunc is how package context attaches a child: f is run when the scope ends, unless stop is called before. It must
+// not block.
+func (s *scope) AfterFunc(f func()) (stop func() bool) {
+	st := s.wait()
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.over.Load() {
+		go f() // the caller may hold locks that it needs
+		return func() bool { return false }
+	}
+	place := &f
+	st.after = append(st.after, place)
+	return func() bool {
+		st.mu.Lock()
+		defer st.mu.Unlock()
+		i := slices.Index(st.after, place)
+		if i < 0 {
+			return false
+		}
+		st.after = slices.Delete(st.after, i, i+1)
+		return true
+	}
 }
