@@ -91,6 +91,9 @@ func (st *attemptState) last() ending {
 // verdict judges an RPC that is over.
 func (e ending) verdict() resilience.Verdict {
 	code := status.Code(e.err)
+	if code == codes.DeadlineExceeded && e.pushback == noTime {
+		return resilience.Verdict{Outcome: resilience.Neutral, Retry: true, Unsent: true, After: -1}
+	}
 	if e.err != nil && !e.received && code != codes.Unavailable && code != codes.DeadlineExceeded {
 		// Not an answer: the client itself could not encode the message, or gave up.
 		return resilience.Verdict{Outcome: resilience.Neutral, Unsent: !e.sent}
@@ -145,10 +148,14 @@ func (st *attemptState) judge(ctx context.Context, err error) resilience.Verdict
 }
 
 // pushback returns what a server says in its trailer about when to come again (gRFC A6): 0 if it says nothing,
-// negative if it wants no retry or says it in a way that is not understood.
+// negative if it wants no retry or says it in a way that is not understood, and noTime if it did not begin because the
+// caller has too little time.
 func pushback(trailer metadata.MD) time.Duration {
-	v := trailer["grpc-retry-pushback-ms"]
-	if len(v) == 0 {
+	v := trailer[pushbackKey]
+	switch why := trailer[noRetryKey]; {
+	case len(why) > 0 && why[0] == tooLate:
+		return noTime
+	case len(v) == 0:
 		return 0
 	}
 	ms, err := strconv.ParseInt(v[0], 10, 32)

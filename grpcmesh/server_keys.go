@@ -1,0 +1,30 @@
+package grpcmesh
+
+import (
+	"math"
+	"time"
+)
+
+// The metadata that zerohop speaks between its clients and its servers: where gRPC has a key of its own that one, else
+// the header of package httpmesh.
+const (
+	// attemptsKey of a request is how often the call was sent before, or one that it is made for.
+	attemptsKey = "grpc-previous-rpc-attempts"
+	// httpAttemptsKey is the same from a gateway that got it over HTTP.
+	httpAttemptsKey = "zerohop-attempt"
+	// pushbackKey of a trailer is the pause, in milliseconds, before the call may be repeated. A negative one asks the
+	// caller not to.
+	pushbackKey = "grpc-retry-pushback-ms"
+	// noRetryKey of a trailer says, if it is tooLate, that the server did not begin because the caller has too little
+	// time. Then it has done nothing, and is not to blame.
+	noRetryKey = "zerohop-no-retry"
+	tooLate    = "deadline"
+	// loadKey of a trailer is the load of the server, an OrcaLoadReport.
+	loadKey = "endpoint-load-metrics-bin"
+)
+
+// noTime is the pushback of a server that did not begin because the caller has too little time.
+const noTime time.Duration = math.MinInt64
+
+// maxAttempts bounds attemptsKey. Only whether it is 0 matters to us; others may count with it.
+const maxAttempts = 1000
