@@ -211,7 +211,11 @@ func (c *Call) attempt(now time.Time, act resilience.Action) resilience.Action {
 	}()
 	var next resilience.Action
 	if c.open(a) {
-		next = c.answered(a, c.exchange.Attempt(&a.scope, a))
+		var ctx context.Context = &a.scope
+		if c.stream {
+			ctx = a.scope.prompt()
+		}
+		next = c.answered(a, c.exchange.Attempt(ctx, a))
 	} else {
 		next = c.step(now, &resilience.Event{Kind: resilience.Rejected, Attempt: act.Attempt})
 	}

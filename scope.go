@@ -108,6 +108,15 @@ func (s *scope) wait() *scopeState {
 	return s.state.Load()
 }
 
+// prompt returns a context that ends with the scope, and is over by the time that whoever ends its parent goes on. The
+// scope itself learns of that a moment later, which only matters to somebody who then asks what he has just given up
+// for its next message. Only a child that package context knows as its own can be told so early.
+func (s *scope) prompt() context.Context {
+	ctx, cancel := context.WithCancel(s.parent)
+	s.AfterFunc(cancel)
+	return ctx
+}
+
 // Deadline returns that of the parent.
 func (s *scope) Deadline() (time.Time, bool) { return s.parent.Deadline() }
 

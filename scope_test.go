@@ -73,6 +73,32 @@ func TestScopeEnds(t *testing.T) {
 	}
 }
 
+func TestPromptContextEndsBeforeItsParentGoesOn(t *testing.T) {
+	cause := errors.New("cause")
+	for range 100 {
+		parent, end := context.WithCancelCause(context.WithValue(t.Context(), scopeKey{}, 1))
+		ctx := (&scope{parent: parent}).prompt()
+		if ctx.Err() != nil || ctx.Value(scopeKey{}) != 1 {
+			t.Fatalf("Err(), Value() = %v, %v before the end, want those of the parent", ctx.Err(), ctx.Value(scopeKey{}))
+		}
+		end(cause)
+		select {
+		case <-ctx.Done():
+		default:
+			t.Fatal("Done() is open when the parent was cancelled")
+		}
+		if got := context.Cause(ctx); got != cause {
+			t.Fatalf("Cause() = %v, want that of the parent", got)
+		}
+	}
+	s := &scope{parent: t.Context()}
+	ctx := s.prompt()
+	s.cancel()
+	if ctx.Err() != context.Canceled {
+		t.Errorf("Err() = %v after the scope ended, want canceled", ctx.Err())
+	}
+}
+
 func TestScopeHoldsNoGoroutine(t *testing.T) {
 	s := &scope{parent: t.Context()}
 	before := runtime.NumGoroutine()

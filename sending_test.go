@@ -71,3 +71,37 @@ func TestResendsAreReportedAndPaidFor(t *testing.T) {
 		t.Errorf("budget = %v of its size, want %v", got, want)
 	}
 }
+
+func TestStreamsEndBeforeTheirCallerGoesOn(t *testing.T) {
+	m := open(t, Config{Resolver: orders(1)})
+	for range 100 {
+		ctx, cancel := context.WithCancel(t.Context())
+		var over <-chan struct{}
+		s := &streamer{begin: func(ctx context.Context, a *Attempt) resilience.Verdict {
+			over, a.Status = ctx.Done(), 0
+			return resilience.Verdict{}
+		}}
+		a, err := s.call.Run(ctx, m, &Request{Request: routing.Request{Service: "orders"}, Stream: true}, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		select {
+		case <-over:
+		default:
+			t.Fatal("the attempt goes on after the call was cancelled")
+		}
+		a.End(resilience.Neutral, nil)
+	}
+}
+
+// streamer is an Exchange whose attempts go on after they have answered.
+type streamer struct {
+	call  Call
+	begin func(context.Context, *Attempt) resilience.Verdict
+}
+
+func (s *streamer) Attempt(ctx context.Context, a *Attempt) resilience.Verdict {
+	return s.begin(ctx, a)
+}
+func (s *streamer) Release(*Attempt) {}
