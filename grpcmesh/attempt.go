@@ -81,11 +81,14 @@ func (st *attemptState) settle(change func()) {
 	}
 }
 
-// last returns how the last try of the RPC ended.
+// last returns how the last try of the RPC ended. gRPC does not end the try of a unary call that got two messages, nor
+// does an interceptor that gave up without waiting.
 func (st *attemptState) last() ending {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.ending
+	e := st.ending
+	e.sent = e.sent || st.trying
+	return e
 }
 
 // verdict judges an RPC that is over.
@@ -94,7 +97,7 @@ func (e ending) verdict() resilience.Verdict {
 	if code == codes.DeadlineExceeded && e.pushback == noTime {
 		return resilience.Verdict{Outcome: resilience.Neutral, Retry: true, Unsent: true, After: -1}
 	}
-	if e.err != nil && !e.received && code != codes.Unavailable && code != codes.DeadlineExceeded {
+	if e.err != nil && !e.received && code != codes.Unavailable && code != codes.DeadlineExceeded && !reset(e.err) {
 		// Not an answer: the client itself could not encode the message, or gave up.
 		return resilience.Verdict{Outcome: resilience.Neutral, Unsent: !e.sent}
 	}
@@ -104,6 +107,12 @@ func (e ending) verdict() resilience.Verdict {
 	v := resilience.GRPCStatus(uint32(code), e.pushback)
 	v.Unsent = e.err != nil && !e.sent
 	return v
+}
+
+// reset reports whether the server reset the stream of an RPC. gRPC counts that as nothing received, and only its text
+// tells.
+func reset(err error) bool {
+	return strings.HasPrefix(status.Convert(err).Message(), "stream terminated by RST_STREAM")
 }
 
 // tooLarge reports whether the text of a status says that a message was larger than its receiver or sender allows. Only
