@@ -30,6 +30,7 @@ type Attempt struct {
 	joinable bool // by a backup
 	started  bool // AttemptStart was called
 	arrived  bool // before the alarm
+	opened   bool // its answer is still to come although Exchange.Attempt has returned
 	judged   bool
 	gone     bool // what would have to be sent again
 	overdue  bool // another attempt won after this one had run long enough for a backup

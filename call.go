@@ -106,7 +106,7 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 	if c.inbound = said.inbound; c.inbound != nil {
 		c.machine.Config.Nested = c.inbound.Attempt > 0
 	}
-	return c.drive(now)
+	return c.drive(now, nil, resilience.Verdict{})
 }
 
 func (c *Call) info() CallInfo {
@@ -116,21 +116,35 @@ func (c *Call) info() CallInfo {
 	}
 }
 
-// drive carries out what the machine decides until it finishes.
-func (c *Call) drive(now time.Time) (*Attempt, error) {
+// drive carries out what the machine decides until it finishes or an attempt is left open. It starts with the answer of
+// attempt answered, or with the call if that is nil.
+func (c *Call) drive(now time.Time, answered *Attempt, v resilience.Verdict) (*Attempt, error) {
 	returned := false
 	defer func() {
 		if !returned { // user code panicked: let go of everything, and let the panic pass
 			c.mesh.overdue.forget(&c.listed)
 			c.step(c.mesh.now(), &resilience.Event{Kind: resilience.Cancel})
+			if answered != nil {
+				answered.End(resilience.Neutral, errPanicked)
+			}
 			c.close(-1, resilience.Neutral, errPanicked)
 		}
 	}()
-	act := c.step(now, &resilience.Event{Kind: resilience.Begin})
+	var act resilience.Action
+	if answered == nil {
+		act = c.step(now, &resilience.Event{Kind: resilience.Begin})
+	} else {
+		act = c.answered(answered, v)
+	}
 	for {
 		switch act.Kind {
 		case resilience.Launch:
+			n := act.Attempt
 			act = c.attempt(now, act)
+			if a := c.slot(n); a.opened {
+				returned = true
+				return a, nil
+			}
 		case resilience.Wait:
 			act = c.wait()
 		case resilience.Finish:
@@ -215,7 +229,14 @@ func (c *Call) attempt(now time.Time, act resilience.Action) resilience.Action {
 		if c.stream {
 			ctx = a.scope.prompt()
 		}
-		next = c.answered(a, c.exchange.Attempt(ctx, a))
+		v := c.exchange.Attempt(ctx, a)
+		switch {
+		case !a.opened:
+			next = c.answered(a, v)
+		case a.spawned || !a.Arrived():
+			a.opened = false
+			next = c.answered(a, resilience.Verdict{Outcome: resilience.Failure})
+		}
 	} else {
 		next = c.step(now, &resilience.Event{Kind: resilience.Rejected, Attempt: act.Attempt})
 	}
