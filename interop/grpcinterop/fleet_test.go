@@ -1,0 +1,181 @@
+package grpcinterop
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"math/big"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/interop"
+	testpb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/orca"
+
+	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/grpcmesh"
+)
+
+// service is the only name in the certificates of nodes.
+const service = "orders"
+
+// node is a server of gRPC's test service on a port of its own.
+type node struct {
+	addr    string
+	options []grpc.ServerOption
+	calls   atomic.Int64 // all that reached a handler
+	changes atomic.Int64 // how often it came up or went down
+
+	mu   sync.Mutex // guards what follows
+	grpc *grpc.Server
+	done chan struct{}
+	came chan struct{} // gets one when a call comes in, if it has room
+}
+
+// serve starts a node that is stopped at the end of the test.
+func serve(t *testing.T, opts ...grpc.ServerOption) *node {
+	t.Helper()
+	n := &node{addr: "127.0.0.1:0", came: make(chan struct{}, 1)}
+	n.options = append(opts, grpc.WaitForHandlers(true), orca.CallMetricsServerOption(nil),
+		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
+			n.come()
+			return h(ctx, req)
+		}),
+		grpc.ChainStreamInterceptor(func(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
+			n.come()
+			return h(srv, s)
+		}))
+	n.start(t)
+	t.Cleanup(n.kill)
+	return n
+}
+
+func (n *node) come() {
+	n.calls.Add(1)
+	select {
+	case n.came <- struct{}{}:
+	default:
+	}
+}
+
+// start makes the node serve, on the port that it had before.
+func (n *node) start(t *testing.T) {
+	l, err := net.Listen("tcp", n.addr)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	g, done := grpc.NewServer(n.options...), make(chan struct{})
+	metrics := orca.NewServerMetricsRecorder()
+	if err := orca.Register(g, orca.ServiceOptions{ServerMetricsProvider: metrics}); err != nil {
+		t.Error(err)
+	}
+	testpb.RegisterTestServiceServer(g, interop.NewTestServer(interop.NewTestServerOptions{MetricsRecorder: metrics}))
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.addr, n.grpc, n.done = l.Addr().String(), g, done
+	n.changes.Add(1)
+	go func() {
+		defer close(done)
+		_ = g.Serve(l) // it ends when the node stops
+	}()
+}
+
+// kill closes the port and cuts all connections, whatever runs on them.
+func (n *node) kill() { n.stop((*grpc.Server).Stop) }
+
+// drain closes the port, says goodbye on all connections and lets what runs on them end.
+func (n *node) drain() { n.stop((*grpc.Server).GracefulStop) }
+
+func (n *node) stop(how func(*grpc.Server)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.changes.Add(1)
+	how(n.grpc)
+	<-n.done
+}
+
+// wire is how clients and nodes are connected.
+type wire struct {
+	name   string
+	server grpc.ServerOption
+	client credentials.TransportCredentials
+}
+
+// wires returns the plain and the TLS one, with a certificate authority of their own.
+func wires(t *testing.T) []wire {
+	t.Helper()
+	cert, roots := certify(t)
+	return []wire{
+		{"plain", grpc.Creds(insecure.NewCredentials()), insecure.NewCredentials()},
+		{"tls", grpc.Creds(credentials.NewServerTLSFromCert(&cert)), credentials.NewClientTLSFromCert(roots, "")},
+	}
+}
+
+// certify returns a certificate for the name of the service and the pool of the authority that signed it.
+func certify(t *testing.T) (tls.Certificate, *x509.CertPool) {
+	t.Helper()
+	sign := func(template, parent *x509.Certificate, by *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if parent == nil {
+			parent, by = template, key
+		}
+		template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+		der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cert, key
+	}
+	ca, by := sign(&x509.Certificate{
+		SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}, nil, nil)
+	leaf, key := sign(&x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{service}}, ca, by)
+	roots := x509.NewCertPool()
+	roots.AddCert(ca)
+	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key}, roots
+}
+
+// newMesh makes a mesh that knows the service at some addresses. The configuration needs no resolver.
+func newMesh(t *testing.T, cfg zerohop.Config, addrs ...string) *zerohop.Mesh {
+	t.Helper()
+	var list []discovery.Endpoint
+	for _, a := range addrs {
+		list = append(list, discovery.Endpoint{Addr: a})
+	}
+	cfg.Resolver = discovery.Static{service: list}
+	mesh, err := zerohop.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { mesh.Close() })
+	return mesh
+}
+
+// dial connects to the service over a mesh.
+func dial(t *testing.T, mesh *zerohop.Mesh, opts ...grpc.DialOption) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(grpcmesh.Target(service), append(grpcmesh.DialOptions(mesh), opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
