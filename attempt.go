@@ -21,6 +21,8 @@ type Attempt struct {
 	Idle time.Duration
 	// Resends is how often the attempt was sent again without being asked for it; see Resent.
 	Resends int
+	// State is what the transport keeps of the attempt, for when it meets it again by AttemptOf.
+	State any
 
 	call     *Call
 	scope    scope

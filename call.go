@@ -31,6 +31,7 @@ type Call struct {
 	timeout  time.Duration // of an attempt
 	late     bool
 	stream   bool
+	whole    bool        // attempts are over when they return, and nothing gives them up before
 	closed   atomic.Bool // CallDone was called
 	listed   watched
 
@@ -103,6 +104,7 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 	}
 	c.timeout = pick(max(o.AttemptTimeout, 0), t.policy.AttemptTimeout)
 	t.limit(c.ctx, &c.machine.Config, now, r, o)
+	c.whole = r.Whole && c.timeout == 0 && c.machine.Config.Backup == 0
 	if c.inbound = said.inbound; c.inbound != nil {
 		c.machine.Config.Nested = c.inbound.Attempt > 0
 	}
@@ -173,7 +175,8 @@ func (c *Call) stepLocked(now time.Time, ev *resilience.Event) resilience.Action
 	switch act.Kind {
 	case resilience.Launch:
 		a := c.slot(act.Attempt)
-		a.Number, a.Status, a.call, a.cause, a.scope.parent = act.Attempt, -1, c, act.Cause, c.ctx
+		a.Number, a.Status, a.call, a.cause, a.scope.parent, a.scope.attempt = act.Attempt, -1, c, act.Cause, c.ctx, a
+		a.scope.open = c.whole
 		if act.Cause == resilience.First { // it begins at once
 			a.begin(now)
 		}

@@ -20,6 +20,9 @@ type Request struct {
 	// Stream says that an attempt is answered when it has begun, so that nothing is to be learned from how
 	// long that took, and a backup would only be a second stream.
 	Stream bool
+	// Whole says that an attempt is over when Exchange.Attempt returns, so that its context need not end. That saves
+	// what it takes to make one that can, where nothing but the caller can give the attempt up.
+	Whole bool
 	// WaitReady is like CallOptions.WaitReady, for protocols that have such an option themselves.
 	WaitReady bool
 	// LatePick leaves the choice of endpoints to the transport, which calls Attempt.Pick itself.

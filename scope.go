@@ -14,8 +14,19 @@ import (
 //
 // It is safe for concurrent use once parent is set.
 type scope struct {
-	parent context.Context
-	state  atomic.Pointer[scopeState] // nil until somebody waits or the scope ends
+	parent  context.Context
+	attempt *Attempt                   // whose context it is
+	open    bool                       // it ends with its parent only
+	state   atomic.Pointer[scopeState] // nil until somebody waits or the scope ends
+}
+
+type scopeKey struct{}
+
+// AttemptOf returns the attempt that a context was made for, nil if there is none. It is how a transport that is called
+// back with the context of an attempt, or with one derived from it, finds its way.
+func AttemptOf(ctx context.Context) *Attempt {
+	a, _ := ctx.Value(scopeKey{}).(*Attempt)
+	return a
 }
 
 type scopeState struct {
@@ -23,11 +34,13 @@ type scopeState struct {
 	done   chan struct{}
 	over   atomic.Bool // what follows does not change any more
 
-	mu    sync.Mutex  // guards what follows, until over
-	err   error       // why the scope ended
-	alone bool        // it ended before its parent
-	stop  func() bool // takes it off its parent
-	after []*func()   // run at its end
+	mu     sync.Mutex  // guards what follows, until over
+	err    error       // why the scope ended
+	alone  bool        // it ended before its parent
+	stop   func() bool // takes it off its parent
+	child  func()      // run at its end; most often there is only one
+	after  []*func()   // run at its end: the others
+	births int         // how often child was set, since package context stops some children twice
 }
 
 // ended is the state of a scope that was cancelled before anybody waited for that.
@@ -46,6 +59,9 @@ var canceled = func() context.Context {
 
 // cancel ends the scope.
 func (s *scope) cancel() {
+	if s.open {
+		return
+	}
 	if st := s.state.Load(); st != nil {
 		st.end()
 	} else if s.parent.Err() == nil && !s.state.CompareAndSwap(nil, ended) {
@@ -63,13 +79,16 @@ func (st *scopeState) end() {
 	if st.err = st.parent.Err(); st.err == nil {
 		st.err, st.alone = context.Canceled, true
 	}
-	stop, after := st.stop, st.after
-	st.stop, st.after = nil, nil
+	stop, child, after := st.stop, st.child, st.after
+	st.stop, st.child, st.after = nil, nil, nil
 	st.over.Store(true)
 	st.mu.Unlock()
 	close(st.done)
 	if stop != nil {
 		stop()
+	}
+	if child != nil {
+		child()
 	}
 	for _, f := range after {
 		(*f)()
@@ -121,7 +140,12 @@ func (s *scope) prompt() context.Context {
 func (s *scope) Deadline() (time.Time, bool) { return s.parent.Deadline() }
 
 // Done returns a channel that is closed when the scope or its parent ends.
-func (s *scope) Done() <-chan struct{} { return s.wait().done }
+func (s *scope) Done() <-chan struct{} {
+	if s.open { // package context looks through it to the parent then
+		return s.parent.Done()
+	}
+	return s.wait().done
+}
 
 // Err returns why the scope ended, nil if it has not.
 func (s *scope) Err() error {
@@ -133,6 +157,9 @@ func (s *scope) Err() error {
 
 // Value returns what the parent has under the key. Package context asks so for why a context ended, too.
 func (s *scope) Value(key any) any {
+	if key == any(scopeKey{}) {
+		return s.attempt
+	}
 	if st := s.state.Load(); st != nil && st.over.Load() && st.alone {
 		if v := canceled.Value(key); v != nil {
 			return v
@@ -144,12 +171,29 @@ func (s *scope) Value(key any) any {
 // AfterFunc is how package context attaches a child: f is run when the scope ends, unless stop is called before. It must
 // not block.
 func (s *scope) AfterFunc(f func()) (stop func() bool) {
+	if s.open {
+		return context.AfterFunc(s.parent, f)
+	}
 	st := s.wait()
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.over.Load() {
 		go f() // the caller may hold locks that it needs
 		return func() bool { return false }
+	}
+	if st.child == nil {
+		st.child = f
+		st.births++
+		birth := st.births
+		return func() bool {
+			st.mu.Lock()
+			defer st.mu.Unlock()
+			had := st.child != nil && st.births == birth
+			if had {
+				st.child = nil
+			}
+			return had
+		}
 	}
 	place := &f
 	st.after = append(st.after, place)

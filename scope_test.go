@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-type scopeKey struct{}
+type testKey struct{}
 
 func TestScopeEnds(t *testing.T) {
 	cause := errors.New("cause")
@@ -30,7 +30,7 @@ func TestScopeEnds(t *testing.T) {
 		for _, waiting := range []bool{false, true} {
 			t.Run(c.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					outer, cancel := context.WithTimeout(context.WithValue(t.Context(), scopeKey{}, 1), time.Hour)
+					outer, cancel := context.WithTimeout(context.WithValue(t.Context(), testKey{}, 1), time.Hour)
 					defer cancel()
 					parent, end := context.WithCancelCause(outer)
 					s := &scope{parent: parent}
@@ -64,8 +64,8 @@ func TestScopeEnds(t *testing.T) {
 					if got := [2]error{late.Err(), context.Cause(late)}; got != want {
 						t.Errorf("a child made after the end: Err(), Cause() = %v, want %v", got, want)
 					}
-					if s.Value(scopeKey{}) != 1 || s.Value(t) != nil {
-						t.Errorf("Value() = %v, want that of the parent", s.Value(scopeKey{}))
+					if s.Value(testKey{}) != 1 || s.Value(t) != nil {
+						t.Errorf("Value() = %v, want that of the parent", s.Value(testKey{}))
 					}
 				})
 			})
@@ -115,11 +115,11 @@ func TestScopeHoldsNoGoroutine(t *testing.T) {
 
 func TestScopeIsSafeForConcurrentUse(t *testing.T) {
 	for range 500 {
-		s := &scope{parent: context.WithValue(t.Context(), scopeKey{}, 1)}
+		s := &scope{parent: context.WithValue(t.Context(), testKey{}, 1)}
 		var users sync.WaitGroup
 		for range 3 {
 			users.Go(func() {
-				if s.Value(scopeKey{}) != 1 {
+				if s.Value(testKey{}) != 1 {
 					t.Error("Value() lost that of the parent")
 				}
 				<-s.Done()

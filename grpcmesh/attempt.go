@@ -27,12 +27,19 @@ type attemptState struct {
 	ending ending     // of the last try
 }
 
-type attemptKey struct{}
-
+// attemptOf returns the state of the attempt that an RPC is part of, nil if it is not made by an interceptor of this
+// package.
 func attemptOf(ctx context.Context) *attemptState {
+	if a := zerohop.AttemptOf(ctx); a != nil {
+		if st, ok := a.State.(*attemptState); ok {
+			return st
+		}
+	}
 	st, _ := ctx.Value(attemptKey{}).(*attemptState)
 	return st
 }
+
+type attemptKey struct{}
 
 // ending is what gRPC says of an RPC that is over.
 type ending struct {
@@ -73,9 +80,10 @@ func (st *attemptState) settle(change func()) {
 	if due {
 		st.armed = false
 	}
-	e, ran := st.ending, time.Since(st.picked)
+	e, picked := st.ending, st.picked
 	st.mu.Unlock()
 	if due {
+		ran := time.Since(picked)
 		st.attempt.Status = int(status.Code(e.err))
 		st.attempt.End(e.stream(ran), e.err)
 	}

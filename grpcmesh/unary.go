@@ -26,7 +26,7 @@ func unaryInterceptor(mesh *zerohop.Mesh) grpc.UnaryClientInterceptor {
 			x.kind = m.ProtoReflect().Type() // now: while an attempt writes to the reply, it cannot be asked
 		}
 		r := request(service, method, &x.header, opts)
-		r.Idempotent = idempotent(method)
+		r.Idempotent, r.Whole = idempotent(method), true
 		a, err := x.call.Run(ctx, mesh, &r, x)
 		if err != nil {
 			return statusOf(err)
@@ -72,8 +72,7 @@ func (x *unary) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Verd
 	if a.Number > 0 {
 		st = &attemptState{}
 	}
-	st.attempt = a
-	ctx = context.WithValue(ctx, attemptKey{}, st)
+	st.attempt, a.State = a, st
 	ctx = propagate(ctx, &x.call)
 	reply, opts := x.reply, x.opts
 	if a.Backup() { // another attempt may be writing to what the caller gave
