@@ -1,16 +1,19 @@
 package grpcmesh
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/balancer/base"
-	"google.golang.org/grpc/balancer/endpointsharding"
 	"google.golang.org/grpc/balancer/pickfirst"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/serviceconfig"
 	"google.golang.org/grpc/status"
 
@@ -26,93 +29,239 @@ const balancerName = "zerohop"
 
 func init() { balancer.Register(balancerBuilder{}) }
 
-type parsedConfig = *serviceconfig.ParseResult
-
 type balancerBuilder struct{}
 
 func (balancerBuilder) Name() string { return balancerName }
 
 func (balancerBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
-	b := &meshBalancer{ClientConn: cc}
-	b.Balancer = endpointsharding.NewBalancer(b, opts, balancer.Get(pickfirst.Name).Build, endpointsharding.Options{})
-	return b
+	return &meshBalancer{cc: cc, opts: opts, builder: balancer.Get(pickfirst.Name), children: map[string]*child{}}
 }
 
-// meshBalancer leaves connections to gRPC: one pick_first child for each endpoint. It only replaces the picker,
-// which is why it stands between its child and the ClientConn.
-type meshBalancer struct {
-	balancer.Balancer   // the children
-	balancer.ClientConn // above
-
-	link atomic.Pointer[link]
-}
-
-func (b *meshBalancer) UpdateClientConnState(s balancer.ClientConnState) error {
-	l, ok := s.ResolverState.Attributes.Value(linkKey{}).(*link)
-	if !ok {
-		b.ClientConn.UpdateState(balancer.State{
-			ConnectivityState: connectivity.TransientFailure, Picker: base.NewErrPicker(errForeign),
-		})
-		return errForeign
+// ParseConfig fails if the config says that it is invalid, so that grpc.NewClient does.
+func (balancerBuilder) ParseConfig(text json.RawMessage) (serviceconfig.LoadBalancingConfig, error) {
+	var c balancerConfig
+	if err := json.Unmarshal(text, &c); err != nil {
+		return nil, err
 	}
-	b.link.Store(l)
-	return b.Balancer.UpdateClientConnState(balancer.ClientConnState{
-		ResolverState: pickfirst.EnableHealthListener(s.ResolverState),
-	})
+	if c.Invalid != "" {
+		return nil, errors.New(c.Invalid)
+	}
+	return c, nil
+}
+
+type balancerConfig struct {
+	serviceconfig.LoadBalancingConfig `json:"-"`
+
+	Invalid string `json:"invalid,omitempty"`
+}
+
+// healthListener makes a child listen to health checks, if the service config asks for any.
+var healthListener = pickfirst.EnableHealthListener(resolver.State{}).Attributes
+
+// meshBalancer leaves connections to gRPC: it keeps one pick_first child for each address, and adds up what they say.
+// Unlike gRPC's own policies, it does not begin anew at each change: with ten thousand endpoints that takes as many
+// times ten thousand steps until all are connected.
+//
+// Locks are taken in the order child.calls, that of the child itself, mu. None but the child's is held when gRPC is
+// called, which the child does, too.
+type meshBalancer struct {
+	cc       balancer.ClientConn
+	opts     balancer.BuildOptions
+	builder  balancer.Builder  // of children
+	children map[string]*child // by address; for calls by gRPC only, which come one at a time
+	waking   sync.WaitGroup    // wake
+
+	mu      sync.Mutex // guards what follows
+	picker  *picker    // nil before the first state of the resolver
+	states  [connectivity.Shutdown + 1]int
+	held    bool        // changes are not told: more are coming
+	telling bool        // somebody is telling gRPC
+	untold  bool        // something that gRPC is to know
+	idle    []*child    // to be woken
+	awake   bool        // wake is under way
+	timer   *time.Timer // of refresh, nil if there is nothing to refresh
+	closed  bool
 }
 
 var errForeign = errors.New("grpcmesh: the " + balancerName + " balancer works with targets of package grpcmesh only")
 
-// UpdateState is called by the children, one call at a time.
-func (b *meshBalancer) UpdateState(s balancer.State) {
-	if l := b.link.Load(); l != nil {
-		s.Picker = newPicker(l, endpointsharding.ChildStatesFromPicker(s.Picker))
+func (b *meshBalancer) UpdateClientConnState(s balancer.ClientConnState) error {
+	l, ok := s.ResolverState.Attributes.Value(linkKey{}).(*link)
+	if !ok {
+		b.ResolverError(errForeign)
+		return balancer.ErrBadResolverState
 	}
-	b.ClientConn.UpdateState(s)
-}
-
-// picker picks among the endpoints that gRPC is connected to.
-type picker struct {
-	link     *link
-	services map[string]*connected
-}
-
-// connected are the nodes of a service that gRPC is connected to.
-type connected struct {
-	balancer *loadbalance.Balancer
-	all      *loadbalance.Set // of the balancer, when the picker was made
-	set      *loadbalance.Set // those connected
-	children map[*loadbalance.Node]balancer.Picker
-	pending  bool            // one more may be connected soon
-	broken   balancer.Picker // of a node that cannot be connected, and can tell why
-}
-
-func newPicker(l *link, children []endpointsharding.ChildState) *picker {
-	states := make(map[string]balancer.State, len(children))
-	for _, c := range children {
-		states[c.Endpoint.Addresses[0].Addr] = c.State
+	b.mu.Lock()
+	b.held = true
+	retired := b.adopt(l)
+	pools := b.picker.pools
+	b.mu.Unlock()
+	for _, p := range pools {
+		b.sync(p, p.balancer.Set())
 	}
-	p := &picker{link: l, services: make(map[string]*connected, len(l.balancers))}
-	for name, b := range l.balancers {
-		c := &connected{balancer: b, all: b.Set(), children: map[*loadbalance.Node]balancer.Picker{}}
-		var nodes []*loadbalance.Node
-		for _, n := range c.all.Nodes() {
-			switch s := states[n.Addr()]; {
-			case s.Picker == nil:
-			case s.ConnectivityState == connectivity.Ready:
-				nodes = append(nodes, n)
-				c.children[n] = s.Picker
-			case s.ConnectivityState == connectivity.TransientFailure:
-				c.broken = s.Picker
-			default:
-				c.pending = true
-			}
+	for _, p := range retired { // now: addresses may have moved to another
+		b.sync(p, new(loadbalance.Set))
+	}
+	b.mu.Lock()
+	b.held = false
+	b.mu.Unlock()
+	b.tell()
+	return nil
+}
+
+// ResolverError is of no interest once the endpoints were known.
+func (b *meshBalancer) ResolverError(err error) {
+	b.mu.Lock()
+	known := b.picker != nil
+	b.mu.Unlock()
+	if !known {
+		b.cc.UpdateState(balancer.State{ConnectivityState: connectivity.TransientFailure, Picker: base.NewErrPicker(err)})
+	}
+}
+
+func (b *meshBalancer) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {} // children listen themselves
+
+func (b *meshBalancer) ExitIdle() {
+	for _, c := range b.children {
+		c.exitIdle()
+	}
+}
+
+func (b *meshBalancer) Close() {
+	b.mu.Lock()
+	b.closed = true
+	if b.timer != nil {
+		b.timer.Stop()
+	}
+	b.mu.Unlock()
+	for _, c := range b.children {
+		c.close()
+	}
+	b.waking.Wait()
+}
+
+// changed takes the new state of a child.
+func (b *meshBalancer) changed(c *child, s *balancer.State) {
+	b.mu.Lock()
+	if b.closed || len(c.members) == 0 { // its time is over
+		b.mu.Unlock()
+		return
+	}
+	was, is, before := c.connectivity(), s.ConnectivityState, b.connectivity()
+	c.state.Store(s)
+	b.states[was]--
+	b.states[is]++
+	tell := b.connectivity() != before
+	for _, m := range c.members {
+		tell = m.pool.changed(m, was, is) || tell
+		if m.pool.stale > 0 && b.timer == nil {
+			b.timer = time.AfterFunc(staleness, b.refresh)
 		}
-		c.set = b.View(nodes)
-		p.services[name] = c
 	}
-	return p
+	if is == connectivity.Idle { // it may not be called now, in the middle of its own call
+		b.idle = append(b.idle, c)
+		if !b.awake {
+			b.awake = true
+			b.waking.Go(b.wake)
+		}
+	}
+	b.mu.Unlock()
+	if tell {
+		b.tell()
+	}
 }
+
+// tell has gRPC look at the picker again, and hands over the state of the connection. What changes while somebody
+// else tells is told by him afterwards.
+func (b *meshBalancer) tell() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.untold = true
+	if b.telling {
+		return
+	}
+	b.telling = true
+	for b.untold && !b.held && !b.closed {
+		b.untold = false
+		s := balancer.State{ConnectivityState: b.connectivity(), Picker: b.picker}
+		b.mu.Unlock()
+		b.cc.UpdateState(s)
+		b.mu.Lock()
+	}
+	b.telling = false
+}
+
+// child is the pick_first balancer of one address, and the ClientConn that this one sees.
+type child struct {
+	balancer.ClientConn
+	parent  *meshBalancer
+	state   atomic.Pointer[balancer.State]
+	members []*member // that use it; guarded by parent.mu
+
+	calls  sync.Mutex // guards what follows, and lets one call in at a time
+	inner  balancer.Balancer
+	closed bool
+}
+
+// connecting is the state of a child that has not said anything yet.
+var connecting = balancer.State{
+	ConnectivityState: connectivity.Connecting, Picker: base.NewErrPicker(balancer.ErrNoSubConnAvailable),
+}
+
+// newChild returns a child that is not connected. b.mu is held.
+func (b *meshBalancer) newChild() *child {
+	c := &child{ClientConn: b.cc, parent: b}
+	c.inner = b.builder.Build(c, b.opts)
+	c.state.Store(&connecting)
+	b.states[connectivity.Connecting]++
+	return c
+}
+
+func (c *child) connectivity() connectivity.State { return c.state.Load().ConnectivityState }
+
+// UpdateState is called by the child.
+func (c *child) UpdateState(s balancer.State) { c.parent.changed(c, &s) }
+
+func (c *child) connect(addr string) {
+	c.calls.Lock()
+	defer c.calls.Unlock()
+	err := c.inner.UpdateClientConnState(balancer.ClientConnState{ResolverState: resolver.State{
+		Endpoints:  []resolver.Endpoint{{Addresses: []resolver.Address{{Addr: addr}}}},
+		Attributes: healthListener,
+	}})
+	if err != nil {
+		c.UpdateState(balancer.State{
+			ConnectivityState: connectivity.TransientFailure,
+			Picker:            base.NewErrPicker(fmt.Errorf("grpcmesh: endpoint %s: %w", addr, err)),
+		})
+	}
+}
+
+func (c *child) exitIdle() {
+	c.calls.Lock()
+	defer c.calls.Unlock()
+	if !c.closed {
+		c.inner.ExitIdle()
+	}
+}
+
+func (c *child) close() {
+	c.calls.Lock()
+	defer c.calls.Unlock()
+	c.closed = true
+	c.inner.Close()
+}
+
+// picker picks among the endpoints that gRPC is connected to. There is one for as long as the resolver hands over the
+// same link; what it reads changes under it.
+type picker struct {
+	link  *link
+	pools map[string]*pool // by service
+}
+
+// repicks bounds how often one pick can fall on connections that were lost a moment ago. At most an eighth of a view
+// are such, so that one pick in four thousand has to wait for the next view.
+const repicks = 4
 
 // Pick returns errors with a status for what ends every RPC, others for what RPCs that wait for ready wait out.
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
@@ -121,52 +270,62 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	if st != nil {
 		service = st.attempt.Service()
 	}
-	c := p.services[service]
+	c := p.pools[service]
 	if c == nil {
 		return balancer.PickResult{}, status.Errorf(codes.Unavailable, "grpcmesh: connection to %q does not serve %q", p.link.service, service)
 	}
-	now := time.Now()
-	var pick loadbalance.Pick
-	var node *loadbalance.Node
-	var err error
-	if st != nil {
-		node, err = st.attempt.Pick(now, c.set)
-	} else if pick, err = c.set.Pick(loadbalance.Info{Now: now}); err == nil {
-		node = pick.Node()
+	in := loadbalance.Info{Now: time.Now()}
+	for range repicks {
+		var pick loadbalance.Pick
+		var node *loadbalance.Node
+		var err error
+		if st != nil {
+			node, err = st.attempt.Pick(in.Now, c.view.Load())
+		} else if pick, err = c.view.Load().Pick(in); err == nil {
+			node = pick.Node()
+		}
+		if errors.Is(err, loadbalance.ErrNoEndpoints) {
+			return c.unconnected(info, err)
+		}
+		if err != nil {
+			return balancer.PickResult{}, status.Error(codes.Unavailable, err.Error())
+		}
+		if s := c.state(node); s.ConnectivityState == connectivity.Ready {
+			if res, err := s.Picker.Pick(info); err == nil {
+				if st != nil {
+					st.begin(in.Now)
+				}
+				res.Done = done(st, pick, res.Done)
+				return res, nil
+			}
+		}
+		pick.Done(loadbalance.Report{Now: in.Now, Outcome: resilience.Neutral})
+		in.Avoid = append(in.Avoid, node) // attempts remember by themselves
 	}
-	if errors.Is(err, loadbalance.ErrNoEndpoints) {
-		return c.unconnected(info, err)
+	return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
+}
+
+// state returns the state of the connection to a node.
+func (p *pool) state(n *loadbalance.Node) *balancer.State {
+	if m := p.member(n); m != nil {
+		return m.child.state.Load()
 	}
-	if err != nil {
-		return balancer.PickResult{}, status.Error(codes.Unavailable, err.Error())
-	}
-	res, err := c.children[node].Pick(info)
-	if err != nil { // its connection was lost: gRPC asks again with the next picker
-		pick.Done(loadbalance.Report{Now: now, Outcome: resilience.Neutral})
-		return res, err
-	}
-	if st != nil {
-		st.begin(now)
-	}
-	res.Done = done(st, pick, res.Done)
-	return res, nil
+	return &connecting // it has left
 }
 
 // unconnected tells what becomes of an RPC while no node of its service is connected.
-func (c *connected) unconnected(info balancer.PickInfo, err error) (balancer.PickResult, error) {
-	switch {
-	case c.pending, c.outdated():
+func (p *pool) unconnected(info balancer.PickInfo, err error) (balancer.PickResult, error) {
+	nodes := p.known.Load().Nodes()
+	if p.pending.Load() > 0 || p.outdated() {
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
-	case c.broken != nil:
-		return c.broken.Pick(info)
 	}
-	return balancer.PickResult{}, err
-}
-
-// outdated reports whether there are nodes that the picker was made without, so that another is on its way.
-func (c *connected) outdated() bool {
-	now := c.balancer.Set()
-	return now != c.all && len(now.Nodes()) > 0
+	if len(nodes) == 0 {
+		return balancer.PickResult{}, err
+	}
+	if s := p.state(nodes[0]); s.ConnectivityState == connectivity.TransientFailure { // as all are, and it can tell why
+		return s.Picker.Pick(info)
+	}
+	return balancer.PickResult{}, balancer.ErrNoSubConnAvailable // one was connected this moment
 }
 
 // done returns what gRPC calls when a try of an RPC is over.

@@ -150,7 +150,7 @@ func TestConnectionsAndProtocolsShareNodes(t *testing.T) {
 func TestPicksWithoutInterceptorsCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setUp(t, 3, zerohop.Config{})
-		conn := b.dialTo(t, Target("orders"), grpc.WithResolvers(&resolverBuilder{mesh: b.mesh}))
+		conn := b.dialTo(t, Target("orders"), grpc.WithResolvers(Resolver(b.mesh)))
 		client := echopb.NewEchoClient(conn)
 		stream, err := client.Chat(t.Context())
 		if err != nil {
@@ -204,7 +204,8 @@ func TestUnusedPickIsNoSuccess(t *testing.T) {
 func TestBalancerRefusesForeignTargets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setUp(t, 1, zerohop.Config{})
-		conn := b.dialTo(t, "passthrough:///"+b.servers[0].name, grpc.WithDefaultServiceConfig(serviceConfig))
+		config, _ := (&Client{Mesh: b.mesh}).configs()
+		conn := b.dialTo(t, "passthrough:///"+b.servers[0].name, grpc.WithDefaultServiceConfig(config))
 		_, err := echopb.NewEchoClient(conn).Say(t.Context(), &echopb.SayRequest{})
 		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "targets of package grpcmesh only") {
 			t.Errorf("Say() = %v, want an error that names the package", err)

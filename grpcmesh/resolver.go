@@ -2,46 +2,67 @@ package grpcmesh
 
 import (
 	"errors"
-	"slices"
 	"sync"
 
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/serviceconfig"
 
 	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/loadbalance"
 )
 
-// serviceConfig selects the balancer of this package.
-const serviceConfig = `{"loadBalancingConfig":[{"` + balancerName + `":{}}]}`
+// Resolver returns the builder of resolvers for Targets, for connections whose other dial options the caller chooses.
+// Balancing comes with it, and works without the interceptors that DialOptions adds: RPCs are then picked and
+// counted, but neither routed nor repeated.
+func Resolver(mesh *zerohop.Mesh) resolver.Builder {
+	c := Client{Mesh: mesh}
+	config, _ := c.configs()
+	return &resolverBuilder{mesh: mesh, config: config}
+}
 
 // resolverBuilder makes gRPC resolvers that are fed by a mesh.
-type resolverBuilder struct{ mesh *zerohop.Mesh }
+type resolverBuilder struct {
+	mesh   *zerohop.Mesh
+	config string // service config
+}
 
 func (b *resolverBuilder) Scheme() string { return scheme }
 
-func (b *resolverBuilder) Build(target resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
-	r := &meshResolver{cc: cc, link: &link{service: target.Endpoint(), balancers: map[string]*loadbalance.Balancer{}}}
-	r.config = cc.ParseServiceConfig(serviceConfig)
-	if r.config.Err != nil {
-		return nil, r.config.Err
+func (b *resolverBuilder) Build(target resolver.Target, cc resolver.ClientConn, opts resolver.BuildOptions) (resolver.Resolver, error) {
+	if opts.DisableServiceConfig {
+		return nil, errors.New("grpcmesh: service configs are disabled, by which gRPC is told how to balance")
 	}
-	services := b.mesh.Reachable(r.link.service)
-	r.known = make([]zerohop.Endpoints, len(services))
+	config := cc.ParseServiceConfig(b.config)
+	if config.Err != nil {
+		return nil, config.Err
+	}
+	services := b.mesh.Reachable(target.Endpoint())
+	r := &meshResolver{
+		cc: cc, config: config, known: make([]zerohop.Endpoints, len(services)),
+		link: &link{service: target.Endpoint(), balancers: map[string]*loadbalance.Balancer{}},
+	}
 	for i, name := range services {
-		stop, err := b.mesh.Subscribe(name, func(e zerohop.Endpoints) { r.update(i, name, e) })
+		stop, err := b.mesh.Subscribe(name, func(e zerohop.Endpoints) { r.update(i, e) })
 		if err != nil {
 			r.Close()
 			return nil, err
 		}
-		r.mu.Lock()
 		r.stops = append(r.stops, stop)
-		r.mu.Unlock()
 	}
+	r.mu.Lock()
+	for i, name := range services {
+		r.link.balancers[name] = r.known[i].Balancer
+	}
+	r.linked = true
+	r.mu.Unlock()
+	r.tell()
 	return r, nil
 }
 
-// link tells the balancer which services it serves. It is part of the state that the resolver hands to gRPC.
+// link tells the balancer which services it serves. It is all that the resolver hands to gRPC, time and again: who
+// gets it looks for the endpoints himself. Ten thousand of them would be copied and compared in several places on
+// their way through gRPC.
 type link struct {
 	service   string // that of the target
 	balancers map[string]*loadbalance.Balancer
@@ -49,49 +70,48 @@ type link struct {
 
 type linkKey struct{}
 
-// meshResolver gives gRPC the endpoints of all services that calls on a connection can be routed to.
+// meshResolver tells gRPC when the endpoints change of a service that calls on a connection can be routed to.
 type meshResolver struct {
 	cc     resolver.ClientConn
-	config parsedConfig
+	config *serviceconfig.ParseResult
+	link   *link // immutable once linked
+	stops  []func()
 
-	mu    sync.Mutex // guards what follows; held while gRPC is told
-	link  *link      // immutable once told
-	known []zerohop.Endpoints
-	stops []func()
+	mu     sync.Mutex // guards what follows; not held while gRPC is told
+	known  []zerohop.Endpoints
+	linked bool
 }
 
-func (r *meshResolver) update(i int, name string, e zerohop.Endpoints) {
+// update takes what is known of service i.
+func (r *meshResolver) update(i int, e zerohop.Endpoints) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.known[i] = e
-	next := &link{service: r.link.service, balancers: map[string]*loadbalance.Balancer{name: e.Balancer}}
-	for k, v := range r.link.balancers {
-		next.balancers[k] = v
+	linked := r.linked
+	r.mu.Unlock()
+	if linked {
+		r.tell()
 	}
-	r.link = next
-	if !e.Known {
-		if e.Err != nil && !slices.ContainsFunc(r.known, func(e zerohop.Endpoints) bool { return e.Known }) {
-			r.cc.ReportError(e.Err)
-		}
-		return
-	}
-	state := resolver.State{ServiceConfig: r.config, Attributes: attributes.New(linkKey{}, next)}
-	seen := map[string]bool{}
-	for _, k := range r.known {
-		if !k.Known {
-			continue
-		}
-		for _, n := range k.Balancer.Set().Nodes() {
-			if !seen[n.Addr()] {
-				seen[n.Addr()] = true
-				state.Endpoints = append(state.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: n.Addr()}}})
-			}
+}
+
+// tell hands the link to gRPC as soon as a service is known, and errors before that. Two may do so at a time: what they
+// say does not depend on the order.
+func (r *meshResolver) tell() {
+	var known bool
+	var err error
+	r.mu.Lock()
+	for _, e := range r.known {
+		known = known || e.Known
+		if err == nil {
+			err = e.Err
 		}
 	}
-	// An error only says that gRPC asks again when there are no endpoints. There is nothing to ask: changes
-	// come by themselves.
-	if err := r.cc.UpdateState(state); err != nil && len(state.Endpoints) > 0 {
-		r.cc.ReportError(errors.Join(errors.New("grpcmesh: endpoints refused"), err))
+	r.mu.Unlock()
+	switch {
+	case known:
+		// That gRPC does not like a state says only that it will ask again. There is nothing to ask.
+		_ = r.cc.UpdateState(resolver.State{ServiceConfig: r.config, Attributes: attributes.New(linkKey{}, r.link)})
+	case err != nil:
+		r.cc.ReportError(err)
 	}
 }
 
@@ -99,11 +119,7 @@ func (r *meshResolver) update(i int, name string, e zerohop.Endpoints) {
 func (r *meshResolver) ResolveNow(resolver.ResolveNowOptions) {}
 
 func (r *meshResolver) Close() {
-	r.mu.Lock()
-	stops := r.stops
-	r.stops = nil
-	r.mu.Unlock()
-	for _, stop := range stops {
+	for _, stop := range r.stops {
 		stop()
 	}
 }

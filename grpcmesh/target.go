@@ -27,24 +27,65 @@ func serviceOf(conn *grpc.ClientConn) (string, bool) {
 	return name, ok
 }
 
-// maxReconnect bounds the pause between two attempts of gRPC to connect to an endpoint, so that one that is back
-// gets calls within two seconds. gRPC adds a jitter of a fifth. Its own bound is two minutes.
-const maxReconnect = 1250 * time.Millisecond
+// Client is the set-up of connections to Targets.
+type Client struct {
+	// Mesh carries the calls. Required.
+	Mesh *zerohop.Mesh
+	// ServiceConfig is a gRPC service config in JSON, for what the mesh has no say in: waitForReady, the sizes of
+	// messages, and timeouts, which bound each attempt and not the call. Balancing and retries are those of the
+	// mesh: a config that has any (loadBalancingConfig, loadBalancingPolicy, retryPolicy, hedgingPolicy,
+	// retryThrottling) is refused. Empty means none.
+	ServiceConfig string
+	// Health has each endpoint watched by its health service (grpc.health.v1): one that is not serving gets no
+	// calls, one without a health service does. nil means that endpoints are not watched, unless ServiceConfig
+	// has a healthCheckConfig.
+	Health *Health
+}
+
+// Health is what to ask health services for.
+type Health struct {
+	// Service is the name of a service that the endpoints serve. Empty means the server as a whole.
+	Service string
+}
+
+const (
+	// maxReconnect bounds the pause between two attempts of gRPC to connect to an endpoint, so that one that is back
+	// gets calls within two seconds. gRPC adds a jitter of a fifth. Its own bound is two minutes.
+	maxReconnect = 1250 * time.Millisecond
+	// minConnect is how long an attempt to connect may take, with its handshakes. Kernels send the first packet again
+	// after one, three and seven seconds: five leave time for a slow handshake after the third, and an endpoint that
+	// can be reached again is found after three and a half seconds at the latest. gRPC's own twenty seconds make that
+	// eight, and calls to a service that cannot be reached at all fail after twenty only.
+	minConnect = 5 * time.Second
+)
 
 // DialOptions returns the options that put a connection to a Target on the mesh: resolver, balancer, interceptors
 // and a reconnect backoff of at most 1.5 s. Credentials and everything else are added by the caller; options
 // after these take precedence. Interceptors that are added run inside of the mesh's, once for each attempt; ones
 // that come before run outside, once for each call.
 //
-// The service config is the mesh's: one given by grpc.WithDefaultServiceConfig, with its timeouts and health checks,
-// is not used. With grpc.WithDisableServiceConfig gRPC would send all calls to one endpoint.
-func DialOptions(mesh *zerohop.Mesh) []grpc.DialOption {
+// If the Client is not valid, grpc.NewClient fails and names the field. The service config is that of the Client: one
+// given by grpc.WithDefaultServiceConfig is not used, and with grpc.WithDisableServiceConfig all calls fail. gRPC's own
+// retries are off, except for what no server has seen. HTTP proxies are not used, as endpoints are reached directly.
+//
+// Connections to other targets made with these options are not on the mesh; ServiceConfig and Health are their defaults.
+func (c Client) DialOptions() []grpc.DialOption {
 	b := backoff.DefaultConfig
 	b.BaseDelay, b.MaxDelay = 100*time.Millisecond, maxReconnect
-	return []grpc.DialOption{
-		grpc.WithResolvers(&resolverBuilder{mesh: mesh}),
-		grpc.WithChainUnaryInterceptor(unaryInterceptor(mesh)),
-		grpc.WithChainStreamInterceptor(streamInterceptor(mesh)),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: b, MinConnectTimeout: 5 * time.Second}),
+	config, user := c.configs()
+	opts := []grpc.DialOption{
+		grpc.WithResolvers(&resolverBuilder{mesh: c.Mesh, config: config}),
+		grpc.WithChainUnaryInterceptor(unaryInterceptor(c.Mesh)),
+		grpc.WithChainStreamInterceptor(streamInterceptor(c.Mesh)),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: b, MinConnectTimeout: minConnect}),
+		grpc.WithDisableRetry(),
+		grpc.WithNoProxy(),
 	}
+	if user != "{}" { // Targets get theirs from the resolver, but this one is checked now
+		opts = append(opts, grpc.WithDefaultServiceConfig(user))
+	}
+	return opts
 }
+
+// DialOptions returns those of a Client that has only a mesh.
+func DialOptions(mesh *zerohop.Mesh) []grpc.DialOption { return Client{Mesh: mesh}.DialOptions() }

@@ -16,7 +16,7 @@ func TestTargetNamesService(t *testing.T) {
 		"passthrough:///a:443": "",
 		"zerohop:///%zz":       "",
 	} {
-		conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithResolvers(&resolverBuilder{}))
+		conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithResolvers(Resolver(nil)))
 		if err != nil {
 			if want != "" {
 				t.Errorf("%s: %v", target, err)
