@@ -15,3 +15,11 @@ func (a *Attempt) Resent(n int) {
 		a.call.machine.Config.Budget.Failure()
 	}
 }
+
+// Conclude sets the status of an answer that ends with it, as streams of RPCs do. It is called before End, and after Run
+// has returned: a Report may look at the attempt at the same time.
+func (a *Attempt) Conclude(status int) {
+	a.call.mu.Lock()
+	defer a.call.mu.Unlock()
+	a.Status = status
+}

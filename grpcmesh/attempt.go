@@ -84,7 +84,7 @@ func (st *attemptState) settle(change func()) {
 	st.mu.Unlock()
 	if due {
 		ran := time.Since(picked)
-		st.attempt.Status = int(status.Code(e.err))
+		st.attempt.Conclude(int(status.Code(e.err)))
 		st.attempt.End(e.stream(ran), e.err)
 	}
 }
