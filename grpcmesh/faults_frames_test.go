@@ -35,6 +35,22 @@ type framed struct {
 	pings atomic.Int64 // that ask for an answer
 	// answer is what calls get.
 	answer atomic.Pointer[script]
+
+	mu    sync.Mutex // guards heard
+	heard bytes.Buffer
+}
+
+// said returns the headers and data of all calls in one text.
+func (s *framed) said() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.heard.String()
+}
+
+func (s *framed) note(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.heard.WriteString(text)
 }
 
 // frameServer starts a server of frames, which is stopped at the end of the test.
@@ -81,6 +97,7 @@ func (s *framed) serve(conn net.Conn) {
 	}
 	w := &frames{Framer: http2.NewFramer(conn, conn), conn: conn}
 	w.enc = hpack.NewEncoder(&w.text)
+	w.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	_ = w.WriteSettings()
 	for {
 		frame, err := w.ReadFrame()
@@ -97,7 +114,12 @@ func (s *framed) serve(conn net.Conn) {
 				s.pings.Add(1)
 				_ = w.WritePing(true, frame.Data)
 			}
+		case *http2.MetaHeadersFrame:
+			for _, f := range frame.Fields {
+				s.note(f.Name + ": " + f.Value + "\n")
+			}
 		case *http2.DataFrame:
+			s.note(string(frame.Data()))
 			if frame.StreamEnded() {
 				s.calls.Add(1)
 				(*s.answer.Load())(w, frame.StreamID)

@@ -153,6 +153,24 @@ func (u *user) set(addrs []string) {
 	u.source.Set("orders", eps...)
 }
 
+// become replaces all addresses, and waits until the mesh knows.
+func (u *user) become(t *testing.T, addr string) {
+	t.Helper()
+	done := make(chan struct{})
+	known := sync.OnceFunc(func() { close(done) })
+	stop, err := u.mesh.Subscribe("orders", func(e zerohop.Endpoints) {
+		if nodes := e.Balancer.Set().Nodes(); len(nodes) == 1 && nodes[0].Addr() == addr {
+			known()
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.set([]string{addr})
+	<-done
+	stop()
+}
+
 // warm calls until each of the addresses has answered, so that all are connected.
 func (u *user) warm(t *testing.T, f *fleet) {
 	t.Helper()

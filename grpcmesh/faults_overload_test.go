@@ -1,0 +1,109 @@
+package grpcmesh_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/internal/echopb"
+)
+
+// overloaded refuses calls and asks for a pause.
+func overloaded(ctx context.Context, pause string) error {
+	if err := grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", pause)); err != nil {
+		return err
+	}
+	return status.Error(codes.ResourceExhausted, "busy")
+}
+
+// flood makes calls from a number of callers at once and returns how many failed, and how long they took together.
+func (u *user) flood(t *testing.T, calls, callers int, want codes.Code) (failed int64, took time.Duration) {
+	t.Helper()
+	start := time.Now()
+	var bad atomic.Int64
+	var wg sync.WaitGroup
+	for c := range callers {
+		wg.Go(func() {
+			for i := c; i < calls; i += callers {
+				_, err := u.Say(t.Context(), &echopb.SayRequest{Text: fmt.Sprint(i)})
+				if err != nil {
+					bad.Add(1)
+				}
+				if got := status.Code(err); err != nil && got != want {
+					t.Errorf("Say() = %v, want %v", err, want)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return bad.Load(), time.Since(start)
+}
+
+func TestOverloadedNodeIsLeftAlone(t *testing.T) {
+	const pause = 200 * time.Millisecond
+	var busy atomic.Pointer[instance]
+	f := launch(t, 3, func(ctx context.Context, s *instance, _ string, _ int) error {
+		if s == busy.Load() {
+			return overloaded(ctx, fmt.Sprint(pause.Milliseconds()))
+		}
+		return nil
+	})
+	u := use(t, zerohop.Config{Spec: hasty}, f.addrs())
+	u.warm(t, f)
+	busy.Store(f.instances[0])
+	const callers = 8
+	failed, took := u.flood(t, 5000, callers, codes.ResourceExhausted)
+	got := f.instances[0].calls.Load()
+	t.Logf("5000 calls in %v: %d failed, the busy node was asked %d times", took, failed, got)
+	if failed > 0 {
+		t.Errorf("%d of 5000 calls failed beside two healthy nodes", failed)
+	}
+	// At the end of each pause every caller may come once.
+	if limit := (int64(took/pause) + 1) * callers; got == 0 || got > limit {
+		t.Errorf("the busy node was asked %d times in %v, want 1 to %d", got, took, limit)
+	}
+	u.idle(t)
+}
+
+func TestOverloadIsNotMadeWorse(t *testing.T) {
+	for _, pause := range []string{"1", "0", "-1", "2147483647", "99999999999999999999", "soon", ""} {
+		t.Run(pause, func(t *testing.T) {
+			var busy atomic.Bool
+			f := launch(t, 3, func(ctx context.Context, _ *instance, _ string, _ int) error {
+				if busy.Load() {
+					return overloaded(ctx, pause)
+				}
+				return nil
+			})
+			u := use(t, zerohop.Config{}, f.addrs())
+			u.warm(t, f)
+			busy.Store(true)
+			const calls = 1000
+			if failed, _ := u.flood(t, calls, 8, codes.ResourceExhausted); failed != calls {
+				t.Errorf("%d of %d calls failed, want all", failed, calls)
+			}
+			var sum int64
+			for _, s := range f.instances {
+				sum += s.calls.Load()
+			}
+			// Half of the budget is there to be spent.
+			if sum < calls || sum > calls+10 {
+				t.Errorf("%d calls were executed %d times, want at most 10 more", calls, sum)
+			}
+			u.idle(t)
+			busy.Store(false)
+			if failed, _ := u.flood(t, 100, 8, codes.OK); failed > 0 {
+				t.Errorf("%d of 100 calls failed after the overload", failed)
+			}
+		})
+	}
+}
