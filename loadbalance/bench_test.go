@@ -34,7 +34,7 @@ func endpoints(n int, weights ...uint32) []discovery.Endpoint {
 // BenchmarkPicker measures the choice alone, on nodes that have all been called.
 func BenchmarkPicker(b *testing.B) {
 	for _, p := range policies {
-		for _, n := range []int{3, 100, 10_000} {
+		for _, n := range []int{3, 100, 1000, 10_000} {
 			b.Run(fmt.Sprintf("%s/n=%d", p.name, n), func(b *testing.B) {
 				bal := New(Config{Builder: p.build})
 				bal.Update(endpoints(n))

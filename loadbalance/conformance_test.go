@@ -13,6 +13,9 @@ func TestBuildersKeepTheRules(t *testing.T) {
 		"LeastRequest":       loadbalance.LeastRequest,
 		"Random":             loadbalance.Random,
 		"WeightedRoundRobin": loadbalance.WeightedRoundRobin,
+		"RingHash":           loadbalance.RingHash,
+		"Maglev":             loadbalance.Maglev,
+		"Rendezvous":         loadbalance.Rendezvous,
 	} {
 		t.Run(name, func(t *testing.T) { loadbalancetest.Test(t, build) })
 	}

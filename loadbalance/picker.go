@@ -18,6 +18,18 @@ type Info struct {
 	Sound bool
 	// Random is the random word of the pick, drawn by the Balancer; pickers use no other chance.
 	Random uint64
+	// Hash is the hash of what calls that are to go to the same node have in common, such as a session; see HashKey. Its
+	// bits must be equally likely, which those of a number that counts are not. 0 means that there is no such thing. Only
+	// the pickers of HashConfig look at it.
+	Hash uint64
+}
+
+// hash returns the hash that decides, a random one if there is none.
+func (in *Info) hash() uint64 {
+	if in.Hash == 0 {
+		return in.Random
+	}
+	return in.Hash
 }
 
 // Usable reports whether a picker may return the node without further thought: it is available and not

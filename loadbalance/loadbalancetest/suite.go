@@ -17,9 +17,10 @@ import (
 	"github.com/zerohop/zerohop/resilience"
 )
 
-// Test runs the suite on a Builder: its pickers return a node of their own set whatever the weights are, one
-// that is neither tried nor rejected by its breaker while there is such a node, allocate nothing, and are
-// safe for concurrent use while the set changes.
+// Test runs the suite on a Builder: its pickers return a node of their own set whatever the weights and loads are, one
+// that is neither tried nor rejected by its breaker nor, if so asked, failing while there is such a node; they spread calls
+// over nodes that are alike, with a hash and without, allocate nothing, and are safe for concurrent use while the set
+// changes.
 func Test(t *testing.T, build loadbalance.Builder) {
 	t.Run("one node", func(t *testing.T) {
 		nodes := newNodes(build, 1)
@@ -44,33 +45,113 @@ func Test(t *testing.T, build loadbalance.Builder) {
 			}
 		}
 	})
+	t.Run("failing nodes are avoided where asked", func(t *testing.T) { testSound(t, build) })
+	t.Run("busy nodes are picked rather than tried ones", func(t *testing.T) { testBusy(t, build) })
 	t.Run("open breakers are avoided", func(t *testing.T) { testBreakers(t, build) })
 	t.Run("any weights", func(t *testing.T) { testWeights(t, build) })
-	t.Run("every node is picked", func(t *testing.T) {
-		nodes := newNodes(build, 20)
-		picker := build(nodes)
-		seen := map[*loadbalance.Node]bool{}
-		for _, r := range words(2000) {
-			seen[picker.Pick(loadbalance.Info{Now: time.Now(), Random: r})] = true
-		}
-		if len(seen) != len(nodes) {
-			t.Errorf("2000 picks reached %d nodes of %d", len(seen), len(nodes))
-		}
-	})
+	t.Run("calls are spread", func(t *testing.T) { testSpread(t, build) })
 	t.Run("no allocation", func(t *testing.T) {
-		nodes := newNodes(build, 50, 1, 2, 3)
+		b := loadbalance.New(loadbalance.Config{Builder: build})
+		b.Update(endpoints(50, 1, 2, 3))
+		nodes := b.Set().Nodes()
 		picker, rnd := build(nodes), rand.New(rand.NewPCG(7, 7))
-		for _, avoid := range [][]*loadbalance.Node{nil, nodes[:1], nodes[:49], nodes} {
-			in := loadbalance.Info{Now: time.Now(), Avoid: avoid}
-			if got := testing.AllocsPerRun(500, func() {
-				in.Random = rnd.Uint64()
-				picker.Pick(in)
-			}); got != 0 {
-				t.Errorf("Pick with %d nodes tried allocates %v times, want 0", len(avoid), got)
+		for _, busy := range []int{0, 3} {
+			load(t, b, busy, nodes...)
+			for _, avoid := range [][]*loadbalance.Node{nil, nodes[:1], nodes[:49], nodes} {
+				in := loadbalance.Info{Now: time.Now(), Avoid: avoid}
+				if got := testing.AllocsPerRun(500, func() {
+					in.Random, in.Hash = rnd.Uint64(), rnd.Uint64()
+					picker.Pick(in)
+				}); got != 0 {
+					t.Errorf("Pick with %d nodes tried and %d calls on each allocates %v times, want 0", len(avoid), busy, got)
+				}
 			}
 		}
 	})
 	t.Run("picks while sets change", func(t *testing.T) { testSwaps(t, build) })
+}
+
+// testSound lets a call fail on each of the first nodes.
+func testSound(t *testing.T, build loadbalance.Builder) {
+	const n = 10
+	for down := 1; down <= n; down += 3 {
+		b := loadbalance.New(loadbalance.Config{Builder: build})
+		b.Update(endpoints(n, 1, 3))
+		nodes := b.Set().Nodes()
+		picker, now := build(nodes), time.Now()
+		want := nodes[down:]
+		for _, node := range nodes[:down] {
+			load(t, b, 1, node)[0].Done(loadbalance.Report{Now: now, Outcome: resilience.Failure})
+		}
+		if down == n {
+			want = nodes
+		}
+		for _, r := range words(200) {
+			in := loadbalance.Info{Now: now, Random: r, Sound: true}
+			for _, in.Hash = range []uint64{0, r} {
+				if got := picker.Pick(in); !slices.Contains(want, got) {
+					t.Fatalf("%d of %d nodes fail: Pick(%#x) = %v, want one that does not", down, n, r, got)
+				}
+			}
+		}
+	}
+}
+
+// testBusy holds ever more calls on the one node that was not tried.
+func testBusy(t *testing.T, build loadbalance.Builder) {
+	for _, n := range []int{2, 10, 200} {
+		b := loadbalance.New(loadbalance.Config{Builder: build})
+		b.Update(endpoints(n, 1, 5))
+		nodes := b.Set().Nodes()
+		picker := build(nodes)
+		for range 5 {
+			for _, r := range words(50) {
+				expect(t, picker, loadbalance.Info{Random: r, Avoid: nodes[1:]}, nodes[:1])
+			}
+			load(t, b, 20, nodes[0])
+		}
+	}
+}
+
+// testSpread checks that no node gets less than half of its share or more than one and a half. The shares of random draws
+// are within a fifth, of 1,000 picks for each node.
+func testSpread(t *testing.T, build loadbalance.Builder) {
+	const picks = 1000
+	for _, n := range []int{2, 3, 20} {
+		for _, hashed := range []bool{false, true} {
+			nodes := newNodes(build, n)
+			picker, rnd := build(nodes), rand.New(rand.NewPCG(3, 1))
+			counts := map[*loadbalance.Node]int{}
+			for range n * picks {
+				in := loadbalance.Info{Now: time.Now(), Random: rnd.Uint64()}
+				if hashed {
+					in.Hash = rnd.Uint64()
+				}
+				counts[picker.Pick(in)]++
+			}
+			for i, node := range nodes {
+				if got := counts[node]; got < picks/2 || got > picks*3/2 {
+					t.Errorf("node %d got %d of %d picks (hash %t), want %d to %d", i, got, n*picks, hashed, picks/2, picks*3/2)
+				}
+			}
+		}
+	}
+}
+
+// load makes so many calls on each of the nodes.
+func load(t *testing.T, b *loadbalance.Balancer, calls int, nodes ...*loadbalance.Node) (picks []loadbalance.Pick) {
+	t.Helper()
+	for i := range nodes {
+		only := b.View(nodes[i : i+1])
+		for range calls {
+			p, err := only.Pick(loadbalance.Info{Now: time.Now()})
+			if err != nil {
+				t.Fatalf("Pick() = %v", err)
+			}
+			picks = append(picks, p)
+		}
+	}
+	return picks
 }
 
 func testBreakers(t *testing.T, build loadbalance.Builder) {
@@ -117,6 +198,7 @@ func testWeights(t *testing.T, build loadbalance.Builder) {
 		{4, []uint32{math.MaxUint32}},
 		{4, []uint32{math.MaxUint32, 0, 1, 1 << 31}},
 		{2, []uint32{1 << 31}}, // a sum of 2^32
+		{30_000, []uint32{math.MaxUint32, 1, 0}},
 	} {
 		nodes := newNodes(build, c.n, c.weights...)
 		in := make(map[*loadbalance.Node]bool, len(nodes))
@@ -125,7 +207,7 @@ func testWeights(t *testing.T, build loadbalance.Builder) {
 		}
 		picker := build(nodes)
 		for _, r := range words(1000) {
-			if n := picker.Pick(loadbalance.Info{Now: time.Now(), Random: r}); !in[n] {
+			if n := picker.Pick(loadbalance.Info{Now: time.Now(), Random: r, Hash: r & 3}); !in[n] {
 				t.Fatalf("%d nodes of weights %v: Pick() = %v, want one of the set", c.n, c.weights[:min(len(c.weights), 4)], n)
 			}
 		}
@@ -157,7 +239,7 @@ func testSwaps(t *testing.T, build loadbalance.Builder) {
 		wg.Go(func() {
 			for ended.Load() < updates {
 				first := ended.Load()
-				p, err := b.Pick(loadbalance.Info{Now: time.Now()})
+				p, err := b.Pick(loadbalance.Info{Now: time.Now(), Hash: uint64(first) & 1})
 				last := begun.Load()
 				if err != nil {
 					t.Errorf("Pick() = %v", err)
@@ -196,8 +278,10 @@ func testSwaps(t *testing.T, build loadbalance.Builder) {
 func expect(t *testing.T, p loadbalance.Picker, in loadbalance.Info, want []*loadbalance.Node) {
 	t.Helper()
 	in.Now = time.Now()
-	if n := p.Pick(in); n == nil || !slices.Contains(want, n) {
-		t.Fatalf("Pick(%d nodes tried, random %#x) = %v, want one of %d nodes", len(in.Avoid), in.Random, n, len(want))
+	for _, in.Hash = range []uint64{0, in.Random} {
+		if n := p.Pick(in); n == nil || !slices.Contains(want, n) {
+			t.Fatalf("Pick(%d nodes tried, random %#x, hash %#x) = %v, want one of %d nodes", len(in.Avoid), in.Random, in.Hash, n, len(want))
+		}
 	}
 }
 
