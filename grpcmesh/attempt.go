@@ -19,12 +19,13 @@ import (
 type attemptState struct {
 	attempt *zerohop.Attempt
 
-	mu     sync.Mutex // guards what follows
-	picked time.Time  // when gRPC began its last try
-	trying bool       // that try is not over
-	over   bool       // gRPC is done with the RPC
-	armed  bool       // the end of the RPC is that of the attempt, which is still to come
-	ending ending     // of the last try
+	mu     sync.Mutex  // guards what follows
+	picked time.Time   // when gRPC began its last try
+	trying bool        // that try is not over
+	over   bool        // gRPC is done with the RPC
+	armed  bool        // the end of the RPC is that of the attempt, which is still to come
+	ending ending      // of the last try
+	after  func(error) // called after the end of an armed attempt
 }
 
 // attemptOf returns the state of the attempt that an RPC is part of, nil if it is not made by an interceptor of this
@@ -61,16 +62,19 @@ func (st *attemptState) end(e ending) {
 	st.settle(func() { st.ending, st.trying = e, false })
 }
 
-// finish notes that gRPC is done with the RPC.
+// finish notes that gRPC is done with the RPC. Only the first call counts.
 func (st *attemptState) finish(err error) {
 	st.settle(func() {
-		st.over = true
-		st.ending.err = err
+		if !st.over {
+			st.over, st.ending.err = true, err
+		}
 	})
 }
 
-// arm makes the attempt end with the RPC, at once if that is over.
-func (st *attemptState) arm() { st.settle(func() { st.armed = true }) }
+// arm makes the attempt end with the RPC, at once if that is over, and calls after then.
+func (st *attemptState) arm(after func(error)) {
+	st.settle(func() { st.armed, st.after = true, after })
+}
 
 // settle applies a change and ends the attempt if it is time. gRPC does not promise an order of finish and end.
 func (st *attemptState) settle(change func()) {
@@ -86,6 +90,7 @@ func (st *attemptState) settle(change func()) {
 		ran := time.Since(picked)
 		st.attempt.Conclude(int(status.Code(e.err)))
 		st.attempt.End(e.stream(ran), e.err)
+		st.after(e.err)
 	}
 }
 
@@ -97,6 +102,20 @@ func (st *attemptState) last() ending {
 	e := st.ending
 	e.sent = e.sent || st.trying
 	return e
+}
+
+// finished reports whether gRPC is done with the RPC.
+func (st *attemptState) finished() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.over
+}
+
+// ran returns how long ago gRPC began its last try.
+func (st *attemptState) ran() time.Duration {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return time.Since(st.picked)
 }
 
 // verdict judges an RPC that is over.

@@ -2,66 +2,200 @@ package grpcmesh
 
 import (
 	"context"
+	"errors"
+	"io"
+	"math"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/resilience"
 )
 
-// streamInterceptor picks and counts streams. A stream that could not be sent is tried elsewhere; one that was is
-// the caller's.
-func streamInterceptor(mesh *zerohop.Mesh) grpc.StreamClientInterceptor {
+// StreamInterceptor returns an interceptor that makes streams of any connection calls of the mesh to the given service,
+// under its policy, counted and reported like others; "" means the service of the connection's Target, and that streams
+// on other connections pass untouched. DialOptions contains one. On a connection without our balancer gRPC chooses the
+// endpoints, and attempts are judged by their status alone.
+//
+// A stream that was provably not processed is opened again elsewhere. Nothing else is repeated, and the stream is
+// gRPC's own, unless the call may be executed more than once: by its policy, zerohop.CallOptions or the
+// idempotency_level of its method. Then the stream may be repeated until the caller got its first message, headers or
+// status, or asked for its context, or has sent more than 64 KiB or anything but messages of protobuf. What he
+// has sent is sent again, in order.
+//
+// Policy.AttemptTimeout bounds the opening of a stream only: nobody knows how long one may be silent.
+func StreamInterceptor(mesh *zerohop.Mesh, service string) grpc.StreamClientInterceptor {
 	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-		service, ok := serviceOf(cc)
+		service, ok := service, true
+		if service == "" {
+			service, ok = serviceOf(cc)
+		}
 		if !ok {
 			return streamer(ctx, desc, cc, method, opts...)
 		}
-		x := &stream{header: outgoing{ctx}}
+		x := &stream{header: outgoing{ctx}, single: !desc.ServerStreams}
+		opts = x.keepFinishers(opts)
 		x.open = func(ctx context.Context, finish func(error)) (grpc.ClientStream, error) {
 			return streamer(ctx, desc, cc, method, append(opts[:len(opts):len(opts)], grpc.OnFinish(finish))...)
 		}
 		r := request(service, method, &x.header, opts)
-		r.Stream = true
+		r.Stream, r.Idempotent = true, idempotent(method)
 		a, err := x.call.Run(ctx, mesh, &r, x)
-		if err != nil {
-			return nil, statusOf(err)
-		}
-		if a.Err != nil {
-			err := answerError(&x.call, a)
+		switch {
+		case err != nil:
+			err = statusOf(err)
+		case a.Err != nil:
+			err = answerError(&x.call, a)
 			a.End(a.Verdict().Outcome, nil)
-			return nil, err
+		case a.Opened():
+			x.replay.begin(x.last)
+			return x.replay, nil
+		default:
+			x.last.state.arm(x.finished) // gRPC tells when the stream is over, however it ends
+			return x.last.ClientStream, nil
 		}
-		if a.Node() == nil { // an interceptor answers for gRPC
-			a.End(resilience.Success, nil)
-			return x.streams[a.Number], nil
-		}
-		// gRPC tells when the stream is over, however it ends.
-		x.states[a.Number].arm()
-		return x.streams[a.Number], nil
+		x.finished(err)
+		return nil, err
 	}
 }
 
 // stream is one call of a streaming method.
 type stream struct {
-	call    zerohop.Call
-	open    func(ctx context.Context, finish func(error)) (grpc.ClientStream, error)
-	header  outgoing
-	states  [resilience.MaxAttempts]*attemptState
-	streams [resilience.MaxAttempts]grpc.ClientStream
+	call      zerohop.Call
+	open      func(ctx context.Context, finish func(error)) (grpc.ClientStream, error)
+	header    outgoing
+	single    bool          // there is one message at most to receive
+	finishers []func(error) // of the caller
+	last      *attemptStream
+	replay    *replay // nil if the stream is opened once
+}
+
+// attemptStream is the stream of one attempt.
+type attemptStream struct {
+	grpc.ClientStream
+	ctx   context.Context
+	state *attemptState
 }
 
 func (x *stream) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Verdict {
 	st := &attemptState{attempt: a}
-	x.states[a.Number] = st
+	finish := st.finish
+	if a.Repeatable() {
+		if x.replay == nil {
+			x.replay = newReplay(x)
+		}
+		finish = func(err error) {
+			st.finish(err)
+			x.replay.over()
+		}
+	}
 	ctx = context.WithValue(ctx, attemptKey{}, st)
-	s, err := x.open(propagate(ctx, &x.call), st.finish)
+	s, err := x.open(propagate(ctx, &x.call), finish)
 	if err != nil {
 		return st.judge(ctx, err)
 	}
-	x.streams[a.Number] = s
+	if a.Node() == nil {
+		st.end(ending{sent: true, received: true}) // for all we know: its status is what it is judged by
+		s = watch(ctx, s, x.single, finish)
+	}
+	if x.replay != nil {
+		if err := x.replay.log.sendTo(s); err != nil {
+			return st.judge(ctx, err)
+		}
+		a.Open()
+	}
+	x.last = &attemptStream{s, ctx, st}
 	a.Status = 0
 	return resilience.Verdict{Outcome: resilience.Success}
 }
 
 func (x *stream) Release(*zerohop.Attempt) {}
+
+// judge records how an attempt that was opened ended before it was answered, and returns what that means.
+func (s *attemptStream) judge(err error) resilience.Verdict {
+	a, e, ran := s.state.attempt, s.state.last(), s.state.ran()
+	var v resilience.Verdict
+	if a.Node() == nil {
+		a.Err, a.Status = err, int(status.Code(err))
+		e.err, e.pushback = err, pushback(s.Trailer())
+		v = e.verdict()
+	} else {
+		v = s.state.judge(s.ctx, err)
+	}
+	if status.Code(err) == codes.DeadlineExceeded && !e.received && ran >= silence {
+		return v
+	}
+	// How long a stream was without an answer says nothing about the node.
+	a.Idle = math.MaxInt64
+	if status.Code(err) == codes.DeadlineExceeded && !v.Unsent {
+		v.Outcome = e.stream(ran)
+	}
+	return v
+}
+
+// keepFinishers takes the options that tell the caller of the end of a stream from those for each attempt: attempts
+// end more often.
+func (x *stream) keepFinishers(opts []grpc.CallOption) []grpc.CallOption {
+	var rest []grpc.CallOption
+	for i, o := range opts {
+		if f, ok := o.(grpc.OnFinishCallOption); ok {
+			if x.finishers == nil {
+				rest = append(rest, opts[:i]...)
+			}
+			x.finishers = append(x.finishers, f.OnFinish)
+		} else if x.finishers != nil {
+			rest = append(rest, o)
+		}
+	}
+	if x.finishers == nil {
+		return opts
+	}
+	return rest
+}
+
+// finished tells the caller that the stream is over.
+func (x *stream) finished(err error) {
+	for _, f := range x.finishers {
+		f(err)
+	}
+}
+
+// watched is a stream without a node of ours: gRPC has chosen an endpoint by itself, or an interceptor answers for
+// gRPC, which then does not tell of its end.
+type watched struct {
+	grpc.ClientStream
+	single bool
+	finish func(error)
+	stop   func() bool // waiting for the end of the context
+}
+
+// watch returns the stream s, whose end, as far as it can be seen from here, is told to finish.
+func watch(ctx context.Context, s grpc.ClientStream, single bool, finish func(error)) *watched {
+	return &watched{s, single, finish, context.AfterFunc(ctx, func() { finish(status.FromContextError(ctx.Err()).Err()) })}
+}
+
+func (w *watched) RecvMsg(m any) error {
+	err := w.ClientStream.RecvMsg(m)
+	switch {
+	case errors.Is(err, io.EOF):
+		w.end(nil)
+	case err != nil || w.single:
+		w.end(err)
+	}
+	return err
+}
+
+func (w *watched) SendMsg(m any) error {
+	err := w.ClientStream.SendMsg(m)
+	if err != nil && !errors.Is(err, io.EOF) {
+		w.end(err)
+	}
+	return err
+}
+
+func (w *watched) end(err error) {
+	w.stop()
+	w.finish(err)
+}

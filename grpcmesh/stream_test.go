@@ -13,6 +13,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/zerohop/zerohop"
@@ -316,25 +317,66 @@ func TestStreamsGoPastNodesThatRefuseConnections(t *testing.T) {
 	})
 }
 
+// An interceptor may answer for gRPC, which then tells nobody that the stream is over.
 func TestStreamsOfOtherInterceptors(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var c tally
-		fake := fmt.Errorf("not opened")
-		var answer grpc.ClientStream
-		b := setUp(t, 1, zerohop.Config{Hooks: c.hooks()}, grpc.WithChainStreamInterceptor(
-			func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, grpc.Streamer, ...grpc.CallOption) (grpc.ClientStream, error) {
-				return answer, fake
-			}))
-		if _, err := b.client.Chat(t.Context()); !errors.Is(err, fake) {
-			t.Errorf("Chat() = %v, want the error of the interceptor", err)
+	cause := status.Error(codes.Internal, "broken")
+	for name, tc := range map[string]struct {
+		desc    grpc.StreamDesc
+		open    error
+		err     error // of a message
+		end     func(s grpc.ClientStream, cancel func())
+		outcome resilience.Outcome
+		code    codes.Code
+	}{
+		"not opened":     {bidi, cause, nil, nil, resilience.Neutral, codes.Internal},
+		"read to end":    {bidi, nil, io.EOF, receive, resilience.Success, codes.OK},
+		"one message":    {upload, nil, nil, receive, resilience.Success, codes.OK},
+		"receive fails":  {bidi, nil, cause, receive, resilience.Failure, codes.Internal},
+		"send fails":     {bidi, nil, cause, func(s grpc.ClientStream, _ func()) { _ = s.SendMsg(nil) }, resilience.Failure, codes.Internal},
+		"abandoned":      {bidi, nil, nil, func(_ grpc.ClientStream, cancel func()) { cancel() }, resilience.Neutral, codes.Canceled},
+		"ended and then": {bidi, nil, io.EOF, func(s grpc.ClientStream, cancel func()) { receive(s, nil); cancel() }, resilience.Success, codes.OK},
+	} {
+		for _, repeatable := range []zerohop.Switch{zerohop.On, zerohop.Off} {
+			t.Run(fmt.Sprintf("%s, repeatable %s", name, repeatable), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var c tally
+					b := setUp(t, 1, zerohop.Config{Hooks: c.hooks(), Spec: zerohop.Spec{Defaults: zerohop.Policy{Idempotent: repeatable}}},
+						grpc.WithChainStreamInterceptor(
+							func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, grpc.Streamer, ...grpc.CallOption) (grpc.ClientStream, error) {
+								return &canned{err: tc.err}, tc.open
+							}))
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					s, err := b.conn.NewStream(ctx, &tc.desc, "/zerohop.echo.v1.Echo/Chat")
+					if !errors.Is(err, tc.open) {
+						t.Fatalf("NewStream() = %v, want %v", err, tc.open)
+					}
+					if tc.open == nil {
+						tc.end(s, cancel)
+					}
+					synctest.Wait()
+					want := int(tc.code)
+					if name == "abandoned" && repeatable == zerohop.On { // without any answer
+						want = -1
+					}
+					if got := c.settled(t, 1); got.Outcome != tc.outcome || got.Status != want {
+						t.Errorf("CallDone got %+v, want %v and %v", got, tc.outcome, tc.code)
+					}
+				})
+			})
 		}
-		c.settled(t, 1)
-		answer, fake = &silent{}, nil
-		if _, err := b.client.Chat(t.Context()); err != nil {
-			t.Errorf("Chat() = %v, want the stream of the interceptor", err)
-		}
-		c.settled(t, 2)
-	})
+	}
 }
 
-type silent struct{ grpc.ClientStream }
+func receive(s grpc.ClientStream, _ func()) { _ = s.RecvMsg(nil) }
+
+// canned is a stream that fails, or not, without a server.
+type canned struct {
+	grpc.ClientStream
+	err error
+}
+
+func (c *canned) SendMsg(any) error            { return c.err }
+func (c *canned) RecvMsg(any) error            { return c.err }
+func (c *canned) Header() (metadata.MD, error) { return nil, nil }
+func (c *canned) Trailer() metadata.MD         { return nil }

@@ -76,7 +76,7 @@ func (c Client) DialOptions() []grpc.DialOption {
 	opts := []grpc.DialOption{
 		grpc.WithResolvers(&resolverBuilder{mesh: c.Mesh, config: config}),
 		grpc.WithChainUnaryInterceptor(unaryInterceptor(c.Mesh)),
-		grpc.WithChainStreamInterceptor(streamInterceptor(c.Mesh)),
+		grpc.WithChainStreamInterceptor(StreamInterceptor(c.Mesh, "")),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: b, MinConnectTimeout: minConnect}),
 		grpc.WithDisableRetry(),
 		grpc.WithNoProxy(),
