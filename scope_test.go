@@ -12,6 +12,12 @@ import (
 
 type testKey struct{}
 
+func newScope(parent context.Context) *scope {
+	a := &Attempt{call: &Call{mesh: &Mesh{}}}
+	a.scope.parent, a.scope.attempt = parent, a
+	return &a.scope
+}
+
 func TestScopeEnds(t *testing.T) {
 	cause := errors.New("cause")
 	for _, c := range []struct {
@@ -33,7 +39,7 @@ func TestScopeEnds(t *testing.T) {
 					outer, cancel := context.WithTimeout(context.WithValue(t.Context(), testKey{}, 1), time.Hour)
 					defer cancel()
 					parent, end := context.WithCancelCause(outer)
-					s := &scope{parent: parent}
+					s := newScope(parent)
 					var child context.Context = s
 					if waiting {
 						var stop context.CancelFunc
@@ -76,10 +82,10 @@ func TestScopeEnds(t *testing.T) {
 func TestPromptContextEndsBeforeItsParentGoesOn(t *testing.T) {
 	cause := errors.New("cause")
 	for range 100 {
-		parent, end := context.WithCancelCause(context.WithValue(t.Context(), scopeKey{}, 1))
-		ctx := (&scope{parent: parent}).prompt()
-		if ctx.Err() != nil || ctx.Value(scopeKey{}) != 1 {
-			t.Fatalf("Err(), Value() = %v, %v before the end, want those of the parent", ctx.Err(), ctx.Value(scopeKey{}))
+		parent, end := context.WithCancelCause(context.WithValue(t.Context(), testKey{}, 1))
+		ctx := newScope(parent).prompt()
+		if ctx.Err() != nil || ctx.Value(testKey{}) != 1 {
+			t.Fatalf("Err(), Value() = %v, %v before the end, want those of the parent", ctx.Err(), ctx.Value(testKey{}))
 		}
 		end(cause)
 		select {
@@ -91,7 +97,7 @@ func TestPromptContextEndsBeforeItsParentGoesOn(t *testing.T) {
 			t.Fatalf("Cause() = %v, want that of the parent", got)
 		}
 	}
-	s := &scope{parent: t.Context()}
+	s := newScope(t.Context())
 	ctx := s.prompt()
 	s.cancel()
 	if ctx.Err() != context.Canceled {
@@ -100,7 +106,7 @@ func TestPromptContextEndsBeforeItsParentGoesOn(t *testing.T) {
 }
 
 func TestScopeHoldsNoGoroutine(t *testing.T) {
-	s := &scope{parent: t.Context()}
+	s := newScope(t.Context())
 	before := runtime.NumGoroutine()
 	for range 10 {
 		child, cancel := context.WithTimeout(s, time.Hour)
@@ -115,7 +121,7 @@ func TestScopeHoldsNoGoroutine(t *testing.T) {
 
 func TestScopeIsSafeForConcurrentUse(t *testing.T) {
 	for range 500 {
-		s := &scope{parent: context.WithValue(t.Context(), testKey{}, 1)}
+		s := newScope(context.WithValue(t.Context(), testKey{}, 1))
 		var users sync.WaitGroup
 		for range 3 {
 			users.Go(func() {
