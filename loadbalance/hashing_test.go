@@ -48,7 +48,7 @@ func TestHashingKeepsAKeyOnItsNode(t *testing.T) {
 }
 
 func TestHashingFollowsTheWeights(t *testing.T) {
-	const keys = 400_000
+	const keys = 200_000
 	for _, h := range hashing {
 		for _, weights := range [][]uint32{nil, {1, 2, 3, 4, 5}, {1000, 7000}} {
 			nodes := newNodes(10, weights...)
@@ -69,7 +69,7 @@ func TestHashingFollowsTheWeights(t *testing.T) {
 // When one of N nodes leaves, its keys move, a share of 1/N more or less, and few or none besides: in all at most
 // 1.5/N, for Maglev up to the number of nodes that its table suffices for.
 func TestHashingMovesFewKeysWhenANodeLeaves(t *testing.T) {
-	const keys, rounds = 50_000, 5
+	const keys, rounds = 20_000, 3
 	check := func(name string, build Builder, n int, others float64, weights ...uint32) {
 		nodes := newNodes(n, weights...)
 		before := placed(build(nodes), keys)
@@ -130,11 +130,11 @@ func TestHashingBoundsTheLoad(t *testing.T) {
 				for i, n := range nodes {
 					at[n] = i
 				}
-				calls := 50 * c.n
+				calls := 20 * c.n
 				for total := 1; total <= calls; total++ {
 					n := p.Pick(Info{Now: time.Now(), Hash: mix(uint64(1 + rnd.IntN(keys))), Random: rnd.Uint64()})
 					got := n.inflight.Add(1)
-					if total > 5*c.n || c.n <= sampled {
+					if c.n <= sampled || total > 5*c.n {
 						if want := math.Ceil(c.factor*float64(total)*share[at[n]] + 1e-4); float64(got) > want {
 							t.Fatalf("%s, %d nodes of weights %v, %d keys: %d of %d calls in flight on one, want <= %v", h.name, c.n, c.weights, keys, got, total, want)
 						}
@@ -280,7 +280,6 @@ func TestRingIsBounded(t *testing.T) {
 		{2, []uint32{1, math.MaxUint32}, HashConfig{}, 513},
 		{1000, []uint32{1, math.MaxUint32}, HashConfig{}, 129_000},
 		{100_000, nil, HashConfig{}, 1 << 18},
-		{1_000_000, nil, HashConfig{}, 1 << 20},
 		{2, []uint32{1, math.MaxUint32}, HashConfig{MinRing: 1024, MaxRing: 4096}, 4096},
 		{2, []uint32{1, math.MaxUint32}, HashConfig{MaxRing: math.MaxInt}, maxPoints},
 		{2, nil, HashConfig{MinRing: math.MaxInt, MaxRing: math.MaxInt}, maxPoints},
