@@ -36,16 +36,25 @@ func unpack(word uint64) (cost float64, tick uint32) {
 const halvings = float64(1<<tickShift) / float64(decayTime) * math.Log2E
 
 // decay returns what is left of 1 after so many ticks: e^(-age/decayTime), within 0.1 %. Every pick needs
-// two of these, and math.Exp costs a third of the whole pick.
+// one of these, and math.Exp costs a third of the whole pick.
 func decay(age uint32) float64 {
-	x := float64(age) * halvings
-	n := uint64(x)
-	if n > 1000 {
+	if age > maxAge {
 		return 0
 	}
+	return decayed(age)
+}
+
+// maxAge is when less is left than matters to anybody.
+const maxAge = 1 << 22
+
+// decayed is decay for ages within maxAge, and those of less than 0, modulo 2^32, which make it grow. It does
+// without branches: which of two samples is older is anybody's guess, the processor's, too.
+func decayed(age uint32) float64 {
+	x := float64(min(max(int32(age), -maxAge), maxAge)) * halvings
+	n := int64(x+1024) - 1024 // rounded down
 	f := x - float64(n)
 	// 2^-f by the cubic that has its values and slopes at 0 and 1, so that it falls without a step.
-	return (1 - f*(0.693147-f*(0.232867-f*0.039720))) * math.Float64frombits((1023-n)<<52)
+	return (1 - f*(0.693147-f*(0.232867-f*0.039720))) * math.Float64frombits(uint64(1023-n)<<52)
 }
 
 // at returns the average in nanoseconds, and false if there never was a sample.

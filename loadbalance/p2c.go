@@ -16,27 +16,34 @@ const penaltyLoad = 100
 // fast attracts no traffic. It is the default.
 //
 // The power of two choices: M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001.
-func PeakEWMA(nodes []*Node) Picker { return &twoChoices{nodes: nodes, less: cheaper} }
+func PeakEWMA(nodes []*Node) Picker { return &twoChoices{nodes: nodes, costs: true} }
 
 // LeastRequest picks the one with fewer calls in flight of two distinct random nodes. Use it when latency
 // tells nothing about load, for example when calls differ a thousandfold in cost. It treats nodes that failed a
 // moment ago as PeakEWMA does.
-func LeastRequest(nodes []*Node) Picker { return &twoChoices{nodes: nodes, less: idler} }
+func LeastRequest(nodes []*Node) Picker { return &twoChoices{nodes: nodes} }
 
 type twoChoices struct {
 	nodes []*Node
-	less  func(a, b *Node, now time.Duration) bool
+	costs bool // compared, or else loads
 }
 
 func (p *twoChoices) Pick(in Info) *Node {
 	if len(p.nodes) == 1 {
 		return p.nodes[0]
 	}
-	now := p.nodes[0].since(in.Now)
 	for range draws {
 		i, j := pair(in.Random, len(p.nodes))
 		if a, b := p.nodes[i], p.nodes[j]; in.Usable(a) && in.Usable(b) {
+			if a.penalty.until.Load()|b.penalty.until.Load() == 0 {
+				n := a
+				if p.sooner(b, a) {
+					n = b
+				}
+				return n
+			}
 			// Two that fail are no choice: where most do, most pairs are such.
+			now := a.since(in.Now)
 			if n := p.better(a, b, now); !n.penalty.repeated(now) {
 				return n
 			}
@@ -52,7 +59,7 @@ func (p *twoChoices) Pick(in Info) *Node {
 	case b == nil:
 		return a
 	default:
-		return p.better(a, b, now)
+		return p.better(a, b, a.since(in.Now))
 	}
 }
 
@@ -64,6 +71,28 @@ func (p *twoChoices) better(a, b *Node, now time.Duration) *Node {
 		return b
 	}
 	return a
+}
+
+func (p *twoChoices) less(a, b *Node, now time.Duration) bool {
+	if p.costs {
+		return cheaper(a, b, now)
+	}
+	return idler(a, b, now)
+}
+
+// sooner is less for nodes under no penalty, as nearly all are.
+func (p *twoChoices) sooner(a, b *Node) bool {
+	loadA, loadB := a.weighed(float64(a.inflight.Load()+1)), b.weighed(float64(b.inflight.Load()+1))
+	if p.costs {
+		wordA, wordB := a.cost.bits.Load(), b.cost.bits.Load()
+		if wordA != 0 && wordB != 0 { // else what is unknown counts as much as what is known
+			costA, tickA := unpack(wordA)
+			costB, tickB := unpack(wordB)
+			// What both have lost since the later of their samples makes no difference.
+			loadA, loadB = loadA*costA*decayed(tickB-tickA), loadB*costB
+		}
+	}
+	return loadA < loadB
 }
 
 // cheaper reports whether a is expected to answer sooner than b. A node that nothing is known of is taken to cost

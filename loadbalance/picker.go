@@ -35,6 +35,11 @@ func (in *Info) hash() uint64 {
 // Usable reports whether a picker may return the node without further thought: it is available and not
 // to be avoided.
 func (in *Info) Usable(n *Node) bool {
+	return len(in.Avoid) == 0 && !in.Sound && n.breaker == nil || in.usable(n)
+}
+
+// usable is what seldom matters of Usable, which is then small enough to be inlined.
+func (in *Info) usable(n *Node) bool {
 	return n.Available(in.Now) && !slices.Contains(in.Avoid, n) && (!in.Sound || !n.Penalized(in.Now))
 }
 
