@@ -1,0 +1,159 @@
+package grpcmesh
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/zerohop/zerohop"
+)
+
+// Server is the server half: it stands before the handlers of a *grpc.Server, and stops that without failing a call. The
+// zero value is good. A Server belongs to one *grpc.Server and must not be copied. Its fields must not change once that
+// serves; its methods are safe for concurrent use.
+type Server struct {
+	// MinTime is the least time a call needs. One whose caller has less left is refused like one that has none.
+	// 0 means none.
+	MinTime time.Duration
+	// Load returns how busy the server is, for balancers that weigh endpoints by that. It is called at the end of every
+	// call, from many goroutines, so it should return figures taken before. nil means that answers do not tell.
+	Load func() LoadReport
+	// Health is told by Drain that no service is served any more. It is the caller's to register with the *grpc.Server.
+	// nil means that there is none.
+	Health *health.Server
+	// Lag is how long Drain goes on serving after it has told everybody. Less than the time that clients need to learn
+	// of it makes some meet a closed port. 0 means 1 s, a negative time none.
+	Lag time.Duration
+
+	made, left sync.Once
+	draining   chan struct{} // made by Draining, closed by Drain
+}
+
+// ServerOptions returns those of the zero Server, for servers that neither report their load nor are drained.
+func ServerOptions() []grpc.ServerOption { return new(Server).ServerOptions() }
+
+// ServerOptions returns the options that put s before the handlers of a grpc.NewServer. These hold then, for unary calls
+// and for streams:
+//
+//   - A call whose deadline has passed, or is nearer than MinTime, is refused with DEADLINE_EXCEEDED before its handler
+//     sees it. The caller is asked not to repeat it, because there would be even less time for another attempt, and on a
+//     mesh it does not blame the server. gRPC tells how much time is left and not when it is over, so the clocks of
+//     hosts are not compared; what a call waits for counts once gRPC has read it.
+//   - Calls that the handler makes over a mesh with the context of the call are restrained if the call is a repetition
+//     (see zerohop.Inbound), and if one of them has failed for good, a failure that the handler returns asks the
+//     caller not to repeat the call, by grpc-retry-pushback-ms. So an outage at the bottom of a chain of services is not
+//     multiplied by every one of them. Failures are the codes UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL,
+//     UNAVAILABLE and DATA_LOSS.
+//   - Answers carry the load of the server in their trailers, if there is Load.
+//
+// The options are interceptors of the chain and nothing else: limits, keepalive, stats handlers and credentials are set
+// beside them, in any order. Interceptors run in the order of the options, those of grpc.UnaryInterceptor and
+// grpc.StreamInterceptor first. One that makes calls wait for their turn should run before these, so that what waited
+// for too long is refused, and so should one that is to see refusals, such as for metrics. One that answers in place of
+// the handler should run after them.
+//
+// The metadata may come from anybody: all it can do is give up retries of the call that carries it.
+func (s *Server) ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream)}
+}
+
+func (s *Server) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (reply any, err error) {
+	in, err := s.admit(ctx)
+	if err == nil {
+		reply, err = next(zerohop.WithInbound(ctx, in), req)
+	}
+	if trailer := s.trailer(in, err); trailer != nil {
+		_ = grpc.SetTrailer(ctx, trailer) // an error means that nobody waits for the answer any more
+	}
+	return reply, err
+}
+
+func (s *Server) stream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	in, err := s.admit(stream.Context())
+	if err == nil {
+		err = next(srv, &serverStream{stream, zerohop.WithInbound(stream.Context(), in)})
+	}
+	if trailer := s.trailer(in, err); trailer != nil {
+		stream.SetTrailer(trailer)
+	}
+	return err
+}
+
+// serverStream is a stream with the context of its handler.
+type serverStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s *serverStream) Context() context.Context { return s.ctx }
+
+var errNoTime = status.Error(codes.DeadlineExceeded, "no time left to serve the call")
+
+// admit returns what is known of a call, or the error that refuses it.
+func (s *Server) admit(ctx context.Context) (*zerohop.Inbound, error) {
+	if deadline, ok := ctx.Deadline(); ok {
+		if left := time.Until(deadline); left <= 0 || left < s.MinTime {
+			return nil, errNoTime
+		}
+	}
+	if err := ctx.Err(); err != nil { // the caller has gone
+		return nil, status.FromContextError(err).Err()
+	}
+	return &zerohop.Inbound{Attempt: sentBefore(ctx)}, nil
+}
+
+// sentBefore returns how often a call was sent before, as far as its metadata says.
+func sentBefore(ctx context.Context) int {
+	return max(whole(metadata.ValueFromIncomingContext(ctx, attemptsKey)), whole(metadata.ValueFromIncomingContext(ctx, httpAttemptsKey)))
+}
+
+// whole returns the only value of a key as a whole number that is at most maxAttempts, 0 if it is anything but digits.
+func whole(values []string) (n int) {
+	if len(values) != 1 {
+		return 0
+	}
+	for _, c := range []byte(values[0]) {
+		if c < '0' || c > '9' {
+			return 0
+		}
+		n = min(10*n+int(c-'0'), maxAttempts)
+	}
+	return n
+}
+
+// trailer returns what to tell the caller of a call that ended with err, nil if nothing. in is nil if the call was
+// refused.
+func (s *Server) trailer(in *zerohop.Inbound, err error) metadata.MD {
+	var md metadata.MD
+	switch {
+	case err == nil:
+	case in == nil:
+		md = metadata.MD{noRetryKey: {tooLate}, pushbackKey: {"-1"}}
+	case in.Spent() && failed(err):
+		md = metadata.MD{pushbackKey: {"-1"}}
+	}
+	if s.Load != nil {
+		if v := s.Load().encode(); v != "" {
+			if md == nil {
+				md = make(metadata.MD, 1)
+			}
+			md[loadKey] = []string{v}
+		}
+	}
+	return md
+}
+
+// failed reports whether an error says that the call failed, and not that the service answers with an error.
+func failed(err error) bool {
+	switch status.Code(err) {
+	case codes.Unknown, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Internal, codes.Unavailable, codes.DataLoss:
+		return true
+	}
+	return false
+}
