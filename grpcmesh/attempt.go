@@ -132,8 +132,21 @@ func (e ending) verdict() resilience.Verdict {
 		return resilience.Verdict{Outcome: resilience.Success} // the node has done its part
 	}
 	v := resilience.GRPCStatus(uint32(code), e.pushback)
-	v.Unsent = e.err != nil && !e.sent
+	v.Unsent = e.err != nil && (!e.sent || !e.received && unprocessed(e.err))
 	return v
+}
+
+// unprocessed reports whether an RPC was sent to a server that did not look at it, since it refused the stream or was
+// going away before it. gRPC repeats those itself, but only once, and not if they are larger than what it keeps for that
+// (256 KiB). Only its texts tell; that they are not a server's is for the caller to know.
+func unprocessed(err error) bool {
+	switch status.Convert(err).Message() {
+	case "stream terminated by RST_STREAM with error code: REFUSED_STREAM",
+		"the connection is draining",
+		"the stream is rejected because server is draining the connection":
+		return true
+	}
+	return false
 }
 
 // reset reports whether the server reset the stream of an RPC. gRPC counts that as nothing received, and only its text

@@ -1,15 +1,19 @@
 package grpcmesh
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/http2"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/internal/echopb"
@@ -18,6 +22,11 @@ import (
 // refuse answers every stream on a listener with REFUSED_STREAM, which proves that it was not looked at, after a
 // pause in which its client may go on.
 func refuse(l net.Listener, refused *atomic.Int64) {
+	rejectAll(l, refused, func(f *http2.Framer, id uint32) { _ = f.WriteRSTStream(id, http2.ErrCodeRefusedStream) })
+}
+
+// rejectAll answers every stream on a listener in the given way, after a pause.
+func rejectAll(l net.Listener, rejected *atomic.Int64, reject func(f *http2.Framer, id uint32)) {
 	for {
 		conn, err := l.Accept()
 		if err != nil {
@@ -42,9 +51,9 @@ func refuse(l net.Listener, refused *atomic.Int64) {
 						_ = f.WriteSettingsAck()
 					}
 				case *http2.HeadersFrame:
-					refused.Add(1)
+					rejected.Add(1)
 					time.Sleep(10 * time.Millisecond)
-					_ = f.WriteRSTStream(frame.StreamID, http2.ErrCodeRefusedStream)
+					reject(f, frame.StreamID)
 				}
 			}
 		}()
@@ -93,5 +102,57 @@ func TestUnprocessedCallsGoElsewhere(t *testing.T) {
 			t.Errorf("only %d of 100 calls were refused", got)
 		}
 		c.settled(t, c.begun)
+	})
+}
+
+// gRPC does not keep large messages to repeat them.
+func TestUnprocessedLargeCallsGoElsewhere(t *testing.T) {
+	large := strings.Repeat("x", 300<<10)
+	for name, reject := range map[string]func(*http2.Framer, uint32){
+		"refused":  func(f *http2.Framer, id uint32) { _ = f.WriteRSTStream(id, http2.ErrCodeRefusedStream) },
+		"too late": func(f *http2.Framer, _ uint32) { _ = f.WriteGoAway(0, http2.ErrCodeNo, nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var c tally
+				b := setUp(t, 1, zerohop.Config{Hooks: c.hooks(), Spec: zerohop.Spec{
+					Defaults: zerohop.Policy{Balance: "random"},
+				}})
+				const bad = "10.0.0.9:80"
+				l := b.listen(bad)
+				defer l.Close()
+				var rejected atomic.Int64
+				go rejectAll(l, &rejected, reject)
+				b.source.Set("orders", endpoints(bad, b.servers[0].name)...)
+				b.say(t)
+				synctest.Wait() // both nodes are connected
+				for range 20 {
+					r, err := b.client.Order(t.Context(), &echopb.SayRequest{Text: large})
+					if err != nil || r.Node != b.servers[0].name {
+						t.Fatalf("Order() = %v, %v", r.GetNode(), err)
+					}
+				}
+				if rejected.Load() == 0 {
+					t.Error("no call was rejected")
+				}
+				c.settled(t, c.begun)
+			})
+		})
+	}
+}
+
+// A server that uses gRPC's words has answered.
+func TestAnswerInWordsOfTheTransportIsProcessed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := setUp(t, 2, zerohop.Config{})
+		for _, s := range b.servers {
+			s.do(func(context.Context, string) error {
+				return status.Error(codes.Unavailable, "the connection is draining")
+			})
+		}
+		_, err := b.client.Order(t.Context(), &echopb.SayRequest{Text: "hello"})
+		if got := b.servers[0].calls.Load() + b.servers[1].calls.Load(); status.Code(err) != codes.Unavailable || got != 1 {
+			t.Errorf("Order() = %v after %d executions, want UNAVAILABLE after 1", err, got)
+		}
 	})
 }
