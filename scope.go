@@ -205,7 +205,12 @@ func (s *scope) settled() *scopeState {
 // for its next message. Only a child that package context knows as its own can be told so early.
 func (s *scope) prompt() context.Context {
 	ctx, cancel := context.WithCancel(context.WithValue(s.parent, scopeKey{}, s.attempt))
-	s.AfterFunc(cancel)
+	parent := s.parent
+	s.AfterFunc(func() {
+		if parent.Err() == nil { // else it tells the context itself, and why
+			cancel()
+		}
+	})
 	return ctx
 }
 

@@ -81,7 +81,7 @@ func TestScopeEnds(t *testing.T) {
 
 func TestPromptContextEndsBeforeItsParentGoesOn(t *testing.T) {
 	cause := errors.New("cause")
-	for range 100 {
+	for range 10_000 {
 		parent, end := context.WithCancelCause(context.WithValue(t.Context(), testKey{}, 1))
 		ctx := newScope(parent).prompt()
 		if ctx.Err() != nil || ctx.Value(testKey{}) != 1 {
