@@ -12,8 +12,12 @@ func TestOutput(t *testing.T) {
 	if err != nil {
 		t.Fatalf("go run: %v\n%s", err, out)
 	}
-	want := regexp.MustCompile(`\A(hello from [ab]\n){2}` +
-		`(hello from a\na stops\n(hello from b\n){3}|hello from b\nb stops\n(hello from a\n){3})\z`)
+	const answered = `100 calls: all answered in 1\d\d attempts\n`
+	const explained = `(  one of them: first attempt to [abc], Unavailable; retry to [abc], OK\n)?`
+	want := regexp.MustCompile(`\A` + answered + `[abc] breaks\n` + answered +
+		`  one of them: first attempt to [abc], Unavailable; retry to [abc], OK\n` +
+		`[abc] leaves\n` + answered + explained + `[abc] is repaired\n` +
+		`watching: 100 pieces\nan order of 30 leaves 70\nwatching: 70 pieces\n\z`)
 	if !want.Match(out) {
 		t.Errorf("output does not match %v:\n%s", want, out)
 	}
