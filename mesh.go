@@ -53,7 +53,6 @@ type Mesh struct {
 	overdue  watchdog
 	base     time.Time // what the clocks of latencies start from
 	observed bool      // there are hooks for calls
-	scopes   sync.Pool // of *scopeState
 
 	ctx    context.Context // ends with Close; watches run under it
 	cancel context.CancelFunc

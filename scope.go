@@ -10,8 +10,7 @@ import (
 
 // scope is the context of an attempt: that of the call, until the attempt is given up or over. context.WithCancel costs
 // more than a pick, and most of that only serves those who wait for the end. So a scope keeps nothing of its own until
-// somebody asks for Done, and then less than package context would, which finds AfterFunc here. What it keeps then goes to
-// the next scope if nobody waits any more when it ends, as is usual for attempts that are over when they return.
+// somebody asks for Done, and then half of what package context would, which finds AfterFunc here.
 //
 // It is safe for concurrent use once parent is set.
 type scope struct {
@@ -30,14 +29,12 @@ func AttemptOf(ctx context.Context) *Attempt {
 	return a
 }
 
-// scopeState belongs to one scope after the other, until one ends while somebody waits for that.
 type scopeState struct {
-	done chan struct{}
-	over atomic.Bool // nothing of this changes any more
+	parent context.Context
+	done   chan struct{}
+	over   atomic.Bool // what follows does not change any more
 
 	mu     sync.Mutex  // guards what follows, until over
-	owner  *scope      // nil between two scopes
-	asked  int         // calls of Done, less those that package context makes when it calls AfterFunc
 	err    error       // why the scope ended
 	alone  bool        // it ended before its parent
 	stop   func() bool // takes it off its parent
@@ -46,15 +43,10 @@ type scopeState struct {
 	births int         // how often child was set, since package context stops some children twice
 }
 
-// askedByContext is how often package context calls Done before it calls AfterFunc. If it does not, states are not used
-// again, and that is all.
-const askedByContext = 2
-
-// ended is the state of a scope that was cancelled while nobody waited for that.
+// ended is the state of a scope that was cancelled before anybody waited for that.
 var ended = func() *scopeState {
-	st := &scopeState{done: make(chan struct{}), err: context.Canceled, alone: true}
-	st.over.Store(true)
-	close(st.done)
+	st := &scopeState{parent: context.Background(), done: make(chan struct{})}
+	st.end()
 	return st
 }()
 
@@ -70,52 +62,31 @@ func (s *scope) cancel() {
 	if s.open {
 		return
 	}
-	st := s.state.Load()
-	if st == nil {
-		if s.parent.Err() != nil || s.state.CompareAndSwap(nil, ended) {
-			return
-		}
-		st = s.state.Load()
-	}
-	if st != nil {
-		s.end(st)
+	if st := s.state.Load(); st != nil {
+		st.end()
+	} else if s.parent.Err() == nil && !s.state.CompareAndSwap(nil, ended) {
+		s.state.Load().end()
 	}
 }
 
-// end ends the scope, by itself unless its parent has ended. st is what it keeps, or was.
-func (s *scope) end(st *scopeState) {
+// end ends the scope, by itself unless its parent has ended.
+func (st *scopeState) end() {
 	st.mu.Lock()
-	if st.owner != s || st.over.Load() {
+	if st.over.Load() {
 		st.mu.Unlock()
 		return
 	}
-	err := s.parent.Err()
-	stop, child, after := st.stop, st.child, st.after
-	st.stop = nil
-	idle := st.asked == 0 && child == nil && len(after) == 0
-	if idle {
-		st.owner = nil
-		if err == nil {
-			s.state.Store(ended)
-		} else {
-			s.state.Store(nil) // whoever asks now learns it from the parent
-		}
-	} else {
-		if st.err = err; err == nil {
-			st.err, st.alone = context.Canceled, true
-		}
-		st.child, st.after = nil, nil
-		st.over.Store(true)
+	if st.err = st.parent.Err(); st.err == nil {
+		st.err, st.alone = context.Canceled, true
 	}
+	stop, child, after := st.stop, st.child, st.after
+	st.stop, st.child, st.after = nil, nil, nil
+	st.over.Store(true)
 	st.mu.Unlock()
+	close(st.done)
 	if stop != nil {
 		stop()
 	}
-	if idle {
-		s.recycle(st)
-		return
-	}
-	close(st.done)
 	if child != nil {
 		child()
 	}
@@ -125,79 +96,35 @@ func (s *scope) end(st *scopeState) {
 }
 
 // follow lets the scope end with its parent.
-func (s *scope) follow(st *scopeState) {
+func (st *scopeState) follow() {
 	switch {
-	case s.parent.Done() == nil:
-	case s.parent.Err() != nil:
-		s.end(st)
+	case st.parent.Done() == nil:
+	case st.parent.Err() != nil:
+		st.end()
 	default:
-		stop := context.AfterFunc(s.parent, func() { s.end(st) })
+		stop := context.AfterFunc(st.parent, st.end)
 		st.mu.Lock()
-		late := st.owner != s || st.over.Load()
-		if !late {
+		over := st.over.Load()
+		if !over {
 			st.stop = stop
 		}
 		st.mu.Unlock()
-		if late {
+		if over {
 			stop()
 		}
 	}
 }
 
-// wait returns the state for somebody who asks for it, locked. He is counted.
+// wait returns the state for somebody who waits.
 func (s *scope) wait() *scopeState {
-	for {
-		st := s.state.Load()
-		if st == nil {
-			st = s.fresh()
-			if s.state.CompareAndSwap(nil, st) {
-				s.follow(st)
-				st.mu.Lock() // it is still ours: he is counted
-				return st
-			}
-			st.mu.Lock()
-			st.owner = nil
-			st.mu.Unlock()
-			s.recycle(st)
-			continue
-		}
-		st.mu.Lock()
-		if st == ended {
-			return st
-		}
-		if st.owner == s {
-			st.asked++
-			return st
-		}
-		st.mu.Unlock()
+	if st := s.state.Load(); st != nil {
+		return st
 	}
-}
-
-// fresh returns a state for the scope and one who asks.
-func (s *scope) fresh() *scopeState {
-	st, _ := s.attempt.call.mesh.scopes.Get().(*scopeState)
-	if st == nil {
-		st = &scopeState{done: make(chan struct{})}
+	st := &scopeState{parent: s.parent, done: make(chan struct{})}
+	if s.state.CompareAndSwap(nil, st) {
+		st.follow()
 	}
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	st.owner, st.asked = s, 1
-	return st
-}
-
-func (s *scope) recycle(st *scopeState) { s.attempt.call.mesh.scopes.Put(st) }
-
-// settled returns the state of a scope that has ended by itself or was seen to end with its parent, else nil.
-func (s *scope) settled() *scopeState {
-	for {
-		st := s.state.Load()
-		if st == nil || !st.over.Load() {
-			return nil
-		}
-		if s.state.Load() == st { // else it has gone to another scope meanwhile
-			return st
-		}
-	}
+	return s.state.Load()
 }
 
 // prompt returns a context that ends with the scope, and is over by the time that whoever ends its parent goes on. The
@@ -222,14 +149,12 @@ func (s *scope) Done() <-chan struct{} {
 	if s.open { // package context looks through it to the parent then
 		return s.parent.Done()
 	}
-	st := s.wait()
-	defer st.mu.Unlock()
-	return st.done
+	return s.wait().done
 }
 
 // Err returns why the scope ended, nil if it has not.
 func (s *scope) Err() error {
-	if st := s.settled(); st != nil {
+	if st := s.state.Load(); st != nil && st.over.Load() {
 		return st.err
 	}
 	return s.parent.Err()
@@ -240,7 +165,7 @@ func (s *scope) Value(key any) any {
 	if key == any(scopeKey{}) {
 		return s.attempt
 	}
-	if st := s.settled(); st != nil && st.alone {
+	if st := s.state.Load(); st != nil && st.over.Load() && st.alone {
 		if v := canceled.Value(key); v != nil {
 			return v
 		}
@@ -255,12 +180,12 @@ func (s *scope) AfterFunc(f func()) (stop func() bool) {
 		return context.AfterFunc(s.parent, f)
 	}
 	st := s.wait()
+	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.over.Load() {
 		go f() // the caller may hold locks that it needs
 		return func() bool { return false }
 	}
-	st.asked -= 1 + askedByContext
 	if st.child == nil {
 		st.child = f
 		st.births++
