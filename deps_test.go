@@ -63,6 +63,7 @@ var places = map[string]place{
 	"grpcmesh":                    {3, slices.Concat(corePrice, grpcPrice)},
 	"telemetry":                   {3, slices.Concat(corePrice, otelPrice)},
 	"examples/...":                {4, nil},
+	"examples/grpc/stockpb":       {0, grpcPrice},
 	"httpmesh/hostiletest":        {testLayer, nil},
 	"faulttest/...":               {testLayer, nil},
 	"internal/consultest":         {testLayer, nil},
