@@ -62,6 +62,9 @@ func (a *Attempt) Verdict() resilience.Verdict { return a.verdict }
 // Policy returns the policy of the call.
 func (a *Attempt) Policy() *Policy { return &a.call.target.policy }
 
+// OwnEndpoints reports whether the Request said that the transport has endpoints of its own.
+func (a *Attempt) OwnEndpoints() bool { return a.call.own }
+
 // Service returns the name of the service the call goes to.
 func (a *Attempt) Service() string { return a.call.target.service.name }
 

@@ -28,9 +28,12 @@ type Call struct {
 	protocol string
 	host     string
 	method   string
-	timeout  time.Duration // of an attempt
+	timeout  time.Duration       // of an attempt
+	latency  *resilience.Latency // learned from attempts like these; nil if nothing is known yet
 	late     bool
 	stream   bool
+	named    bool        // method is an operation, and what is learned is for that
+	own      bool        // the transport has endpoints of its own
 	whole    bool        // attempts are over when they return, and nothing gives them up before
 	closed   atomic.Bool // CallDone was called
 	listed   watched
@@ -80,10 +83,9 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 	t.service.touch(now)
 	m.overdue.place(c, now)
 	c.mesh, c.target, c.exchange, c.late, c.stream = m, t, x, r.LatePick, r.Stream
-	c.start, c.protocol, c.host, c.method = now, r.Protocol, r.Service, r.Method
-	if r.Protocol == "grpc" {
-		c.method = r.Path
-	}
+	c.start, c.protocol, c.host, c.method = now, r.Protocol, r.Service, pick(r.Operation, r.Method)
+	c.latency, c.named, c.own = t.latencyOf(r.Operation), r.Operation != "", r.OwnEndpoints
+	c.late = c.late || c.own
 	said.report.add(c)
 	if h := m.cfg.Hooks.CallStart; h != nil {
 		ctx = h(ctx, c.info())
@@ -96,14 +98,14 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 	if err := c.ctx.Err(); err != nil {
 		return nil, c.fail(&Error{Reason: Ended, Detail: resilience.Canceled, Err: withCause(c.ctx, err)}, resilience.Neutral)
 	}
-	if !t.service.serving.Load() {
+	if !c.own && !t.service.serving.Load() {
 		if err := t.service.wait(c.ctx, o.WaitReady || r.WaitReady); err != nil {
 			return nil, c.unready(err)
 		}
 		now = c.mesh.now()
 	}
 	c.timeout = pick(max(o.AttemptTimeout, 0), t.policy.AttemptTimeout)
-	t.limit(c.ctx, &c.machine.Config, now, r, o)
+	t.limit(c.ctx, &c.machine.Config, c.latency, now, r, o)
 	c.whole = r.Whole && c.timeout == 0 && c.machine.Config.Backup == 0
 	if c.inbound = said.inbound; c.inbound != nil {
 		c.machine.Config.Nested = c.inbound.Attempt > 0
@@ -261,6 +263,9 @@ func (c *Call) open(a *Attempt) bool {
 		c.mu.Unlock()
 	}
 	a.started = true
+	if c.own && a.joinable {
+		c.mesh.overdue.watch(&c.listed, a.start.Sub(c.mesh.base)+c.machine.Config.Backup)
+	}
 	if c.timeout > 0 {
 		// Not a deadline of the context: that would cut the body of an answer, too.
 		a.alarm = time.AfterFunc(c.timeout, a.scope.cancel)
@@ -312,7 +317,7 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 		v = resilience.Verdict{Outcome: resilience.Neutral, Unsent: unsent}
 		a.overdue = c.machine.Config.Backup > 0 && a.latency >= c.machine.Config.Backup
 	case gone != nil:
-		if a.Node() == nil { // no endpoint was reached in time, and the transport knows why
+		if a.Node() == nil && !c.own { // no endpoint was reached in time, and the transport knows why
 			a.refused = a.Err
 		}
 		ev.Kind, v = resilience.Cancel, resilience.Verdict{Outcome: c.blame(a, gone), Unsent: unsent}
@@ -340,7 +345,7 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 	c.mu.Unlock()
 
 	if v.Outcome == resilience.Success && a.latency > 0 {
-		c.target.latency.Observe(now.Sub(c.mesh.base), a.latency)
+		c.learn(now, a)
 	}
 	if !mine {
 		c.letGo(a)
@@ -355,6 +360,19 @@ func (c *Call) letGo(a *Attempt) {
 	a.End(a.verdict.Outcome, nil)
 }
 
+// learn takes note of how long a successful attempt took. An error that is an answer may be that there is no such
+// operation, whose name is not kept.
+func (c *Call) learn(now time.Time, a *Attempt) {
+	l := c.latency
+	if l == nil && c.named {
+		if a.Err != nil {
+			return
+		}
+		l = c.target.learn(c.method)
+	}
+	l.Observe(now.Sub(c.mesh.base), a.latency)
+}
+
 // blame decides whose fault it is that the caller went away before an answer came. That the caller cancelled
 // says nothing about the endpoint. That its deadline passed does, if the endpoint had as much time as it usually
 // takes.
@@ -362,9 +380,11 @@ func (c *Call) blame(a *Attempt, gone error) resilience.Outcome {
 	if !errors.Is(gone, context.DeadlineExceeded) || a.Node() == nil {
 		return resilience.Neutral
 	}
-	usual, _, known := c.target.latency.Quantiles()
-	if !known {
-		usual = unknownUsual
+	usual := unknownUsual
+	if l := c.latency; l != nil {
+		if p50, _, known := l.Quantiles(); known {
+			usual = p50
+		}
 	}
 	if a.latency < usual {
 		return resilience.Neutral
@@ -380,7 +400,7 @@ func (c *Call) due(now time.Time) bool {
 }
 
 // unknownUsual is what an endpoint is taken to need usually before anything is known.
-const unknownUsual = unlearnedBackup / 2
+const unknownUsual time.Duration = unlearnedBackup / 2
 
 // Propagates reports whether there is a hook that sets headers of attempts.
 func (c *Call) Propagates() bool { return c.mesh.cfg.Hooks.Propagate != nil }
@@ -399,8 +419,12 @@ func (c *Call) elsewhere(now time.Time) bool {
 	return !c.late && c.target.service.balancer.Set().Sound(loadbalance.Info{Now: now, Avoid: tried})
 }
 
-// nowhere reports whether there is no endpoint that the call has not tried.
+// nowhere reports whether there is no endpoint that the call has not tried, or perhaps none at all where the transport has
+// its own.
 func (c *Call) nowhere() bool {
+	if c.own {
+		return true
+	}
 	tried, _ := c.avoid()
 	return !c.late && !slices.ContainsFunc(c.target.service.balancer.Set().Nodes(), func(n *loadbalance.Node) bool {
 		return !slices.Contains(tried, n)

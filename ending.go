@@ -214,7 +214,7 @@ func (c *Call) close(status int, outcome resilience.Outcome, err error) {
 // made counts the attempts that got as far as an endpoint and were not refused there. c.mu is held.
 func (c *Call) made() (n int) {
 	for i := range c.machine.Launched() {
-		if a := c.slot(i); a.Node() != nil && !(a.judged && a.refused != nil) {
+		if a := c.slot(i); (a.Node() != nil || c.own && a.started) && !(a.judged && a.refused != nil) {
 			n++
 		}
 	}

@@ -12,6 +12,12 @@ type Request struct {
 	routing.Request
 	// Protocol is a short name for hooks, such as "http".
 	Protocol string
+	// Operation names what is called where the method of routing.Request does not, such as the full method of an RPC.
+	// It is CallInfo.Method then, and what is learned about latency is learned for it alone: a slow operation must not
+	// delay the backups of a fast one. That is done for the first 100 operations that succeed under a route, so that
+	// names cannot fill the memory; the others share what they learn. Empty means the method, and that all calls under a
+	// route share it.
+	Operation string
 	// Idempotent says that the protocol lets the call be executed more than once.
 	Idempotent bool
 	// Attempts limits the attempts further, for example to 1 when the body can be sent only once. 0 means
@@ -27,6 +33,9 @@ type Request struct {
 	WaitReady bool
 	// LatePick leaves the choice of endpoints to the transport, which calls Attempt.Pick itself.
 	LatePick bool
+	// OwnEndpoints says that the transport sends attempts to endpoints that it finds and chooses itself. Attempts have
+	// no Node then and are judged by their verdicts alone, and the call neither looks for endpoints nor waits for them.
+	OwnEndpoints bool
 }
 
 // Exchange is one call as its protocol sees it. It is implemented by transports.

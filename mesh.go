@@ -157,6 +157,15 @@ func (m *Mesh) task(f func()) bool {
 
 // service returns the service of that name and begins to watch it if it is new.
 func (m *Mesh) service(name string) (*service, error) {
+	s, err := m.find(name)
+	if err == nil {
+		s.start()
+	}
+	return s, err
+}
+
+// find returns the service of that name, which may not be watched yet.
+func (m *Mesh) find(name string) (*service, error) {
 	name = strings.ToLower(name) // free if it is
 	if s := (*m.services.Load())[name]; s != nil {
 		return s, nil
@@ -170,7 +179,7 @@ func (m *Mesh) service(name string) (*service, error) {
 	return nil, ErrClosed
 }
 
-// add returns the service of that name, made and watched if there is none, or nil if the mesh is closed.
+// add returns the service of that name, made if there is none, or nil if the mesh is closed.
 func (m *Mesh) add(name string, named bool) *service {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -202,7 +211,9 @@ func (m *Mesh) add(name string, named bool) *service {
 	s := newService(m, name, named)
 	next[key] = s
 	m.services.Store(&next)
-	m.tasks.Go(s.watch)
+	if named {
+		s.watching.Do(func() { m.tasks.Go(s.watch) })
+	}
 	return s
 }
 
@@ -219,7 +230,7 @@ func (m *Mesh) target(r *routing.Request) (*target, error) {
 	if backend >= 0 {
 		return m.backends[rule][backend].target(rule), nil
 	}
-	s, err := m.service(r.Service)
+	s, err := m.find(r.Service)
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,7 @@ type service struct {
 	byRule   []atomic.Pointer[target]
 	ctx      context.Context // of the watch
 	stop     context.CancelFunc
+	watching sync.Once
 	used     atomic.Int64 // when a call was last made, in seconds; kept for dynamic services only
 	serving  atomic.Bool  // there are endpoints
 
@@ -78,6 +79,11 @@ func (s *service) target(rule int) *target {
 	r := s.mesh.routes.Rule(rule)
 	s.byRule[rule].CompareAndSwap(nil, newTarget(s, r.Name, spec.Policies[r.Policy].over(s.policy)))
 	return s.byRule[rule].Load()
+}
+
+// start begins to watch a service that was not named in the spec, when endpoints of it are first asked for.
+func (s *service) start() {
+	s.watching.Do(func() { s.mesh.task(s.watch) })
 }
 
 // watch keeps the balancer up to date until the mesh is closed or the service is forgotten.
@@ -146,6 +152,7 @@ func (s *service) wait(ctx context.Context, patient bool) error {
 	if s.serving.Load() {
 		return nil
 	}
+	s.start()
 	var expired <-chan time.Time
 	if !patient {
 		start := time.NewTimer(s.mesh.cfg.StartTimeout)

@@ -2,6 +2,9 @@ package zerohop
 
 import (
 	"context"
+	"maps"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/zerohop/zerohop/resilience"
@@ -13,7 +16,48 @@ type target struct {
 	route   string
 	policy  Policy
 	limits  resilience.CallConfig // what all calls have in common
-	latency resilience.Latency    // of successful attempts
+	latency resilience.Latency    // of successful attempts of operations without a latency of their own
+
+	operations atomic.Pointer[map[string]*resilience.Latency]
+	mu         sync.Mutex // guards writes of operations
+}
+
+// maxOperations bounds the operations of a target that have a latency of their own, at 1.4 KB each.
+const maxOperations = 100
+
+// latencyOf returns where the latency of an operation is learned, nil if nothing is known of it yet.
+func (t *target) latencyOf(operation string) *resilience.Latency {
+	if operation == "" {
+		return &t.latency
+	}
+	known := t.operations.Load()
+	if known == nil {
+		return nil
+	}
+	if l := (*known)[operation]; l != nil {
+		return l
+	}
+	if len(*known) >= maxOperations {
+		return &t.latency
+	}
+	return nil
+}
+
+// learn returns where the latency of an operation is learned from now on.
+func (t *target) learn(operation string) *resilience.Latency {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if l := t.latencyOf(operation); l != nil {
+		return l
+	}
+	next := map[string]*resilience.Latency{}
+	if known := t.operations.Load(); known != nil {
+		next = maps.Clone(*known)
+	}
+	l := &resilience.Latency{Tail: t.policy.Backup.Quantile}
+	next[operation] = l
+	t.operations.Store(&next)
+	return l
 }
 
 func newTarget(s *service, route string, p Policy) *target {
@@ -29,8 +73,8 @@ func newTarget(s *service, route string, p Policy) *target {
 // known yet. Few calls see it: a score of answers is enough to learn from.
 const unlearnedBackup = time.Second
 
-// limit sets what a call may do.
-func (t *target) limit(ctx context.Context, c *resilience.CallConfig, now time.Time, r *Request, o *CallOptions) {
+// limit sets what a call may do. l is where its latency is learned, nil if nothing is known.
+func (t *target) limit(ctx context.Context, c *resilience.CallConfig, l *resilience.Latency, now time.Time, r *Request, o *CallOptions) {
 	*c = t.limits
 	if d, ok := ctx.Deadline(); ok {
 		if c.Deadline = d; d == d.Round(0) { // it has no monotonic reading: what counts is the wall clock's present time
@@ -49,7 +93,13 @@ func (t *target) limit(ctx context.Context, c *resilience.CallConfig, now time.T
 	case Inherit:
 		c.Idempotent = r.Idempotent
 	}
-	p50, tail, learned := t.latency.Quantiles()
+	var (
+		p50, tail time.Duration
+		learned   bool
+	)
+	if l != nil {
+		p50, tail, learned = l.Quantiles()
+	}
 	c.MinRemaining = p50 / 2
 	if pick(o.Backup, t.policy.Backup.Mode) == On && c.Idempotent && c.Attempts > 1 && !r.Stream {
 		c.Backup = unlearnedBackup

@@ -2,7 +2,6 @@ package grpcmesh
 
 import (
 	"context"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -180,7 +179,7 @@ func (st *attemptState) judge(ctx context.Context, err error) resilience.Verdict
 	if d, ok := ctx.Deadline(); ok && status.Code(err) == codes.DeadlineExceeded && !time.Now().Before(d) {
 		<-ctx.Done() // the server was faster than our timer, by a hair; it is the caller's deadline all the same
 	}
-	if a.Node() == nil {
+	if a.Node() == nil && !a.OwnEndpoints() {
 		switch code := status.Code(err); {
 		case ctx.Err() != nil:
 		case code == codes.Unavailable:
@@ -196,20 +195,11 @@ func (st *attemptState) judge(ctx context.Context, err error) resilience.Verdict
 	return e.verdict()
 }
 
-// pushback returns what a server says in its trailer about when to come again (gRFC A6): 0 if it says nothing,
-// negative if it wants no retry or says it in a way that is not understood, and noTime if it did not begin because the
-// caller has too little time.
+// pushback returns what a server says in its trailer about when to come again, as resilience.Pushback does, and noTime
+// if it did not begin because the caller has too little time.
 func pushback(trailer metadata.MD) time.Duration {
-	v := trailer[pushbackKey]
-	switch why := trailer[noRetryKey]; {
-	case len(why) > 0 && why[0] == tooLate:
+	if why := trailer[noRetryKey]; len(why) > 0 && why[0] == tooLate {
 		return noTime
-	case len(v) == 0:
-		return 0
 	}
-	ms, err := strconv.ParseInt(v[0], 10, 32)
-	if err != nil || ms < 0 || len(v) > 1 {
-		return -1
-	}
-	return time.Duration(ms) * time.Millisecond
+	return resilience.Pushback(trailer[pushbackKey])
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/zerohop/zerohop/internal/echopb"
+	"github.com/zerohop/zerohop/routing"
 )
 
 func TestIdempotentAsDeclared(t *testing.T) {
@@ -16,6 +17,12 @@ func TestIdempotentAsDeclared(t *testing.T) {
 		"/no.such.Service/Say":           false,
 		"zerohop.echo.v1.Echo":           false,
 		"":                               false,
+		"zerohop.echo.v1.Echo/Say":       false,
+		"//zerohop.echo.v1.Echo/Say":     false,
+		"/zerohop.echo.v1.Echo//Say":     false,
+		"/zerohop.echo.v1.Echo%2fSay":    false,
+		"/zerohop.echo.v1.echo/Say":      false,
+		"/zerohop.echo.v1.Echo/SAY":      false,
 	} {
 		for range 2 { // the second answer is remembered
 			if got := idempotent(method); got != want {
@@ -26,24 +33,46 @@ func TestIdempotentAsDeclared(t *testing.T) {
 }
 
 func TestUnknownMethodsDoNotFillMemory(t *testing.T) {
-	defer func(n int64) {
-		declarations.Store(n)
-		declared.Range(func(k, _ any) bool {
-			if !lookUp(k.(string)) {
-				declared.Delete(k)
-			}
-			return true
-		})
-	}(declarations.Load())
-	for i := range maxDeclarations + 100 {
-		idempotent(fmt.Sprintf("/made.Up/Method%d", i))
+	idempotent(echopb.Echo_Say_FullMethodName)
+	before := len(*declared.Load())
+	for i := range 1000 {
+		if idempotent(fmt.Sprintf("/made.Up/Method%d", i)) || idempotent(fmt.Sprintf("/zerohop.echo.v1.Echo/Say%d", i)) {
+			t.Fatal("a method that nobody declared is idempotent")
+		}
 	}
-	n := 0
-	declared.Range(func(any, any) bool { n++; return true })
-	if n > maxDeclarations {
-		t.Errorf("%d methods are remembered, want at most %d", n, maxDeclarations)
+	if got := len(*declared.Load()); got != before {
+		t.Errorf("%d methods are remembered, want the %d of before", got, before)
 	}
-	if !idempotent(echopb.Echo_Say_FullMethodName) {
-		t.Error("a declared method is not found once the memory is full")
+}
+
+func TestKnownMethodsAreFoundWithoutAllocations(t *testing.T) {
+	method := echopb.Echo_Say_FullMethodName
+	if got := testing.AllocsPerRun(100, func() { idempotent(method) }); got != 0 {
+		t.Errorf("%v allocations, want none", got)
 	}
+}
+
+func FuzzMethodNames(f *testing.F) {
+	const say = echopb.Echo_Say_FullMethodName
+	for _, m := range []string{say, "", "/", "//", say[1:], "/" + say, say + "/", "/zerohop.echo.v1.Echo//Say", "/zerohop.echo.v1.Echo%2fSay",
+		"/zerohop.echo.v1.echo/Say", "/zerohop.echo.v1.Echo/say", "/zerohop.echo.v1.Echo/%53ay", say + "?", say + "#", say + " ", "/./" + say,
+		"/zerohop.echo.v1.Echo/Say\x00", "/zerohop.echo.v1..Echo/Say", "/.zerohop.echo.v1.Echo/Say", "/\xff/\xff"} {
+		f.Add(m)
+	}
+	table, err := routing.Compile([]routing.Rule{{
+		Name: "say", Match: routing.Match{Service: "orders", Path: routing.Path{Exact: say}}, Backends: []routing.Backend{{Service: "say"}},
+	}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, method string) {
+		if got, want := idempotent(method), method == say; got != want {
+			t.Errorf("idempotent(%q) = %v, want %v", method, got, want)
+		}
+		r := request("orders", method, &outgoing{t.Context()}, nil)
+		rule, _ := table.Route(&r.Request, 0)
+		if got, want := rule >= 0, method == say; got != want {
+			t.Errorf("a route of %q matches %q: %v, want %v", say, method, got, want)
+		}
+	})
 }

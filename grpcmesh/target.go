@@ -75,7 +75,7 @@ func (c Client) DialOptions() []grpc.DialOption {
 	config, user := c.configs()
 	opts := []grpc.DialOption{
 		grpc.WithResolvers(&resolverBuilder{mesh: c.Mesh, config: config}),
-		grpc.WithChainUnaryInterceptor(unaryInterceptor(c.Mesh)),
+		grpc.WithChainUnaryInterceptor(UnaryInterceptor(c.Mesh, "")),
 		grpc.WithChainStreamInterceptor(StreamInterceptor(c.Mesh, "")),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: b, MinConnectTimeout: minConnect}),
 		grpc.WithDisableRetry(),

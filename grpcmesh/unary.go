@@ -3,6 +3,7 @@ package grpcmesh
 import (
 	"context"
 	"reflect"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -15,18 +16,43 @@ import (
 	"github.com/zerohop/zerohop/routing"
 )
 
-func unaryInterceptor(mesh *zerohop.Mesh) grpc.UnaryClientInterceptor {
+// UnaryInterceptor returns an interceptor that makes the unary calls of any connection calls of a service on a mesh, with
+// its policies: retries, backups, timeouts and the retry budget. DialOptions contains it for connections to a Target.
+//
+// An empty service is that of the connection's Target; on other connections the interceptor does nothing then. With a
+// service named, and on a connection to something else than a Target ("dns:///orders.example.com"), the endpoints are
+// those of the connection: gRPC finds them and its balancer picks one for each attempt, so a retry or a backup goes where
+// that sends it, which may be the endpoint that failed, and there is no circuit breaker. What becomes of an attempt
+// is judged by its status. The mesh does not look for endpoints of the service, which it need not know. Retries of gRPC
+// itself (retryPolicy in a service config) should be off, or they multiply.
+//
+// A policy for some methods is that of a route with a path, which for gRPC is the full method:
+//
+//	zerohop.Spec{
+//		Policies: map[string]zerohop.Policy{"safe": {Idempotent: zerohop.On}},
+//		Routes: []routing.Rule{{
+//			Match:  routing.Match{Service: "orders", Path: routing.Path{Exact: "/shop.v1.Orders/Get"}},
+//			Policy: "safe",
+//		}},
+//	}
+//
+// A method is matched as it is, case and all. One that is not of the form "/package.Service/Method" has no route with a
+// path, and is idempotent only if the policy of its service or zerohop.CallOptions say so.
+func UnaryInterceptor(mesh *zerohop.Mesh, service string) grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-		service, ok := serviceOf(cc)
-		if !ok {
-			return invoker(ctx, method, req, reply, cc, opts...)
+		target, ours := serviceOf(cc)
+		name := service
+		if name == "" {
+			if name = target; !ours {
+				return invoker(ctx, method, req, reply, cc, opts...)
+			}
 		}
 		x := &unary{method: method, req: req, reply: reply, cc: cc, invoker: invoker, opts: opts, header: outgoing{ctx}}
 		if m, ok := reply.(proto.Message); ok {
 			x.kind = m.ProtoReflect().Type() // now: while an attempt writes to the reply, it cannot be asked
 		}
-		r := request(service, method, &x.header, opts)
-		r.Idempotent, r.Whole = idempotent(method), true
+		r := request(name, method, &x.header, opts)
+		r.Idempotent, r.Whole, r.OwnEndpoints = idempotent(method), true, !ours
 		a, err := x.call.Run(ctx, mesh, &r, x)
 		if err != nil {
 			return statusOf(err)
@@ -38,12 +64,19 @@ func unaryInterceptor(mesh *zerohop.Mesh) grpc.UnaryClientInterceptor {
 	}
 }
 
+// noPath is a path that no route matches: it does not begin with a slash.
+const noPath = "*"
+
 // request describes an RPC to the mesh.
 func request(service, method string, header routing.Values, opts []grpc.CallOption) zerohop.Request {
 	r := zerohop.Request{
-		Request:  routing.Request{Service: service, Method: "POST", Path: method, Header: header},
-		Protocol: "grpc",
-		LatePick: true,
+		Request:   routing.Request{Service: service, Method: "POST", Path: method, Header: header},
+		Protocol:  "grpc",
+		Operation: method,
+		LatePick:  true,
+	}
+	if _, _, ok := split(method); !ok {
+		r.Path = noPath
 	}
 	for _, o := range opts {
 		if o, ok := o.(grpc.FailFastCallOption); ok {
@@ -63,6 +96,7 @@ type unary struct {
 	invoker    grpc.UnaryInvoker
 	opts       []grpc.CallOption
 	header     outgoing
+	begun      atomic.Int32 // attempts that may have reached a server
 	first      attemptState // most calls make one attempt only
 	private    [resilience.MaxAttempts]*results
 }
@@ -73,18 +107,49 @@ func (x *unary) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Verd
 		st = &attemptState{}
 	}
 	st.attempt, a.State = a, st
-	ctx = propagate(ctx, &x.call)
+	sent := int(x.begun.Add(1)) - 1
+	ctx = propagate(announce(ctx, &x.call, a, sent), &x.call)
 	reply, opts := x.reply, x.opts
 	if a.Backup() { // another attempt may be writing to what the caller gave
 		p := newResults(x.reply, x.kind, x.opts)
 		x.private[a.Number] = p
 		reply, opts = p.reply, p.opts
 	}
-	if err := x.invoker(ctx, x.method, x.req, reply, x.cc, opts...); err != nil {
-		return st.judge(ctx, err)
+	var seen *evidence
+	if a.OwnEndpoints() {
+		seen = &evidence{}
+		opts = seen.options(opts)
 	}
-	a.Status = 0
-	return resilience.Verdict{Outcome: resilience.Success}
+	err := x.invoker(ctx, x.method, x.req, reply, x.cc, opts...)
+	if err == nil {
+		a.Status = 0
+		return resilience.Verdict{Outcome: resilience.Success}
+	}
+	if seen != nil {
+		st.end(seen.ending())
+	}
+	v := st.judge(ctx, err)
+	if v.Unsent {
+		x.begun.Add(-1)
+	}
+	return v
+}
+
+// evidence is what an attempt leaves on a connection whose balancer does not tell us how attempts end.
+type evidence struct {
+	peer            peer.Peer
+	header, trailer metadata.MD
+}
+
+// options returns options for the attempt that collect the evidence.
+func (e *evidence) options(opts []grpc.CallOption) []grpc.CallOption {
+	return append(opts[:len(opts):len(opts)], grpc.Peer(&e.peer), grpc.Header(&e.header), grpc.Trailer(&e.trailer))
+}
+
+// ending returns how the attempt ended, but for its error. Only what got a stream has a peer, and every answer has a
+// header or, if it is nothing but an error, a trailer.
+func (e *evidence) ending() ending {
+	return ending{sent: e.peer.Addr != nil, received: len(e.header)+len(e.trailer) > 0, pushback: pushback(e.trailer)}
 }
 
 func (x *unary) Release(*zerohop.Attempt) {}
@@ -146,26 +211,4 @@ func (r *results) deliver(reply any, opts []grpc.CallOption, answered bool) {
 			*o.PeerAddr = *r.opts[i].(grpc.PeerCallOption).PeerAddr
 		}
 	}
-}
-
-// outgoing gives routes the metadata of a call.
-type outgoing struct{ ctx context.Context }
-
-// Get returns the first value of a key, "" if there is none.
-func (o *outgoing) Get(name string) string {
-	md, _ := metadata.FromOutgoingContext(o.ctx)
-	if v := md.Get(name); len(v) > 0 {
-		return v[0]
-	}
-	return ""
-}
-
-// propagate adds what hooks set to the metadata of an attempt.
-func propagate(ctx context.Context, call *zerohop.Call) context.Context {
-	if !call.Propagates() {
-		return ctx
-	}
-	var pairs []string
-	call.Propagate(ctx, func(key, value string) { pairs = append(pairs, key, value) })
-	return metadata.AppendToOutgoingContext(ctx, pairs...)
 }

@@ -71,20 +71,6 @@ func tooLarge(text string) bool {
 		strings.Contains(text, "exceeds maximum size")
 }
 
-// pushback returns what a server of gRPC says about when to come again: 0 if it says nothing, negative if it wants no
-// retry or says it in a way that is not understood (gRFC A6).
-func pushback(h http.Header) time.Duration {
-	v := h["Grpc-Retry-Pushback-Ms"]
-	if len(v) == 0 {
-		return 0
-	}
-	ms, err := strconv.ParseInt(v[0], 10, 32)
-	if err != nil || ms < 0 || len(v) > 1 {
-		return -1
-	}
-	return time.Duration(ms) * time.Millisecond
-}
-
 // judge returns what the headers of an answer to the request of an attempt say about it, and what its body does where it
 // is nothing but an error. An answer without a code of its protocol is that of somebody who does not speak it, such as a
 // proxy, and is judged by its HTTP status. That repeats what Connect and gRPC take for UNAVAILABLE then.
@@ -104,7 +90,7 @@ func (p protocol) judge(req *http.Request, resp *http.Response) resilience.Verdi
 			h = resp.Trailer
 		}
 		if s, ok = statusIn(h); ok {
-			after = pushback(h)
+			after = resilience.Pushback(h["Grpc-Retry-Pushback-Ms"])
 		}
 	}
 	if !ok {

@@ -324,13 +324,13 @@ func (c *Call) again(now time.Time) Action {
 		return c.giveUp(OverBudget)
 	}
 	pause := min(v.After, maxAfter)
-	if c.failure.elsewhere {
+	if c.failure.elsewhere || v.After == AtOnce {
 		pause = 0
 	}
 	if pause > patience && c.Config.Deadline.IsZero() {
 		return c.giveUp(OutOfTime)
 	}
-	if pause == 0 && (!v.Unsent || c.failure.nowhere && c.made() > 1) {
+	if pause == 0 && v.After != AtOnce && (!v.Unsent || c.failure.nowhere && c.made() > 1) {
 		// What was never sent has put no load on anybody, and goes elsewhere at once. A connection that was lost in
 		// the wrong moment is made anew at once, too, but not again and again.
 		pause = c.Config.Backoff.pause(c.made(), c.failure.random)

@@ -1,6 +1,9 @@
 package resilience
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // HTTPStatus returns the verdict on an HTTP response with the given status code. retryAfter is the pause
 // the response asks for: 0 if it does not say, negative if it wants no retry; the budget pays for such a
@@ -38,9 +41,25 @@ const (
 	grpcDataLoss          = 15
 )
 
+// Pushback returns what a gRPC server says in the values of grpc-retry-pushback-ms about when to come again (gRFC A6): 0
+// if it says nothing, AtOnce if it asks for no pause, and a negative value if it wants no retry or says it in a way that
+// is not understood.
+func Pushback(values []string) time.Duration {
+	if len(values) == 0 {
+		return 0
+	}
+	ms, err := strconv.ParseInt(values[0], 10, 32)
+	switch {
+	case err != nil || ms < 0 || len(values) > 1:
+		return -1
+	case ms == 0:
+		return AtOnce
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
 // GRPCStatus returns the verdict on a gRPC status code (codes.Code of google.golang.org/grpc). pushback is
-// the pause the server asked for in grpc-retry-pushback-ms: 0 if it did not say, negative if it wants no
-// retry; the budget pays for such a failure, too. Codes that an application returns on purpose, UNIMPLEMENTED
+// the pause the server asked for, as Pushback returns it; where the server wants no retry, the budget pays for such a failure, too. Codes that an application returns on purpose, UNIMPLEMENTED
 // and UNKNOWN among them, are successes: they say nothing about the endpoint.
 func GRPCStatus(code uint32, pushback time.Duration) Verdict {
 	switch code {

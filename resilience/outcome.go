@@ -45,7 +45,10 @@ type Verdict struct {
 	// Unsent says that the server has provably not begun to work on the attempt: nothing was connected,
 	// nothing was written, or the server said so. Repeating it is safe for every call and costs no budget.
 	Unsent bool
-	// After is the pause the server asked for before another attempt. 0 means that it did not say, a
-	// negative value that it wants none. More than a minute counts as a minute.
+	// After is the pause the server asked for before another attempt. 0 means that it did not say, AtOnce that it
+	// asked for none, a negative value that it wants no other attempt. More than a minute counts as a minute.
 	After time.Duration
 }
+
+// AtOnce is the Verdict.After of a server that lets another attempt follow without a pause.
+const AtOnce = time.Nanosecond
