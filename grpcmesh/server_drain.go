@@ -19,7 +19,8 @@ import (
 //  4. GracefulStop: gRPC sends GOAWAY, takes no new calls, and waits for those in flight.
 //
 // Half of the time that ctx allows is kept for the last step, whatever the others would need. If calls are still in
-// flight when ctx ends, they are cut off by Stop; those that ignore the end of their context are not waited for.
+// flight when ctx ends, they are cut off by Stop, and handlers that ignore the end of their context are waited for only
+// with grpc.WaitForHandlers.
 // Streams that would last longer should end when Draining says so.
 //
 // Drain returns the error of ctx if calls were cut off, joined with those of the functions. There is no way back. A
