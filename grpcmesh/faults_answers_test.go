@@ -153,7 +153,8 @@ func TestWrongAnswersAreRepeatedWhereThatHelps(t *testing.T) {
 			u := use(t, zerohop.Config{Spec: hasty}, []string{bad.addr, fine.addr}, grpc.WithMaxHeaderListSize(16<<10))
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
-			for bad.calls.Load() == 0 || fine.calls.Load() == 0 { // until both are connected
+			ctx = zerohop.WithCall(ctx, zerohop.CallOptions{Backup: zerohop.Off}) // it would go to the good one, too
+			for bad.calls.Load() == 0 || fine.calls.Load() == 0 {                 // until both are connected
 				if _, err := u.Say(ctx, &echopb.SayRequest{}, grpc.WaitForReady(true)); err != nil {
 					t.Fatal(err)
 				}
