@@ -99,8 +99,8 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 		return nil, c.fail(&Error{Reason: Ended, Detail: resilience.Canceled, Err: withCause(c.ctx, err)}, resilience.Neutral)
 	}
 	if !c.own && !t.service.serving.Load() {
-		if err := t.service.wait(c.ctx, o.WaitReady || r.WaitReady); err != nil {
-			return nil, c.unready(err)
+		if err := c.await(o.WaitReady || r.WaitReady); err != nil {
+			return nil, err
 		}
 		now = c.mesh.now()
 	}

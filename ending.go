@@ -89,11 +89,11 @@ func (c *Call) Failure(a *Attempt) *Error {
 	return e
 }
 
-// unready is the end of a call whose service has no endpoints.
-func (c *Call) unready(err error) error {
+// unready is the end of a call whose service has no endpoints. ctx is what the call waited under.
+func (c *Call) unready(ctx context.Context, err error) error {
 	e := &Error{Reason: NoEndpoints, Detail: resilience.Unroutable, Err: err}
 	outcome := resilience.Failure
-	if c.ctx.Err() != nil {
+	if ctx.Err() != nil {
 		e.Reason, e.Detail, outcome = Ended, resilience.Canceled, resilience.Neutral
 	}
 	if errors.Is(err, ErrClosed) {

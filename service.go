@@ -91,6 +91,9 @@ func (s *service) watch() {
 	opts := discovery.RunOptions{Rand: s.mesh.cfg.Rand, Observe: s.observe}
 	_ = discovery.Run(s.ctx, s.mesh.cfg.Resolver, s.name, opts, s.update) // it ends with the context only
 	s.balancer.Update(nil)
+	if s.mesh.ctx.Err() != nil { // else nobody has subscribed
+		s.change(func() { s.err = ErrClosed })
+	}
 }
 
 func (s *service) update(eps []discovery.Endpoint) {

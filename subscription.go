@@ -12,7 +12,8 @@ type Endpoints struct {
 	Balancer *loadbalance.Balancer
 	// Known is set as soon as the source has answered, be it with no endpoints.
 	Known bool
-	// Err is why the source does not answer now; nil if it does.
+	// Err is why the source does not answer now, nil if it does. It is ErrClosed in the last call, if that is because
+	// the mesh was closed.
 	Err error
 }
 

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/serviceconfig"
 	"google.golang.org/grpc/status"
 
+	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/loadbalance"
 	"github.com/zerohop/zerohop/resilience"
 )
@@ -285,7 +286,7 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 			node = pick.Node()
 		}
 		if errors.Is(err, loadbalance.ErrNoEndpoints) {
-			return c.unconnected(info, err)
+			return c.unconnected(info, err, p.link.closed.Load())
 		}
 		if err != nil {
 			return balancer.PickResult{}, status.Error(codes.Unavailable, err.Error())
@@ -314,10 +315,13 @@ func (p *pool) state(n *loadbalance.Node) *balancer.State {
 }
 
 // unconnected tells what becomes of an RPC while no node of its service is connected.
-func (p *pool) unconnected(info balancer.PickInfo, err error) (balancer.PickResult, error) {
+func (p *pool) unconnected(info balancer.PickInfo, err error, closed bool) (balancer.PickResult, error) {
 	nodes := p.known.Load().Nodes()
 	if p.pending.Load() > 0 || p.outdated() {
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
+	}
+	if len(nodes) == 0 && closed {
+		return balancer.PickResult{}, status.Error(codes.Unavailable, zerohop.ErrClosed.Error())
 	}
 	if len(nodes) == 0 {
 		return balancer.PickResult{}, err

@@ -3,6 +3,7 @@ package grpcmesh
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/resolver"
@@ -66,6 +67,7 @@ func (b *resolverBuilder) Build(target resolver.Target, cc resolver.ClientConn, 
 type link struct {
 	service   string // that of the target
 	balancers map[string]*loadbalance.Balancer
+	closed    atomic.Bool // the mesh was
 }
 
 type linkKey struct{}
@@ -74,7 +76,7 @@ type linkKey struct{}
 type meshResolver struct {
 	cc     resolver.ClientConn
 	config *serviceconfig.ParseResult
-	link   *link // immutable once linked
+	link   *link // but for closed, immutable once linked
 	stops  []func()
 
 	mu     sync.Mutex // guards what follows; not held while gRPC is told
@@ -103,6 +105,10 @@ func (r *meshResolver) tell() {
 		known = known || e.Known
 		if err == nil {
 			err = e.Err
+		}
+		if errors.Is(e.Err, zerohop.ErrClosed) {
+			r.link.closed.Store(true) // which RPCs that wait are to find
+			known = true
 		}
 	}
 	r.mu.Unlock()

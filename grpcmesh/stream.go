@@ -35,7 +35,7 @@ func StreamInterceptor(mesh *zerohop.Mesh, service string) grpc.StreamClientInte
 		if !ok {
 			return streamer(ctx, desc, cc, method, opts...)
 		}
-		x := &stream{header: outgoing{ctx}, single: !desc.ServerStreams}
+		x := &stream{cc: cc, header: outgoing{ctx}, single: !desc.ServerStreams}
 		opts = x.keepFinishers(opts)
 		x.open = func(ctx context.Context, finish func(error)) (grpc.ClientStream, error) {
 			return streamer(ctx, desc, cc, method, append(opts[:len(opts):len(opts)], grpc.OnFinish(finish))...)
@@ -64,6 +64,7 @@ func StreamInterceptor(mesh *zerohop.Mesh, service string) grpc.StreamClientInte
 // stream is one call of a streaming method.
 type stream struct {
 	call      zerohop.Call
+	cc        *grpc.ClientConn
 	open      func(ctx context.Context, finish func(error)) (grpc.ClientStream, error)
 	header    outgoing
 	single    bool          // there is one message at most to receive
@@ -112,6 +113,11 @@ func (x *stream) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Ver
 }
 
 func (x *stream) Release(*zerohop.Attempt) {}
+
+// Wait returns a context that ends with the connection, too.
+func (x *stream) Wait(ctx context.Context) (context.Context, context.CancelFunc) {
+	return untilClosed(ctx, x.cc)
+}
 
 // judge records how an attempt that was opened ended before it was answered, and returns what that means.
 func (s *attemptStream) judge(err error) resilience.Verdict {

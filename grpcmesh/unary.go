@@ -154,6 +154,11 @@ func (e *evidence) ending() ending {
 
 func (x *unary) Release(*zerohop.Attempt) {}
 
+// Wait returns a context that ends with the connection, too: nobody but gRPC knows that it was closed.
+func (x *unary) Wait(ctx context.Context) (context.Context, context.CancelFunc) {
+	return untilClosed(ctx, x.cc)
+}
+
 // deliver gives the caller what the answering attempt got.
 func (x *unary) deliver(a *zerohop.Attempt) {
 	if p := x.private[a.Number]; p != nil {
