@@ -114,7 +114,7 @@ func TestWrongAnswersEndCalls(t *testing.T) {
 			u := use(t, zerohop.Config{Hooks: o.hooks()}, []string{s.addr}, grpc.WithMaxHeaderListSize(16<<10))
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
-			if _, err := u.Say(ctx, &echopb.SayRequest{}, grpc.WaitForReady(true)); err != nil {
+			if _, err := u.Order(ctx, &echopb.SayRequest{}, grpc.WaitForReady(true)); err != nil {
 				t.Fatal(err)
 			}
 			s.answer.Store(&tc.script)

@@ -101,14 +101,14 @@ func (w *witness) all(t *testing.T) string {
 
 // failures are the ways in which a call can fail, with the code that shows that it did in that one.
 var failures = map[string]struct {
-	code   codes.Code
-	script script // of the server
-	policy zerohop.Policy
-	before func(t *testing.T, u *user)
-	during func(cancel context.CancelFunc)
-	opts   []grpc.CallOption
-	md     []string
-	text   string
+	code    codes.Code
+	script  script // of the server
+	options zerohop.CallOptions
+	before  func(t *testing.T, u *user)
+	during  func(cancel context.CancelFunc)
+	opts    []grpc.CallOption
+	md      []string
+	text    string
 }{
 	"unavailable":       {code: codes.Unavailable, script: only("grpc-status", "14", "x-reply", canary)},
 	"overload":          {code: codes.ResourceExhausted, script: only("grpc-status", "8", "grpc-retry-pushback-ms", "1", "x-reply", canary)},
@@ -123,10 +123,10 @@ var failures = map[string]struct {
 	"wrong metadata":    {code: codes.Internal, script: good, md: []string{"x-broken", canary + "\x00"}},
 	"connection lost":   {code: codes.Unavailable, script: func(w *frames, _ uint32) { w.conn.Close() }},
 	"stream reset":      {code: codes.Internal, script: resets(2)},
-	"deadline":          {code: codes.DeadlineExceeded, script: func(*frames, uint32) {}, policy: zerohop.Policy{Timeout: 50 * time.Millisecond}},
+	"deadline":          {code: codes.DeadlineExceeded, script: func(*frames, uint32) {}, options: zerohop.CallOptions{Timeout: 50 * time.Millisecond}},
 	"cancelled":         {code: codes.Canceled, script: func(*frames, uint32) {}, during: func(cancel context.CancelFunc) { cancel() }},
 	"hung": {
-		code: codes.DeadlineExceeded, script: func(*frames, uint32) {}, policy: zerohop.Policy{AttemptTimeout: 20 * time.Millisecond},
+		code: codes.DeadlineExceeded, script: func(*frames, uint32) {}, options: zerohop.CallOptions{AttemptTimeout: 20 * time.Millisecond},
 	},
 	"connection refused": {code: codes.Unavailable, script: good, before: func(t *testing.T, u *user) { u.become(t, "127.0.0.1:1") }},
 	"mesh closed":        {code: codes.Canceled, script: good, before: func(_ *testing.T, u *user) { u.mesh.Close() }},
@@ -138,8 +138,7 @@ func TestSecretsStayInCalls(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var w witness
 			s := frameServer(t, good)
-			tc.policy.Retry.Base = time.Millisecond
-			u := use(t, zerohop.Config{Hooks: w.hooks(t), Spec: zerohop.Spec{Defaults: tc.policy}}, []string{s.addr},
+			u := use(t, zerohop.Config{Hooks: w.hooks(t), Spec: hasty}, []string{s.addr},
 				grpc.WithPerRPCCredentials(token{}))
 			defer func() { _ = w.tracer.Shutdown(context.Background()) }()
 			ctx := metadata.AppendToOutgoingContext(t.Context(), "x-secret", canary)
@@ -157,12 +156,12 @@ func TestSecretsStayInCalls(t *testing.T) {
 				tc.text = canary
 			}
 			for _, kind := range []string{"say", "order", "chat"} {
-				if tc.policy.AttemptTimeout > 0 && kind == "chat" {
+				if tc.options.AttemptTimeout > 0 && kind == "chat" {
 					continue // it bounds attempts that have an answer
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
-				ctx, report := zerohop.WithReport(ctx)
+				ctx, report := zerohop.WithReport(zerohop.WithCall(ctx, tc.options))
 				ctx = metadata.AppendToOutgoingContext(ctx, append(tc.md, "x-secret", canary, "cookie", "session="+canary)...)
 				if tc.during != nil {
 					wait := time.AfterFunc(20*time.Millisecond, func() { tc.during(cancel) })

@@ -25,13 +25,12 @@ func TestEndpointsMayChangeAllTheTime(t *testing.T) {
 	all := f.addrs()
 	u := use(t, zerohop.Config{}, all)
 	u.warm(t, f)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-	defer cancel()
+	var over atomic.Bool
 	var calls atomic.Int64
 	var wg sync.WaitGroup
 	for c := range 16 {
 		wg.Go(func() {
-			for i := 0; ctx.Err() == nil; i++ {
+			for i := 0; !over.Load(); i++ {
 				id := fmt.Sprint(c, "-", i)
 				say := u.Say
 				if i%2 == 0 {
@@ -51,16 +50,14 @@ func TestEndpointsMayChangeAllTheTime(t *testing.T) {
 	changes := 0
 	every := time.NewTicker(10 * time.Millisecond)
 	defer every.Stop()
-	for ctx.Err() == nil {
+	for changes < 200 || calls.Load() < 2000 {
 		<-every.C
 		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 		u.set(all[:1+rand.IntN(len(all))])
 		changes++
 	}
+	over.Store(true)
 	wg.Wait()
 	t.Logf("%d calls during %d changes", calls.Load(), changes)
-	if changes < 100 || calls.Load() < 500 {
-		t.Errorf("%d calls during %d changes, want at least 500 during 100", calls.Load(), changes)
-	}
 	u.idle(t)
 }

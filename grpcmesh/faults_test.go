@@ -204,8 +204,9 @@ func (u *user) idle(t *testing.T) {
 	stop()
 }
 
-// hasty lets every call use all its attempts without much of a pause.
+// hasty lets every call use all its attempts, one after the other without much of a pause.
 var hasty = zerohop.Spec{Defaults: zerohop.Policy{
+	Backup: zerohop.Backup{Mode: zerohop.Off},
 	Budget: zerohop.Budget{Mode: zerohop.Off},
 	Retry:  zerohop.Retry{Base: time.Millisecond},
 }}
