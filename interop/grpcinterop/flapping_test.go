@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	flaps   = 10 // how often a node goes and comes back in a test
-	callers = 4  // that run cases at the same time
+	flaps   = 6 // how often a node goes and comes back in a test
+	callers = 4 // that run cases at the same time
 )
 
 // TestCasesWhileNodeRestarts runs the cases while one of three nodes goes down and comes back all the time in the way of
@@ -136,7 +136,7 @@ func (b *bed) run(t *testing.T, down func(*node), try func(context.Context, test
 	var all sync.WaitGroup
 	for i := range callers {
 		all.Go(func() {
-			for k := i * len(list) / callers; stable.Err() == nil || k < 2*len(list); k++ {
+			for k := i * len(list) / callers; stable.Err() == nil || k < len(list)+i*len(list)/callers; k++ {
 				c := list[k%len(list)]
 				if err := try(ctx, c); err != nil {
 					t.Errorf("%s: %v", c.name, err)
