@@ -35,10 +35,12 @@ func TestCasesWhileNodeRestarts(t *testing.T) {
 // TestCasesWhileNodeDies is the same with a node that cuts its connections. Unary calls may be repeated by policy, so no
 // case made of them may notice. A stream that had begun to answer is lost with its node, whatever a client does: those
 // cases may be run again, but only if they had a stream on that node and it was down at some time of that.
+//
+// Ten deaths within a second fail more of a few callers' attempts than the default budget would repeat, as it should.
 func TestCasesWhileNodeDies(t *testing.T) {
 	for _, w := range wires(t) {
 		t.Run(w.name, func(t *testing.T) {
-			b := setUp(t, w, zerohop.Policy{Idempotent: zerohop.On})
+			b := setUp(t, w, zerohop.Policy{Idempotent: zerohop.On, Budget: zerohop.Budget{Mode: zerohop.Off}})
 			var repeated atomic.Int64
 			b.run(t, (*node).kill, func(ctx context.Context, c testCase) error {
 				for {
