@@ -135,6 +135,17 @@ func (e ending) verdict() resilience.Verdict {
 	return v
 }
 
+// picked judges an RPC that is over and whose node was picked by our balancer.
+func (e ending) picked() resilience.Verdict {
+	v := e.verdict()
+	if !e.sent && status.Code(e.err) == codes.Unavailable {
+		// gRPC itself repeats what it could not send because the connection was lost. The rest are credentials that
+		// cannot be had and authorities that are not the server's: no fault of the node.
+		v.Outcome = resilience.Neutral
+	}
+	return v
+}
+
 // unprocessed reports whether an RPC was sent to a server that did not look at it, since it refused the stream or was
 // going away before it. gRPC repeats those itself, but only once, and not if they are larger than what it keeps for that
 // (256 KiB). Only its texts tell; that they are not a server's is for the caller to know.
@@ -192,7 +203,10 @@ func (st *attemptState) judge(ctx context.Context, err error) resilience.Verdict
 	a.Status = int(status.Code(err))
 	e := st.last()
 	e.err = err
-	return e.verdict()
+	if a.OwnEndpoints() {
+		return e.verdict()
+	}
+	return e.picked()
 }
 
 // pushback returns what a server says in its trailer about when to come again, as resilience.Pushback does, and noTime

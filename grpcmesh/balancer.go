@@ -343,7 +343,7 @@ func done(st *attemptState, pick loadbalance.Pick, child func(balancer.DoneInfo)
 			st.end(e)
 			return
 		}
-		v := e.verdict()
+		v := e.picked()
 		if e.err == nil && !e.sent { // the connection was lost between pick and use
 			v = resilience.Verdict{Outcome: resilience.Neutral}
 		}

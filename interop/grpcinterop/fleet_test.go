@@ -26,7 +26,7 @@ import (
 	"github.com/zerohop/zerohop/grpcmesh"
 )
 
-// service is the only name in the certificates of nodes.
+// service is the name that nodes go by, in their certificates, too.
 const service = "orders"
 
 // node is a server of gRPC's test service on a port of its own.
@@ -115,42 +115,58 @@ type wire struct {
 // wires returns the plain and the TLS one, with a certificate authority of their own.
 func wires(t *testing.T) []wire {
 	t.Helper()
-	cert, roots := certify(t)
+	ca := newAuthority(t)
+	cert := ca.certify(t, service)
 	return []wire{
 		{"plain", grpc.Creds(insecure.NewCredentials()), insecure.NewCredentials()},
-		{"tls", grpc.Creds(credentials.NewServerTLSFromCert(&cert)), credentials.NewClientTLSFromCert(roots, "")},
+		{"tls", grpc.Creds(credentials.NewServerTLSFromCert(&cert)), credentials.NewClientTLSFromCert(ca.roots, "")},
 	}
 }
 
-// certify returns a certificate for the name of the service and the pool of the authority that signed it.
-func certify(t *testing.T) (tls.Certificate, *x509.CertPool) {
+// authority signs certificates.
+type authority struct {
+	cert  *x509.Certificate
+	key   *ecdsa.PrivateKey
+	roots *x509.CertPool // has only the authority
+}
+
+func newAuthority(t *testing.T) *authority {
 	t.Helper()
-	sign := func(template, parent *x509.Certificate, by *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if parent == nil {
-			parent, by = template, key
-		}
-		template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-		der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), by)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return cert, key
+	ca := &authority{roots: x509.NewCertPool()}
+	ca.cert, ca.key = ca.sign(t, &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
+	ca.roots.AddCert(ca.cert)
+	return ca
+}
+
+// certify returns a certificate for a name.
+func (ca *authority) certify(t *testing.T, name string) tls.Certificate {
+	t.Helper()
+	leaf, key := ca.sign(t, &x509.Certificate{DNSNames: []string{name}})
+	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key}
+}
+
+// sign signs with the key of the authority, or with the new one if there is none yet.
+func (ca *authority) sign(t *testing.T, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
 	}
-	ca, by := sign(&x509.Certificate{
-		SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}, nil, nil)
-	leaf, key := sign(&x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{service}}, ca, by)
-	roots := x509.NewCertPool()
-	roots.AddCert(ca)
-	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key}, roots
+	parent, by := ca.cert, ca.key
+	if parent == nil {
+		parent, by = template, key
+	}
+	template.SerialNumber = big.NewInt(time.Now().UnixNano())
+	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), by)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert, key
 }
 
 // newMesh makes a mesh that knows the service at some addresses. The configuration needs no resolver.
