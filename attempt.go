@@ -35,6 +35,7 @@ type Attempt struct {
 	opened   bool // its answer is still to come although Exchange.Attempt has returned
 	judged   bool
 	gone     bool // what would have to be sent again
+	disowned bool // the endpoint had no part in it
 	overdue  bool // another attempt won after this one had run long enough for a backup
 	answer   bool // the call's
 	ended    atomic.Bool
@@ -120,6 +121,14 @@ func (a *Attempt) Backup() bool { return a.cause == resilience.Backup }
 // Unrepeatable says that what the call sends cannot be sent again, so that this attempt, answered or refused, is its last.
 func (a *Attempt) Unrepeatable() { a.gone = true }
 
+// Disown says that the client ended the attempt itself, for a reason that its endpoint had no part in, so that the record
+// of the attempt does not name it: what it was to send is too large, for example.
+func (a *Attempt) Disown() {
+	a.call.mu.Lock()
+	defer a.call.mu.Unlock()
+	a.disowned = true
+}
+
 // Refuse says that no endpoint could be reached for an attempt whose Request asked for LatePick, and why. It is not
 // counted as an attempt then.
 func (a *Attempt) Refuse(err error) { a.refused = err }
@@ -171,8 +180,11 @@ func (a *Attempt) result() AttemptRecord {
 	return r
 }
 
-// addr returns the address of the endpoint, empty if there is none.
+// addr returns the address of the endpoint, empty if there is none. c.mu is held.
 func (a *Attempt) addr() string {
+	if a.disowned {
+		return ""
+	}
 	if n := a.pick.Node(); n != nil {
 		return n.Addr()
 	}

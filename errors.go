@@ -49,7 +49,7 @@ type Error struct {
 
 // AttemptRecord is what became of one attempt, or what has so far.
 type AttemptRecord struct {
-	// Addr is the endpoint, empty if none was chosen.
+	// Addr is the endpoint, empty if none was chosen or the client refused the call itself.
 	Addr string
 	// Cause says why the attempt was made.
 	Cause resilience.Cause

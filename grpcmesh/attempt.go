@@ -123,8 +123,7 @@ func (e ending) verdict() resilience.Verdict {
 	if code == codes.DeadlineExceeded && e.pushback == noTime {
 		return resilience.Verdict{Outcome: resilience.Neutral, Retry: true, Unsent: true, After: -1}
 	}
-	if e.err != nil && !e.received && code != codes.Unavailable && code != codes.DeadlineExceeded && !reset(e.err) {
-		// Not an answer: the client itself could not encode the message, or gave up.
+	if e.refused() {
 		return resilience.Verdict{Outcome: resilience.Neutral, Unsent: !e.sent}
 	}
 	if code == codes.ResourceExhausted && tooLarge(status.Convert(e.err).Message()) {
@@ -157,6 +156,12 @@ func unprocessed(err error) bool {
 		return true
 	}
 	return false
+}
+
+// refused reports whether the end of the RPC is not an answer: the client itself could not encode the message, or gave up.
+func (e ending) refused() bool {
+	code := status.Code(e.err)
+	return e.err != nil && !e.received && code != codes.Unavailable && code != codes.DeadlineExceeded && !reset(e.err)
 }
 
 // reset reports whether the server reset the stream of an RPC. gRPC counts that as nothing received, and only its text
@@ -203,10 +208,14 @@ func (st *attemptState) judge(ctx context.Context, err error) resilience.Verdict
 	a.Status = int(status.Code(err))
 	e := st.last()
 	e.err = err
-	if a.OwnEndpoints() {
-		return e.verdict()
+	v := e.verdict()
+	if !a.OwnEndpoints() {
+		v = e.picked()
 	}
-	return e.picked()
+	if ctx.Err() == nil && (e.refused() || !e.sent && v.Outcome == resilience.Neutral) {
+		a.Disown()
+	}
+	return v
 }
 
 // pushback returns what a server says in its trailer about when to come again, as resilience.Pushback does, and noTime

@@ -174,58 +174,70 @@ func TestKillsRepeatNoOrder(t *testing.T) {
 	})
 }
 
+// pushbackCase is a status that comes with pushback, and what the call does then.
+type pushbackCase struct {
+	code        codes.Code
+	values      []string
+	attempts    int64
+	least, most time.Duration // of the pause
+}
+
 func TestPushback(t *testing.T) {
-	for name, tc := range map[string]struct {
-		code     codes.Code
-		pushback []string
-		attempts int64
-		pause    time.Duration // at least
-	}{
-		"unavailable":              {codes.Unavailable, nil, 2, 0},
-		"unavailable, later":       {codes.Unavailable, []string{"700"}, 2, 700 * time.Millisecond},
-		"unavailable, never":       {codes.Unavailable, []string{"-1"}, 1, 0},
-		"unavailable, nonsense":    {codes.Unavailable, []string{"soon"}, 1, 0},
-		"unavailable, two answers": {codes.Unavailable, []string{"1", "2"}, 1, 0},
-		"overload":                 {codes.ResourceExhausted, nil, 1, 0},
-		"overload, later":          {codes.ResourceExhausted, []string{"300"}, 2, 300 * time.Millisecond},
-		"overload, never":          {codes.ResourceExhausted, []string{"-1"}, 1, 0},
-		"internal":                 {codes.Internal, []string{"1"}, 1, 0},
+	const usual = 25 * time.Millisecond
+	for name, tc := range map[string]pushbackCase{
+		"unavailable":              {codes.Unavailable, nil, 2, 0, usual},
+		"unavailable, at once":     {codes.Unavailable, []string{"0"}, 2, 0, 0},
+		"unavailable, later":       {codes.Unavailable, []string{"700"}, 2, 700 * time.Millisecond, 700 * time.Millisecond},
+		"unavailable, never":       {codes.Unavailable, []string{"-1"}, 1, 0, 0},
+		"unavailable, nonsense":    {codes.Unavailable, []string{"soon"}, 1, 0, 0},
+		"unavailable, two answers": {codes.Unavailable, []string{"1", "2"}, 1, 0, 0},
+		"overload":                 {codes.ResourceExhausted, nil, 1, 0, 0},
+		"overload, at once":        {codes.ResourceExhausted, []string{"0"}, 2, 0, 0},
+		"overload, later":          {codes.ResourceExhausted, []string{"300"}, 2, 300 * time.Millisecond, 300 * time.Millisecond},
+		"overload, never":          {codes.ResourceExhausted, []string{"-1"}, 1, 0, 0},
+		"internal":                 {codes.Internal, []string{"1"}, 1, 0, 0},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := setUp(t, 2, zerohop.Config{})
-				b.warm(t)
-				for i, s := range b.servers {
-					s.do(func(ctx context.Context, _ string) error {
-						if s.calls.Load()+b.servers[1-i].calls.Load() > 1 {
-							return nil
-						}
-						for _, v := range tc.pushback {
-							if err := grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", v)); err != nil {
-								return err
-							}
-						}
-						return status.Error(tc.code, "not now")
-					})
+		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { tc.test(t, false) }) })
+		t.Run(name+", after headers", func(t *testing.T) { synctest.Test(t, func(t *testing.T) { tc.test(t, true) }) })
+	}
+}
+
+func (tc *pushbackCase) test(t *testing.T, headers bool) {
+	b := setUp(t, 2, zerohop.Config{})
+	b.warm(t)
+	for i, s := range b.servers {
+		s.do(func(ctx context.Context, _ string) error {
+			if s.calls.Load()+b.servers[1-i].calls.Load() > 1 {
+				return nil
+			}
+			if headers {
+				if err := grpc.SendHeader(ctx, nil); err != nil {
+					return err
 				}
-				start := time.Now()
-				_, err := b.client.Say(t.Context(), &echopb.SayRequest{})
-				want := codes.OK
-				if tc.attempts == 1 {
-					want = tc.code
+			}
+			for _, v := range tc.values {
+				if err := grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", v)); err != nil {
+					return err
 				}
-				if got := status.Code(err); got != want {
-					t.Errorf("code = %v, want %v", got, want)
-				}
-				if got := b.servers[0].calls.Load() + b.servers[1].calls.Load(); got != tc.attempts {
-					t.Errorf("the servers saw %d attempts, want %d", got, tc.attempts)
-				}
-				took := time.Since(start)
-				if tc.pause > 0 && took != tc.pause || took > 25*time.Millisecond+tc.pause {
-					t.Errorf("it took %v, want a pause of %v", took, tc.pause)
-				}
-			})
+			}
+			return status.Error(tc.code, "not now")
 		})
+	}
+	start := time.Now()
+	_, err := b.client.Say(t.Context(), &echopb.SayRequest{})
+	took := time.Since(start)
+	want := codes.OK
+	if tc.attempts == 1 {
+		want = tc.code
+	}
+	if got := status.Code(err); got != want {
+		t.Errorf("code = %v, want %v", got, want)
+	}
+	if got := b.servers[0].calls.Load() + b.servers[1].calls.Load(); got != tc.attempts {
+		t.Errorf("the servers saw %d attempts, want %d", got, tc.attempts)
+	}
+	if took < tc.least || took > tc.most {
+		t.Errorf("it took %v, want a pause of %v to %v", took, tc.least, tc.most)
 	}
 }
 
