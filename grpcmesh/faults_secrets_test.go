@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -128,9 +129,12 @@ var failures = map[string]struct {
 	"hung": {
 		code: codes.DeadlineExceeded, script: func(*frames, uint32) {}, options: zerohop.CallOptions{AttemptTimeout: 20 * time.Millisecond},
 	},
-	"connection refused": {code: codes.Unavailable, script: good, before: func(t *testing.T, u *user) { u.become(t, "127.0.0.1:1") }},
-	"mesh closed":        {code: codes.Canceled, script: good, before: func(_ *testing.T, u *user) { u.mesh.Close() }},
-	"connection closed":  {code: codes.Canceled, script: good, before: func(_ *testing.T, u *user) { u.conn.Close() }},
+	"connection refused": {code: codes.Unavailable, script: good, before: func(t *testing.T, u *user) {
+		u.become(t, "127.0.0.1:1")
+		u.conn.WaitForStateChange(t.Context(), connectivity.Ready) // gRPC learns of it a moment later
+	}},
+	"mesh closed":       {code: codes.Canceled, script: good, before: func(_ *testing.T, u *user) { u.mesh.Close() }},
+	"connection closed": {code: codes.Canceled, script: good, before: func(_ *testing.T, u *user) { u.conn.Close() }},
 }
 
 func TestSecretsStayInCalls(t *testing.T) {
