@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/balancer"
@@ -142,18 +141,19 @@ func (b *meshBalancer) Close() {
 }
 
 // changed takes the new state of a child.
-func (b *meshBalancer) changed(c *child, s *balancer.State) {
+func (b *meshBalancer) changed(c *child, s balancer.State) {
 	b.mu.Lock()
 	if b.closed || len(c.members) == 0 { // its time is over
 		b.mu.Unlock()
 		return
 	}
-	was, is, before := c.connectivity(), s.ConnectivityState, b.connectivity()
-	c.state.Store(s)
+	was, is, before := c.state.ConnectivityState, s.ConnectivityState, b.connectivity()
+	c.state = s
 	b.states[was]--
 	b.states[is]++
 	tell := b.connectivity() != before
 	for _, m := range c.members {
+		m.pool.pickers.Store(m.node, s.Picker)
 		tell = m.pool.changed(m, was, is) || tell
 		if m.pool.stale > 0 && b.timer == nil {
 			b.timer = time.AfterFunc(staleness, b.refresh)
@@ -196,32 +196,27 @@ func (b *meshBalancer) tell() {
 type child struct {
 	balancer.ClientConn
 	parent  *meshBalancer
-	state   atomic.Pointer[balancer.State]
-	members []*member // that use it; guarded by parent.mu
+	state   balancer.State // guarded by parent.mu, as is members
+	members []*member      // that use it
 
 	calls  sync.Mutex // guards what follows, and lets one call in at a time
 	inner  balancer.Balancer
 	closed bool
 }
 
-// connecting is the state of a child that has not said anything yet.
-var connecting = balancer.State{
-	ConnectivityState: connectivity.Connecting, Picker: base.NewErrPicker(balancer.ErrNoSubConnAvailable),
-}
+// connecting is the picker of a child that has not said anything yet.
+var connecting = base.NewErrPicker(balancer.ErrNoSubConnAvailable)
 
 // newChild returns a child that is not connected. b.mu is held.
 func (b *meshBalancer) newChild() *child {
-	c := &child{ClientConn: b.cc, parent: b}
+	c := &child{ClientConn: b.cc, parent: b, state: balancer.State{ConnectivityState: connectivity.Connecting, Picker: connecting}}
 	c.inner = b.builder.Build(c, b.opts)
-	c.state.Store(&connecting)
 	b.states[connectivity.Connecting]++
 	return c
 }
 
-func (c *child) connectivity() connectivity.State { return c.state.Load().ConnectivityState }
-
 // UpdateState is called by the child.
-func (c *child) UpdateState(s balancer.State) { c.parent.changed(c, &s) }
+func (c *child) UpdateState(s balancer.State) { c.parent.changed(c, s) }
 
 func (c *child) connect(addr string) {
 	c.calls.Lock()
@@ -291,14 +286,12 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		if err != nil {
 			return balancer.PickResult{}, status.Error(codes.Unavailable, err.Error())
 		}
-		if s := c.state(node); s.ConnectivityState == connectivity.Ready {
-			if res, err := s.Picker.Pick(info); err == nil {
-				if st != nil {
-					st.begin(in.Now)
-				}
-				res.Done = done(st, pick, res.Done)
-				return res, nil
+		if res, err := c.picker(node).Pick(info); err == nil {
+			if st != nil {
+				st.begin(in.Now)
 			}
+			res.Done = done(st, pick, res.Done)
+			return res, nil
 		}
 		pick.Done(loadbalance.Report{Now: in.Now, Outcome: resilience.Neutral})
 		in.Avoid = append(in.Avoid, node) // attempts remember by themselves
@@ -306,12 +299,12 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 }
 
-// state returns the state of the connection to a node.
-func (p *pool) state(n *loadbalance.Node) *balancer.State {
-	if m := p.member(n); m != nil {
-		return m.child.state.Load()
+// picker returns the picker of the child for a node.
+func (p *pool) picker(n *loadbalance.Node) balancer.Picker {
+	if v, ok := p.pickers.Load(n); ok {
+		return v.(balancer.Picker)
 	}
-	return &connecting // it has left
+	return connecting // the node has left, or just come
 }
 
 // unconnected tells what becomes of an RPC while no node of its service is connected.
@@ -326,10 +319,11 @@ func (p *pool) unconnected(info balancer.PickInfo, err error, closed bool) (bala
 	if len(nodes) == 0 {
 		return balancer.PickResult{}, err
 	}
-	if s := p.state(nodes[0]); s.ConnectivityState == connectivity.TransientFailure { // as all are, and it can tell why
-		return s.Picker.Pick(info)
+	_, err = p.picker(nodes[0]).Pick(info) // it cannot be connected, as none can, and tells why
+	if err == nil {
+		err = balancer.ErrNoSubConnAvailable // it was connected this moment
 	}
-	return balancer.PickResult{}, balancer.ErrNoSubConnAvailable // one was connected this moment
+	return balancer.PickResult{}, err
 }
 
 // done returns what gRPC calls when a try of an RPC is over.

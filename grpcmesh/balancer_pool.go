@@ -1,6 +1,7 @@
 package grpcmesh
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,10 +18,11 @@ type pool struct {
 	known    atomic.Pointer[loadbalance.Set] // all that have members
 	view     atomic.Pointer[loadbalance.Set] // those connected, as they were a moment ago
 	pending  atomic.Int64                    // nodes that may be connected soon
-	members  sync.Map                        // of *loadbalance.Node to *member
+	pickers  sync.Map                        // of *loadbalance.Node to the picker of its child
 
-	ready []*member // those connected now
-	stale int       // changes of ready since the view was made
+	members map[*loadbalance.Node]*member
+	ready   []*member // those connected now
+	stale   int       // changes of ready since the view was made
 }
 
 // member is a node of a pool.
@@ -32,40 +34,29 @@ type member struct {
 }
 
 func newPool(lb *loadbalance.Balancer) *pool {
-	p := &pool{balancer: lb}
+	p := &pool{balancer: lb, members: map[*loadbalance.Node]*member{}}
 	p.known.Store(new(loadbalance.Set))
 	p.view.Store(new(loadbalance.Set))
 	return p
-}
-
-// member returns the member for a node, nil if it has left.
-func (p *pool) member(n *loadbalance.Node) *member {
-	m, _ := p.members.Load(n)
-	found, _ := m.(*member)
-	return found
 }
 
 // join adds a member.
 func (p *pool) join(m *member) {
 	m.pool = p
 	m.child.members = append(m.child.members, m)
-	p.members.Store(m.node, m)
-	p.enter(m, m.child.connectivity())
+	p.members[m.node] = m
+	p.pickers.Store(m.node, m.child.state.Picker)
+	p.enter(m, m.child.state.ConnectivityState)
 }
 
 // leave takes out the member for a node and returns the child it used.
 func (p *pool) leave(n *loadbalance.Node) *child {
-	v, _ := p.members.LoadAndDelete(n)
-	m := v.(*member)
-	c := m.child
-	p.exit(m, c.connectivity())
-	for i, other := range c.members {
-		if other == m {
-			c.members = append(c.members[:i], c.members[i+1:]...)
-			break
-		}
-	}
-	return c
+	m := p.members[n]
+	delete(p.members, n)
+	p.pickers.Delete(n)
+	p.exit(m, m.child.state.ConnectivityState)
+	m.child.members = slices.DeleteFunc(m.child.members, func(other *member) bool { return other == m })
+	return m.child
 }
 
 // enter counts a member that is in a state.

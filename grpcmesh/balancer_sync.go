@@ -58,7 +58,7 @@ func (b *meshBalancer) sync(p *pool, set *loadbalance.Set) {
 	for _, n := range gone {
 		if c := p.leave(n); len(c.members) == 0 {
 			delete(b.children, n.Addr())
-			b.states[c.connectivity()]--
+			b.states[c.state.ConnectivityState]--
 			unused = append(unused, c)
 		}
 	}
