@@ -3,7 +3,6 @@ package grpcmesh
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -221,16 +220,10 @@ func (c *child) UpdateState(s balancer.State) { c.parent.changed(c, s) }
 func (c *child) connect(addr string) {
 	c.calls.Lock()
 	defer c.calls.Unlock()
-	err := c.inner.UpdateClientConnState(balancer.ClientConnState{ResolverState: resolver.State{
+	_ = c.inner.UpdateClientConnState(balancer.ClientConnState{ResolverState: resolver.State{ // bad only without an address
 		Endpoints:  []resolver.Endpoint{{Addresses: []resolver.Address{{Addr: addr}}}},
 		Attributes: healthListener,
 	}})
-	if err != nil {
-		c.UpdateState(balancer.State{
-			ConnectivityState: connectivity.TransientFailure,
-			Picker:            base.NewErrPicker(fmt.Errorf("grpcmesh: endpoint %s: %w", addr, err)),
-		})
-	}
 }
 
 func (c *child) exitIdle() {
