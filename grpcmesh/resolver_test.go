@@ -71,7 +71,7 @@ func TestCallsGoOnThroughRandomUpdates(t *testing.T) {
 			})
 			wg.Go(func() {
 				for ; ctx.Err() == nil; time.Sleep(5 * time.Millisecond) {
-					for range 100 {
+					for range 10 {
 						(*s.built.Load()).ResolveNow(resolver.ResolveNowOptions{})
 					}
 				}
@@ -86,24 +86,27 @@ func TestCallsGoOnThroughRandomUpdates(t *testing.T) {
 				conn.Close()
 			}
 		})
-		always := []discovery.Endpoint{{Addr: b.servers[0].name}, {Addr: b.servers[1].name}}
+		all := endpoints("10.9.9.9:80") // which refuses
+		for _, s := range b.servers {
+			all = append(all, discovery.Endpoint{Addr: s.name})
+		}
+		const always = 2 // those at the end stay
+		out := make([]bool, len(all))
 		for range updates {
-			set := always
+			var set []discovery.Endpoint
 			switch k := rand.IntN(500); {
 			case k == 0: // it takes a while until somebody asks again
 				b.source.Break(errors.New("registry on fire"))
 				time.AfterFunc(100*time.Millisecond, func() { b.source.Break(nil) })
 				time.Sleep(time.Second)
-			case k < 20:
-				set = nil
-			default:
-				for _, s := range b.servers[2:] {
-					if rand.IntN(3) > 0 {
-						set = append(set[:len(set):len(set)], discovery.Endpoint{Addr: s.name, Weight: rand.Uint32N(3)})
+			case k >= 20: // else it says that there is nothing
+				one := rand.IntN(len(all) - always)
+				out[one] = !out[one]
+				all[rand.IntN(len(all))].Weight = rand.Uint32N(3)
+				for i, ep := range all {
+					if !out[i] {
+						set = append(set, ep)
 					}
-				}
-				if rand.IntN(4) == 0 {
-					set = append(set[:len(set):len(set)], discovery.Endpoint{Addr: "10.9.9.9:80"}) // which refuses
 				}
 			}
 			b.source.Set("orders", set...)
