@@ -29,7 +29,8 @@ func (echo) Say(_ context.Context, r *echopb.SayRequest) (*echopb.SayReply, erro
 	return &echopb.SayReply{Text: r.Text}, nil
 }
 
-func ExampleDialOptions() {
+// serve starts an instance of the echo service.
+func serve() (addr string, stop func()) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
@@ -37,11 +38,22 @@ func ExampleDialOptions() {
 	server := grpc.NewServer()
 	echopb.RegisterEchoServer(server, echo{})
 	go server.Serve(listener) // ends with Stop
-	defer server.Stop()
+	return listener.Addr().String(), server.Stop
+}
 
-	mesh, err := zerohop.New(zerohop.Config{
-		Resolver: discovery.Static{"orders": {{Addr: listener.Addr().String()}}},
-	})
+// say makes a call and prints its answer.
+func say(conn *grpc.ClientConn) {
+	reply, err := echopb.NewEchoClient(conn).Say(context.Background(), &echopb.SayRequest{Text: "hello"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(reply.Text)
+}
+
+func ExampleDialOptions() {
+	addr, stop := serve()
+	defer stop()
+	mesh, err := zerohop.New(zerohop.Config{Resolver: discovery.Static{"orders": {{Addr: addr}}}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -53,10 +65,50 @@ func ExampleDialOptions() {
 		log.Fatal(err)
 	}
 	defer conn.Close()
-	reply, err := echopb.NewEchoClient(conn).Say(context.Background(), &echopb.SayRequest{Text: "hello"})
+	say(conn)
+	// Output: hello
+}
+
+// The endpoints and the balancing of the mesh, without its retries.
+func ExampleResolver() {
+	addr, stop := serve()
+	defer stop()
+	mesh, err := zerohop.New(zerohop.Config{Resolver: discovery.Static{"orders": {{Addr: addr}}}})
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(reply.Text)
+	defer mesh.Close()
+
+	conn, err := grpc.NewClient(grpcmesh.Target("orders"), grpc.WithResolvers(grpcmesh.Resolver(mesh)),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	say(conn)
+	// Output: hello
+}
+
+// The retries, backups and timeouts of the mesh, on a connection that gRPC finds and balances the endpoints of.
+func ExampleUnaryInterceptor() {
+	addr, stop := serve()
+	defer stop()
+	mesh, err := zerohop.New(zerohop.Config{Resolver: discovery.Static{}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer mesh.Close()
+
+	conn, err := grpc.NewClient("dns:///"+addr, // "dns:///orders.example.com", for example
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`),
+		grpc.WithDisableRetry(), // or retries multiply
+		grpc.WithChainUnaryInterceptor(grpcmesh.UnaryInterceptor(mesh, "orders")),
+		grpc.WithChainStreamInterceptor(grpcmesh.StreamInterceptor(mesh, "orders")),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	say(conn)
 	// Output: hello
 }

@@ -16,8 +16,8 @@ import (
 
 // StreamInterceptor returns an interceptor that makes streams of any connection calls of the mesh to the given service,
 // under its policy, counted and reported like others; "" means the service of the connection's Target, and that streams
-// on other connections pass untouched. DialOptions contains one. On a connection without our balancer gRPC chooses the
-// endpoints, and attempts are judged by their status alone.
+// on other connections pass untouched. DialOptions contains one. On a connection without our balancer gRPC has and chooses
+// the endpoints, and attempts are judged by their status alone, as by UnaryInterceptor.
 //
 // A stream that was provably not processed is opened again elsewhere. Nothing else is repeated, and the stream is
 // gRPC's own, unless the call may be executed more than once: by its policy, zerohop.CallOptions or the
@@ -28,10 +28,7 @@ import (
 // Policy.AttemptTimeout bounds the opening of a stream only: nobody knows how long one may be silent.
 func StreamInterceptor(mesh *zerohop.Mesh, service string) grpc.StreamClientInterceptor {
 	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-		service, ok := service, true
-		if service == "" {
-			service, ok = serviceOf(cc)
-		}
+		name, ours, ok := calledOn(cc, service)
 		if !ok {
 			return streamer(ctx, desc, cc, method, opts...)
 		}
@@ -40,8 +37,8 @@ func StreamInterceptor(mesh *zerohop.Mesh, service string) grpc.StreamClientInte
 		x.open = func(ctx context.Context, finish func(error)) (grpc.ClientStream, error) {
 			return streamer(ctx, desc, cc, method, append(opts[:len(opts):len(opts)], grpc.OnFinish(finish))...)
 		}
-		r := request(service, method, &x.header, opts)
-		r.Stream, r.Idempotent = true, idempotent(method)
+		r := request(name, method, &x.header, opts)
+		r.Stream, r.Idempotent, r.OwnEndpoints = true, idempotent(method), !ours
 		a, err := x.call.Run(ctx, mesh, &r, x)
 		switch {
 		case err != nil:

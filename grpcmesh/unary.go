@@ -40,12 +40,9 @@ import (
 // path, and is idempotent only if the policy of its service or zerohop.CallOptions say so.
 func UnaryInterceptor(mesh *zerohop.Mesh, service string) grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-		target, ours := serviceOf(cc)
-		name := service
-		if name == "" {
-			if name = target; !ours {
-				return invoker(ctx, method, req, reply, cc, opts...)
-			}
+		name, ours, ok := calledOn(cc, service)
+		if !ok {
+			return invoker(ctx, method, req, reply, cc, opts...)
 		}
 		x := &unary{method: method, req: req, reply: reply, cc: cc, invoker: invoker, opts: opts, header: outgoing{ctx}}
 		if m, ok := reply.(proto.Message); ok {
@@ -62,6 +59,16 @@ func UnaryInterceptor(mesh *zerohop.Mesh, service string) grpc.UnaryClientInterc
 		a.End(a.Verdict().Outcome, nil)
 		return err
 	}
+}
+
+// calledOn returns the service that is called on a connection, by an interceptor for the given one, and whether the
+// endpoints are ours. It is not ok if the call is none of the mesh.
+func calledOn(cc *grpc.ClientConn, service string) (name string, ours, ok bool) {
+	name, ours = serviceOf(cc)
+	if service != "" {
+		name = service
+	}
+	return name, ours, ours || service != ""
 }
 
 // noPath is a path that no route matches: it does not begin with a slash.
