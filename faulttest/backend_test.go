@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -124,11 +125,19 @@ func (b *backend) signal(t *testing.T, s syscall.Signal) {
 }
 
 // arrivals returns how many requests the process and those before it began to handle.
-func (b *backend) arrivals(t *testing.T) int {
+func (b *backend) arrivals(t *testing.T) int { t.Helper(); return len(b.logged(t, began)) }
+
+// logged returns the texts of all entries of a kind that the process and those before it logged.
+func (b *backend) logged(t *testing.T, kind string) (texts []string) {
 	t.Helper()
-	info, err := os.Stat(b.setup.Log)
+	log, err := os.ReadFile(b.setup.Log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return int(info.Size())
+	for line := range strings.Lines(string(log)) {
+		if what, text, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " "); what == kind {
+			texts = append(texts, text)
+		}
+	}
+	return texts
 }

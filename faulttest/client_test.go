@@ -87,7 +87,11 @@ func get(ctx context.Context, client *http.Client, host string) error {
 }
 
 func meshedGRPC(t *testing.T, m *zerohop.Mesh, service string) caller {
-	return say(t, grpcmesh.Target(service), grpcmesh.DialOptions(m)...)
+	return say(meshedEcho(t, m, service))
+}
+
+func meshedEcho(t *testing.T, m *zerohop.Mesh, service string) echopb.EchoClient {
+	return echo(t, grpcmesh.Target(service), grpcmesh.DialOptions(m)...)
 }
 
 func plainGRPC(t *testing.T, addrs []string) caller {
@@ -97,18 +101,21 @@ func plainGRPC(t *testing.T, addrs []string) caller {
 		state.Endpoints = append(state.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: a}}})
 	}
 	r.InitialState(state)
-	return say(t, "plain:///"+service, grpc.WithResolvers(r), grpc.WithDisableRetry(),
-		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))
+	return say(echo(t, "plain:///"+service, grpc.WithResolvers(r), grpc.WithDisableRetry(),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`)))
 }
 
-func say(t *testing.T, target string, opts ...grpc.DialOption) caller {
+func echo(t *testing.T, target string, opts ...grpc.DialOption) echopb.EchoClient {
 	t.Helper()
 	conn, err := grpc.NewClient(target, append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	client := echopb.NewEchoClient(conn)
+	return echopb.NewEchoClient(conn)
+}
+
+func say(client echopb.EchoClient) caller {
 	return func(ctx context.Context) error {
 		_, err := client.Say(ctx, &echopb.SayRequest{Text: "hello"})
 		return err
@@ -118,8 +125,16 @@ func say(t *testing.T, target string, opts ...grpc.DialOption) caller {
 // newMesh returns a mesh with default settings and what it counts of attempts.
 func newMesh(t *testing.T, r discovery.Resolver) (*zerohop.Mesh, *tally) {
 	t.Helper()
+	return newMeshWith(t, r, zerohop.Policy{})
+}
+
+// newMeshWith is newMesh with a policy.
+func newMeshWith(t *testing.T, r discovery.Resolver, p zerohop.Policy) (*zerohop.Mesh, *tally) {
+	t.Helper()
 	count := &tally{picks: map[string]int{}}
-	m, err := zerohop.New(zerohop.Config{Resolver: r, Hooks: zerohop.Hooks{AttemptDone: count.attemptDone}})
+	m, err := zerohop.New(zerohop.Config{
+		Resolver: r, Spec: zerohop.Spec{Defaults: p}, Hooks: zerohop.Hooks{AttemptDone: count.attemptDone},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

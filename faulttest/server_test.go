@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -20,6 +21,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/zerohop/zerohop/internal/echopb"
@@ -30,18 +32,32 @@ type mode string
 
 const (
 	healthy mode = "healthy"
-	slow    mode = "slow"  // works 20 times as long
-	flaky   mode = "flaky" // refuses a third of the requests with 503 or UNAVAILABLE
+	slow    mode = "slow"   // works 20 times as long
+	flaky   mode = "flaky"  // refuses a third of the requests with 503 or UNAVAILABLE
+	uneven  mode = "uneven" // takes 200 ms longer with one request in a hundred
 	failing mode = "failing"
 	hanging mode = "hanging"
 )
 
-const slowdown = 20
+const (
+	slowdown = 20
+	hiccup   = 200 * time.Millisecond
+)
+
+// What a backend logs: a line for each, followed by the text of the request if there is one.
+const (
+	connected = "connected" // a gRPC connection
+	began     = "began"     // to handle a request
+	refused   = "refused"   // a request
+)
+
+// unlucky is what the texts of gRPC requests begin with that a backend refuses as UNAVAILABLE unless they were sent before.
+const unlucky = "unlucky"
 
 // setup is what a backend is told when it starts.
 type setup struct {
 	HTTP, GRPC string // listen addresses; empty means a free port
-	Log        string // file that gets a byte for each request that arrives
+	Log        string // file
 	Seed       uint64
 	capacity
 }
@@ -93,7 +109,7 @@ func serve(config string) error {
 	echopb.RegisterEchoServer(rpc, s)
 	ended := make(chan error, 3)
 	go func() { ended <- http.Serve(h, s) }()
-	go func() { ended <- rpc.Serve(g) }()
+	go func() { ended <- rpc.Serve(counted{g, s}) }()
 	go func() { ended <- s.obey(os.Stdin) }()
 	fmt.Println(h.Addr(), g.Addr())
 	return <-ended
@@ -114,6 +130,25 @@ func listen(addr string) (net.Listener, error) {
 	return nil, syscall.EADDRINUSE
 }
 
+// counted logs the connections of a listener.
+type counted struct {
+	net.Listener
+	server *server
+}
+
+func (c counted) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err == nil {
+		err = c.server.note(connected, "")
+	}
+	return conn, err
+}
+
+func (s *server) note(what, text string) error {
+	_, err := s.log.WriteString(what + " " + text + "\n")
+	return err
+}
+
 func (s *server) obey(control io.Reader) error {
 	lines := bufio.NewScanner(control)
 	for lines.Scan() {
@@ -124,21 +159,51 @@ func (s *server) obey(control io.Reader) error {
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.WriteHeader(s.handle(r.Context()))
+	w.WriteHeader(s.handle(r.Context(), ""))
 }
 
 // Say answers like the HTTP side: what is an error there is UNAVAILABLE here.
 func (s *server) Say(ctx context.Context, r *echopb.SayRequest) (*echopb.SayReply, error) {
-	if code := s.handle(ctx); code != http.StatusOK {
+	if code := s.handle(ctx, r.Text); code != http.StatusOK {
 		return nil, status.Error(codes.Unavailable, http.StatusText(code))
 	}
 	return &echopb.SayReply{Text: r.Text, Node: s.GRPC}, nil
 }
 
+// Order is Say for requests that may not be repeated.
+func (s *server) Order(ctx context.Context, r *echopb.SayRequest) (*echopb.SayReply, error) {
+	return s.Say(ctx, r)
+}
+
+// Chat answers every message at once.
+func (s *server) Chat(stream echopb.Echo_ChatServer) error {
+	if err := s.note(began, ""); err != nil {
+		return err
+	}
+	for {
+		r, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(&echopb.SayReply{Text: r.Text, Node: s.GRPC}); err != nil {
+			return err
+		}
+	}
+}
+
 // handle works on a request and returns the HTTP status of the answer.
-func (s *server) handle(ctx context.Context) int {
-	if _, err := s.log.WriteString("."); err != nil {
+func (s *server) handle(ctx context.Context, text string) int {
+	if err := s.note(began, text); err != nil {
 		return http.StatusInsufficientStorage
+	}
+	if strings.HasPrefix(text, unlucky) && len(metadata.ValueFromIncomingContext(ctx, "grpc-previous-rpc-attempts")) == 0 {
+		if err := s.note(refused, text); err != nil {
+			return http.StatusInsufficientStorage
+		}
+		return http.StatusServiceUnavailable
 	}
 	work := s.Mean
 	if !s.Fixed {
@@ -150,6 +215,10 @@ func (s *server) handle(ctx context.Context) int {
 	case flaky:
 		if s.draw(false) < 1./3 {
 			return http.StatusServiceUnavailable
+		}
+	case uneven:
+		if s.draw(false) < 0.01 {
+			work += hiccup
 		}
 	case failing:
 		return http.StatusInternalServerError

@@ -23,6 +23,7 @@ type script func(w *frames, stream uint32)
 type frames struct {
 	*http2.Framer
 	conn net.Conn
+	said string // the last data that came
 	text bytes.Buffer
 	enc  *hpack.Encoder
 }
@@ -119,7 +120,8 @@ func (s *framed) serve(conn net.Conn) {
 				s.note(f.Name + ": " + f.Value + "\n")
 			}
 		case *http2.DataFrame:
-			s.note(string(frame.Data()))
+			w.said = string(frame.Data())
+			s.note(w.said)
 			if frame.StreamEnded() {
 				s.calls.Add(1)
 				_ = w.WriteWindowUpdate(0, frame.Length) // or a connection is full after 13,000 calls

@@ -7,9 +7,11 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/zerohop/zerohop"
@@ -55,6 +57,60 @@ func TestUnavailableIsRepeatedElsewhere(t *testing.T) {
 			t.Logf("%d of %d calls were repeated on another node", elsewhere.Load(), calls)
 			if got := elsewhere.Load(); got != calls {
 				t.Errorf("%d of %d calls were repeated once on another node, want all", got, calls)
+			}
+			u.idle(t)
+		})
+	}
+}
+
+// Calls that a server never looked at may be repeated even if they count, and that costs nothing of the budget. The
+// servers say where calls have been.
+func TestUnprocessedIsRepeatedElsewhere(t *testing.T) {
+	for name, refuse := range map[string]script{
+		"refused stream": resets(http2.ErrCodeRefusedStream),
+		"going away":     func(w *frames, stream uint32) { _ = w.WriteGoAway(max(stream, 2)-2, http2.ErrCodeNo, nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var seen journal
+			var warm atomic.Bool
+			var addrs []string
+			for i := range 8 { // most are connected at any time
+				node := fmt.Sprint(i)
+				s := frameServer(t, func(w *frames, stream uint32) {
+					if warm.Load() && seen.note(w.said, node) == 0 {
+						refuse(w, stream)
+					} else {
+						good(w, stream)
+					}
+				})
+				addrs = append(addrs, s.addr)
+			}
+			u := use(t, zerohop.Config{}, addrs)
+			for nodes := map[string]bool{}; len(nodes) < len(addrs); {
+				var at peer.Peer
+				if _, err := u.Say(t.Context(), &echopb.SayRequest{Text: "warm"}, grpc.Peer(&at)); err != nil {
+					t.Fatal(err)
+				}
+				nodes[at.Addr.String()] = true
+			}
+			warm.Store(true)
+			const calls = 1000
+			for i := range calls {
+				if _, err := u.Order(t.Context(), &echopb.SayRequest{Text: fmt.Sprint(i)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			elsewhere := 0
+			for text, at := range seen.ran {
+				if len(at) == 2 && at[0] != at[1] {
+					elsewhere++
+				} else {
+					t.Errorf("call %q was sent to %v, want two servers", text, at)
+				}
+			}
+			t.Logf("%d of %d calls were repeated on another node", elsewhere, calls)
+			if elsewhere != calls {
+				t.Errorf("%d of %d calls were repeated once on another node, want all", elsewhere, calls)
 			}
 			u.idle(t)
 		})
