@@ -27,6 +27,10 @@ type Config struct {
 	Builder Builder
 	// Breaker gives every node a circuit breaker. nil means none.
 	Breaker *resilience.BreakerConfig
+	// Outlier ejects nodes that fail. nil means that none is.
+	Outlier *OutlierConfig
+	// SlowStart brings new nodes up to their share of the calls over a while. nil means at once.
+	SlowStart *SlowStart
 	// Rand is the source of random words. It must be safe for concurrent use. nil means math/rand/v2.
 	Rand func() uint64
 }
@@ -34,12 +38,15 @@ type Config struct {
 // Balancer picks endpoints of one service and keeps their Nodes. Picks take one atomic load of an immutable
 // snapshot; updates are serialised by a lock that picks do not see. All methods are safe for concurrent use.
 type Balancer struct {
-	cfg  Config
-	base time.Time
-	set  atomic.Pointer[Set]
+	cfg       Config
+	base      time.Time // what times of nodes are measured from
+	outliers  *outliers // nil if nothing is ejected
+	slowStart *SlowStart
+	set       atomic.Pointer[Set]
 
-	mu      sync.Mutex // guards what follows and serialises updates
+	mu      sync.Mutex // guards what follows and serialises updates; taken before that of outliers
 	nodes   map[string]*Node
+	absent  absences
 	updates uint64 // made so far
 }
 
@@ -52,17 +59,25 @@ func New(cfg Config) *Balancer {
 		cfg.Rand = rand.Uint64
 	}
 	b := &Balancer{cfg: cfg, base: time.Now(), nodes: map[string]*Node{}}
+	if cfg.Outlier != nil {
+		b.outliers = newOutliers(*cfg.Outlier, cfg.Rand)
+	}
+	if cfg.SlowStart != nil {
+		c := cfg.SlowStart.withDefaults()
+		b.slowStart = &c
+	}
 	b.set.Store(&Set{balancer: b})
 	return b
 }
 
 // Update replaces the set of endpoints. Addresses that stay keep their Node. A node that is new starts with
-// the median cost of the others rather than with none, which would draw all traffic to it. It does not
-// keep the slice.
+// the median cost of the others rather than with none, which would draw all traffic to it, and one whose address was
+// in the set a short while ago with what was known then. It does not keep the slice.
 func (b *Balancer) Update(eps []discovery.Endpoint) {
 	now := time.Since(b.base)
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.absent.expire(now)
 	old := b.set.Load().nodes
 	start := medianCost(old, now)
 	b.updates++
@@ -82,8 +97,13 @@ func (b *Balancer) Update(eps []discovery.Endpoint) {
 		switch {
 		case n == nil:
 			n = b.newNode(eps[i])
-			if start > 0 {
-				n.cost.observe(now, start)
+			if !b.absent.resume(n) {
+				if start > 0 {
+					n.cost.observe(now, start)
+				}
+				if b.slowStart != nil && len(old) > 0 {
+					n.grow(now)
+				}
 			}
 			b.nodes[n.addr] = n
 		case n.update == b.updates:
@@ -94,12 +114,16 @@ func (b *Balancer) Update(eps []discovery.Endpoint) {
 		n.update = b.updates
 		list = append(list, n)
 	}
-	b.set.Store(b.View(list))
+	set := b.View(list)
+	b.set.Store(set)
 	for _, n := range old {
 		if n.update != b.updates {
 			delete(b.nodes, n.addr)
-			n.leave()
+			b.absent.add(n, n.leave(), now)
 		}
+	}
+	if b.outliers != nil {
+		b.outliers.renew(list, set.healthy(), now)
 	}
 }
 
@@ -110,15 +134,17 @@ func (b *Balancer) Set() *Set { return b.set.Load() }
 // some of them. The slice must not be changed afterwards.
 func (b *Balancer) View(nodes []*Node) *Set {
 	s := &Set{balancer: b, nodes: nodes}
-	if in := inService(nodes); len(in) > 0 {
-		s.picker = b.cfg.Builder(in)
-		s.picking = in
+	if len(nodes) > 0 {
+		s.levels = levels(nodes, b.cfg.Builder)
+		s.replan(nil)
 	}
 	return s
 }
 
 // Pick picks from the present set; see Set.Pick.
 func (b *Balancer) Pick(in Info) (Pick, error) { return b.set.Load().Pick(in) }
+
+func (b *Balancer) since(now time.Time) time.Duration { return now.Sub(b.base) }
 
 // medianCost returns the median cost of the nodes, taken from a hundred of them if there are more, and 0 if
 // nothing is known.
@@ -134,29 +160,4 @@ func medianCost(nodes []*Node, now time.Duration) time.Duration {
 	}
 	slices.Sort(costs)
 	return time.Duration(costs[len(costs)/2])
-}
-
-// inService returns the nodes that take traffic: the healthy ones of the first priority level that has any,
-// and all nodes if no level has, because a call that may fail is better than one that must.
-func inService(nodes []*Node) []*Node {
-	best, count := -1, 0
-	for _, n := range nodes {
-		if ep := n.ep.Load(); ep.Health == discovery.Healthy {
-			if p := int(ep.Priority); best < 0 || p < best {
-				best, count = p, 1
-			} else if p == best {
-				count++
-			}
-		}
-	}
-	if count == 0 || count == len(nodes) {
-		return nodes
-	}
-	in := make([]*Node, 0, count)
-	for _, n := range nodes {
-		if ep := n.ep.Load(); ep.Health == discovery.Healthy && int(ep.Priority) == best {
-			in = append(in, n)
-		}
-	}
-	return in
 }

@@ -74,8 +74,8 @@ func TestUpdateMatchesTheEndpoints(t *testing.T) {
 			t.Errorf("nodes = %v, want %v", got, want)
 		}
 		for _, n := range old {
-			if kept := slices.Contains(b.Set().Nodes(), n); kept != slices.Contains(want, n.Addr()) || kept == n.gone.Load() {
-				t.Errorf("node %s: kept %v, gone %v", n.Addr(), kept, n.gone.Load())
+			if kept := slices.Contains(b.Set().Nodes(), n); kept != slices.Contains(want, n.Addr()) || kept == n.gone() {
+				t.Errorf("node %s: kept %v, gone %v", n.Addr(), kept, n.gone())
 			}
 		}
 		if len(b.nodes) != len(want) {

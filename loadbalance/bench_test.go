@@ -46,7 +46,7 @@ func BenchmarkPicker(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
 					in.Random = in.Random*6364136223846793005 + 1442695040888963407
-					set.picker.Pick(in)
+					set.levels[0].picker.Pick(in)
 				}
 			})
 		}
@@ -60,6 +60,17 @@ func BenchmarkBalancer(b *testing.B) {
 		for _, n := range []int{3, 100, 10_000} {
 			bal := New(Config{Builder: p.build})
 			bal.Update(endpoints(n))
+			guarded := New(Config{Builder: p.build, Outlier: &OutlierConfig{}, SlowStart: &SlowStart{}})
+			guarded.Update(endpoints(n))
+			b.Run(fmt.Sprintf("%s/n=%d/ejection", p.name, n), func(b *testing.B) {
+				b.ReportAllocs()
+				now := time.Now()
+				for b.Loop() {
+					now = now.Add(10 * time.Microsecond)
+					pick, _ := guarded.Pick(Info{Now: now})
+					pick.Done(Report{Now: now, Outcome: resilience.Success, Latency: 10 * time.Millisecond})
+				}
+			})
 			b.Run(fmt.Sprintf("%s/n=%d/serial", p.name, n), func(b *testing.B) {
 				b.ReportAllocs()
 				now := time.Now()

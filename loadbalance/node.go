@@ -18,19 +18,23 @@ type Node struct {
 	inflight atomic.Int64
 	cost     ewma
 	penalty  penalty
+	out      atomic.Int64  // 0 in service, until when the node is ejected, or left
 	inverse  atomic.Uint32 // float32 bits of 1/weight
-	gone     atomic.Bool
+	young    atomic.Uint32 // the tick in which a slow start began, 0 if none is under way
 	breaker  *resilience.Breaker
-	base     time.Time // what times inside the node are measured from
+	owner    *Balancer
 
+	health *health // nil if nothing is ejected
 	addr   string
-	rand   func() uint64
 	update uint64 // the last one that named the node; guarded by the lock of the balancer
 	ep     atomic.Pointer[discovery.Endpoint]
 
 	mu       sync.Mutex // guards writes of attached
 	attached atomic.Pointer[[]attachment]
 }
+
+// left is the value of Node.out of nodes that are no longer in the set.
+const left = -1
 
 type attachment struct {
 	key     any
@@ -39,9 +43,12 @@ type attachment struct {
 }
 
 func (b *Balancer) newNode(ep discovery.Endpoint) *Node {
-	n := &Node{addr: ep.Addr, base: b.base, rand: b.cfg.Rand}
+	n := &Node{addr: ep.Addr, owner: b}
 	if b.cfg.Breaker != nil {
 		n.breaker = resilience.NewBreaker(*b.cfg.Breaker)
+	}
+	if b.outliers != nil {
+		n.health = &health{}
 	}
 	n.set(ep)
 	return n
@@ -79,8 +86,18 @@ func (n *Node) Penalized(now time.Time) bool { return n.penalty.active(n.since(n
 // Breaker returns the circuit breaker of the node, nil if its policy has none.
 func (n *Node) Breaker() *resilience.Breaker { return n.breaker }
 
-// Available reports whether the node may get an attempt: its breaker is not open.
-func (n *Node) Available(now time.Time) bool { return n.breaker == nil || !n.breaker.Open(now) }
+// Ejected reports whether the node gets no attempts for now, but for one at a time that probes it, because it failed
+// more than others; see OutlierConfig.
+func (n *Node) Ejected() bool { return n.out.Load() > 0 }
+
+// Available reports whether the node may get an attempt: it is in the set, not ejected, and its breaker is not open.
+func (n *Node) Available(now time.Time) bool { return n.out.Load() == 0 && n.admits(now) }
+
+// plain reports whether nothing but its load speaks against the node.
+func (n *Node) plain() bool { return n.out.Load() == 0 && n.breaker == nil }
+
+// admits reports whether the breaker of the node is not open.
+func (n *Node) admits(now time.Time) bool { return n.breaker == nil || !n.breaker.Open(now) }
 
 // Attach returns the value that belongs to the node under key, made by build if there is none yet. It is
 // meant for what a transport keeps per node, such as connections: release is called when the node has left
@@ -117,11 +134,15 @@ func (n *Node) find(key any) (any, bool) {
 	return nil, false
 }
 
-// leave marks the node as gone from the set and lets go of what hangs on it.
-func (n *Node) leave() {
-	n.gone.Store(true)
+// leave marks the node as gone from the set, lets go of what hangs on it, and returns the ejection that was under way.
+func (n *Node) leave() (out int64) {
+	out = n.out.Swap(left)
 	n.release()
+	return out
 }
+
+// gone reports whether the node has left the set.
+func (n *Node) gone() bool { return n.out.Load() == left }
 
 func (n *Node) release() {
 	if p := n.attached.Load(); p != nil {
@@ -131,7 +152,7 @@ func (n *Node) release() {
 	}
 }
 
-func (n *Node) since(now time.Time) time.Duration { return now.Sub(n.base) }
+func (n *Node) since(now time.Time) time.Duration { return n.owner.since(now) }
 
 // weighed scales a load by the weight of the endpoint.
 func (n *Node) weighed(load float64) float64 {

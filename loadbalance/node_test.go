@@ -9,8 +9,12 @@ import (
 )
 
 func TestNodeFillsTwoCacheLines(t *testing.T) {
-	if got := unsafe.Sizeof(Node{}); unsafe.Sizeof(uintptr(0)) == 8 && got != 128 {
-		t.Errorf("size of a Node = %d, want 128", got)
+	// What is allocated is the next size of 112, 128 and 144 bytes; only that of 128 lies on the bounds of lines.
+	if got := unsafe.Sizeof(Node{}); unsafe.Sizeof(uintptr(0)) == 8 && (got <= 112 || got > 128) {
+		t.Errorf("size of a Node = %d, want 113 to 128", got)
+	}
+	if got := unsafe.Offsetof(Node{}.health); unsafe.Sizeof(uintptr(0)) == 8 && got != 64 {
+		t.Errorf("what a pick reads takes %d bytes, want 64", got)
 	}
 }
 

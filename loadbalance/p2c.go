@@ -32,9 +32,10 @@ func (p *twoChoices) Pick(in Info) *Node {
 	if len(p.nodes) == 1 {
 		return p.nodes[0]
 	}
+	easy := in.easy()
 	for range draws {
 		i, j := pair(in.Random, len(p.nodes))
-		if a, b := p.nodes[i], p.nodes[j]; in.Usable(a) && in.Usable(b) {
+		if a, b := p.nodes[i], p.nodes[j]; easy && a.plain() && b.plain() || in.Usable(a) && in.Usable(b) {
 			if a.penalty.until.Load()|b.penalty.until.Load() == 0 {
 				n := a
 				if p.sooner(b, a) {

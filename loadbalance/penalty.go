@@ -66,6 +66,14 @@ func (p *penalty) fail(start, now, pause time.Duration, r uint64) {
 	}
 }
 
+// soften makes the next failure count as the second in a row at most: where all nodes fail, how long they did tells
+// nothing about any of them.
+func (p *penalty) soften() {
+	if old := p.streak.Load(); old&255 > 1 {
+		p.streak.CompareAndSwap(old, old&^255|1)
+	}
+}
+
 // succeed ends the streak, unless the attempt was made before the last failure.
 func (p *penalty) succeed(start time.Duration) {
 	until := p.until.Load()

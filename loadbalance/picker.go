@@ -22,6 +22,8 @@ type Info struct {
 	// bits must be equally likely, which those of a number that counts are not. 0 means that there is no such thing. Only
 	// the pickers of HashConfig look at it.
 	Hash uint64
+
+	panicking bool // ejections do not count
 }
 
 // hash returns the hash that decides, a random one if there is none.
@@ -35,12 +37,16 @@ func (in *Info) hash() uint64 {
 // Usable reports whether a picker may return the node without further thought: it is available and not
 // to be avoided.
 func (in *Info) Usable(n *Node) bool {
-	return len(in.Avoid) == 0 && !in.Sound && n.breaker == nil || in.usable(n)
+	return in.easy() && n.plain() || in.usable(n)
 }
 
-// usable is what seldom matters of Usable, which is then small enough to be inlined.
+// easy reports whether every node that is plain is Usable.
+func (in *Info) easy() bool { return len(in.Avoid) == 0 && !in.Sound }
+
+// usable is what seldom matters of Usable.
 func (in *Info) usable(n *Node) bool {
-	return n.Available(in.Now) && !slices.Contains(in.Avoid, n) && (!in.Sound || !n.Penalized(in.Now))
+	out := n.out.Load()
+	return (out == 0 || out > 0 && in.panicking) && n.admits(in.Now) && !slices.Contains(in.Avoid, n) && (!in.Sound || !n.Penalized(in.Now))
 }
 
 // Picker chooses from the nodes it was built for. Implementations are pure: the choice depends on Info and

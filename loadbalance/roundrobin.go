@@ -18,7 +18,7 @@ func WeightedRoundRobin(nodes []*Node) Picker {
 	if !equalWeights(nodes) {
 		p.ends = ends(nodes)
 	}
-	p.next.Store(nodes[0].rand() >> 16) // room for 2^64 picks less a few
+	p.next.Store(nodes[0].owner.cfg.Rand() >> 16) // room for 2^64 picks less a few
 	return p
 }
 

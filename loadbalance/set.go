@@ -2,6 +2,7 @@ package loadbalance
 
 import (
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/zerohop/zerohop/resilience"
@@ -11,21 +12,50 @@ import (
 type Set struct {
 	balancer *Balancer
 	nodes    []*Node // all of the snapshot
-	picking  []*Node // those that take traffic
-	picker   Picker
+	levels   []level // of those that may take traffic
+	plan     atomic.Pointer[plan]
+	planning atomic.Bool // by somebody
 }
 
 // Nodes returns all nodes of the snapshot. The slice is shared and read-only.
 func (s *Set) Nodes() []*Node { return s.nodes }
 
+// Panicking reports whether so many nodes are ejected that picks take no account of it.
+func (s *Set) Panicking() bool {
+	p := s.current()
+	return p != nil && p.panicking
+}
+
+func (s *Set) healthy() (n int) {
+	for i := range s.levels {
+		n += len(s.levels[i].nodes)
+	}
+	return n
+}
+
+// current returns the plan for the present ejections, nil if there is no node.
+func (s *Set) current() *plan {
+	p := s.plan.Load()
+	if d := s.balancer.outliers; d != nil && p != nil && p.changes != d.changes.Load() {
+		return s.replan(p)
+	}
+	return p
+}
+
 // Pick chooses a node and counts an attempt on it as in flight until Done of the Pick is called. It returns
 // ErrNoEndpoints, ErrUnavailable or, if in.Other is set, ErrNoOther.
 func (s *Set) Pick(in Info) (Pick, error) {
-	if s.picker == nil {
+	p := s.current()
+	if p == nil {
 		return Pick{}, ErrNoEndpoints
 	}
 	in.Random = s.balancer.cfg.Rand()
-	n := s.picker.Pick(in)
+	if p.ejected != nil {
+		if pick, ok := s.probe(p, &in); ok {
+			return pick, nil
+		}
+	}
+	n := s.choose(p, &in)
 	if in.Other && slices.Contains(in.Avoid, n) {
 		return Pick{}, ErrNoOther
 	}
@@ -35,34 +65,104 @@ func (s *Set) Pick(in Info) (Pick, error) {
 	if permit, ok := n.breaker.Allow(); ok {
 		return begin(n, in.Now, permit), nil
 	}
-	return s.admitted(in, n)
+	return s.admitted(p, in, n)
+}
+
+// choose asks the picker of a level, and another level if the first has no node that is usable.
+func (s *Set) choose(p *plan, in *Info) *Node {
+	first := &p.shares[0]
+	if len(p.shares) > 1 {
+		first = p.draw(s.balancer.cfg.Rand())
+	}
+	in.panicking = first.panicking
+	n := first.level.picker.Pick(*in)
+	if n.young.Load() != 0 {
+		n = s.older(n, first.level, in)
+	}
+	if len(s.levels) > 1 && !in.Usable(n) {
+		for i := range s.levels {
+			if l := &s.levels[i]; l != first.level {
+				if m := l.picker.Pick(*in); in.Usable(m) {
+					return m
+				}
+			}
+		}
+	}
+	return n
+}
+
+// older picks again if the node is in its slow start and not yet due so many calls.
+func (s *Set) older(n *Node, l *level, in *Info) *Node {
+	part := n.part(n.since(in.Now))
+	if part >= 1 || !in.Usable(n) || float64(s.balancer.cfg.Rand()>>11) < part*(1<<53) {
+		return n
+	}
+	again := *in
+	again.Random = s.balancer.cfg.Rand()
+	if m := l.picker.Pick(again); in.Usable(m) {
+		return m
+	}
+	return n
+}
+
+// probe makes an attempt the probe of a node whose ejection is over, if there is such a node. Attempts of calls that
+// have failed before are too dear for that.
+func (s *Set) probe(p *plan, in *Info) (Pick, bool) {
+	now := s.balancer.since(in.Now)
+	if int64(now) < p.wake.Load() || len(in.Avoid) > 0 || in.Other || in.Sound {
+		return Pick{}, false
+	}
+	n, wake := s.balancer.outliers.probe(p.ejected, now, in.Random)
+	p.wake.Store(wake)
+	if n == nil {
+		return Pick{}, false
+	}
+	var permit resilience.Permit
+	if n.breaker != nil {
+		ok := false
+		if permit, ok = n.breaker.Allow(); !ok {
+			return Pick{}, false // the breaker will be ready for a later probe
+		}
+	}
+	pick := begin(n, in.Now, permit)
+	pick.probe = true
+	return pick, true
 }
 
 // Sound reports whether a node is left that is available, not to be avoided, and has neither failed a short while ago
 // nor asked for a pause that is not over. Of large sets it looks at a part.
 func (s *Set) Sound(in Info) bool {
-	if len(s.picking) == 0 {
+	p := s.current()
+	if p == nil {
 		return false
 	}
-	in.Sound, in.Random = true, s.balancer.cfg.Rand()
-	return sound(s.picking, &in) != nil
+	in.Sound, in.Random, in.panicking = true, s.balancer.cfg.Rand(), p.panicking
+	for i := range s.levels {
+		if sound(s.levels[i].nodes, &in) != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // admitted looks for any node whose breaker admits an attempt, after that of rejected did not: untried nodes
-// first. Rejections are rare enough for a walk.
-func (s *Set) admitted(in Info, rejected *Node) (Pick, error) {
-	for _, tried := range []bool{false, true} {
-		if tried && in.Other {
+// first, and ejected ones after others. Rejections are rare enough for a walk.
+func (s *Set) admitted(p *plan, in Info, rejected *Node) (Pick, error) {
+	for _, round := range []struct{ tried, ejected bool }{{false, false}, {false, true}, {true, false}, {true, true}} {
+		if round.tried && in.Other {
 			return Pick{}, ErrNoOther
 		}
-		start := index(in.Random, len(s.picking))
-		for k := range s.picking {
-			n := s.picking[(start+k)%len(s.picking)]
-			if n == rejected || slices.Contains(in.Avoid, n) != tried {
-				continue
-			}
-			if permit, ok := n.breaker.Allow(); ok {
-				return begin(n, in.Now, permit), nil
+		for i := range s.levels {
+			nodes := s.levels[i].nodes
+			start := index(in.Random, len(nodes))
+			for k := range nodes {
+				n := nodes[(start+k)%len(nodes)]
+				if n == rejected || slices.Contains(in.Avoid, n) != round.tried || (n.Ejected() && !p.panicking) != round.ejected {
+					continue
+				}
+				if permit, ok := n.breaker.Allow(); ok {
+					return begin(n, in.Now, permit), nil
+				}
 			}
 		}
 	}
@@ -74,6 +174,7 @@ type Pick struct {
 	node   *Node
 	start  time.Duration // after the base of the node
 	permit resilience.Permit
+	probe  bool // of an ejected node
 }
 
 func begin(n *Node, now time.Time, permit resilience.Permit) Pick {
@@ -91,7 +192,7 @@ func (p Pick) Start() time.Time {
 	if p.node == nil {
 		return time.Time{}
 	}
-	return p.node.base.Add(p.start)
+	return p.node.owner.base.Add(p.start)
 }
 
 // Report is how an attempt went.
@@ -104,7 +205,7 @@ type Report struct {
 	// attempt was given up. 0 says that the attempt tells nothing about speed.
 	Latency time.Duration
 	// Overdue says of a Neutral outcome that the attempt was given up after so long that the endpoint may hang.
-	// Picks then avoid it as if it had failed; its breaker learns nothing.
+	// Picks then avoid it as if it had failed, and it may be ejected; its breaker learns nothing.
 	Overdue bool
 	// After is the pause the server asked for, 0 or less if none. More than a minute counts as a minute.
 	After time.Duration
@@ -117,21 +218,32 @@ func (p Pick) Done(r Report) {
 		return
 	}
 	start, now := p.start, n.since(r.Now)
+	d := n.owner.outliers
+	if d != nil && (r.Outcome == resilience.Failure || r.Overdue) && d.common(now) {
+		n.penalty.soften()
+	}
+	var f finding
 	switch r.Outcome {
 	case resilience.Success:
 		if r.Latency > 0 {
 			n.cost.observe(now, r.Latency)
 		}
 		n.penalty.succeed(start)
+		f = good
 	case resilience.Failure, resilience.Overload:
 		// A slow failure is at least as slow as it was; a fast one says nothing about speed.
 		n.cost.raise(now, r.Latency)
-		n.penalty.fail(start, now, r.After, n.rand())
+		n.penalty.fail(start, now, r.After, n.owner.cfg.Rand())
+		f = alive
+		if r.Outcome == resilience.Failure {
+			f = failed
+		}
 	default:
 		if r.Overdue {
 			// Its cost alone keeps nobody away for long: where all attempts are given up, none is in flight,
 			// and one on an idle hung endpoint looks cheaper than a third one on a busy good one.
-			n.penalty.fail(start, now, 0, n.rand())
+			n.penalty.fail(start, now, 0, n.owner.cfg.Rand())
+			f = failed
 		}
 		if r.Latency > 0 {
 			n.cost.raise(now, r.Latency)
@@ -139,8 +251,11 @@ func (p Pick) Done(r Report) {
 			n.penalty.drop(start, now)
 		}
 	}
+	if d != nil {
+		d.report(n, start, now, f, r.Latency, p.probe)
+	}
 	p.permit.Done(r.Outcome)
-	if n.inflight.Add(-1) == 0 && n.gone.Load() {
+	if n.inflight.Add(-1) == 0 && n.gone() {
 		n.release()
 	}
 }

@@ -20,6 +20,8 @@ type simulation struct {
 	nodes map[string]behaviour
 	ends  simEnds
 	picks []simPick
+	// overdue says that callers give attempts up because another one was faster, as those of the mesh do.
+	overdue bool
 }
 
 // behaviour says how an attempt goes that begins so long after the start.
@@ -51,9 +53,14 @@ func (e *simEnds) Pop() any {
 // simulate starts a simulation of n nodes with one behaviour each, the last one of which serves for the rest.
 // It must run in a bubble.
 func simulate(build Builder, n int, behaviours ...behaviour) *simulation {
+	return simulateWith(Config{Builder: build}, n, behaviours...)
+}
+
+func simulateWith(cfg Config, n int, behaviours ...behaviour) *simulation {
 	rnd := rand.New(rand.NewPCG(2026, 11))
+	cfg.Rand = rnd.Uint64
 	s := &simulation{
-		bal:   New(Config{Builder: build, Rand: rnd.Uint64}),
+		bal:   New(cfg),
 		rnd:   rnd,
 		start: time.Now(),
 		nodes: map[string]behaviour{},
@@ -94,7 +101,8 @@ func (s *simulation) run(rate float64, until time.Duration) {
 		addr := pick.Node().Addr()
 		s.picks = append(s.picks, simPick{now.Sub(s.start), addr})
 		latency, outcome := s.nodes[addr](now.Sub(s.start), s.rnd)
-		heap.Push(&s.ends, simEnd{now.Add(latency), pick, Report{Outcome: outcome, Latency: latency}})
+		report := Report{Outcome: outcome, Latency: latency, Overdue: s.overdue && outcome == resilience.Neutral}
+		heap.Push(&s.ends, simEnd{now.Add(latency), pick, report})
 		s.next = now.Add(time.Duration(s.rnd.ExpFloat64() / rate * float64(time.Second)))
 	}
 }

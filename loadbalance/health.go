@@ -1,0 +1,88 @@
+package loadbalance
+
+import (
+	"math"
+	"sync/atomic"
+	"time"
+)
+
+// health is what the ejection of a node is decided by.
+type health struct {
+	run     atomic.Uint32 // failures in a row
+	latency atomic.Uint32 // float32 bits of the average latency in nanoseconds, 0 if unknown
+	// since is when the node was last ejected, spared or returned. What began before tells nothing new.
+	since atomic.Int64
+	lease atomic.Int64 // how long a probe may keep others away
+	// ring counts the responses of the last slots of time. A word holds the slot it is for in its upper 24 bits, and
+	// below all responses and the failed ones in 20 bits each, so that it expires by itself.
+	ring [slots]atomic.Uint64
+
+	// Guarded by the lock of outliers.
+	times int           // ejections without a quiet Window
+	back  time.Duration // when the node last returned
+}
+
+const (
+	slots     = 10
+	slotShift = 40
+	allShift  = 20
+	countMask = 1<<20 - 1
+	slotMask  = 1<<24 - 1
+)
+
+// count adds a response in the given slot of time. A million in one slot are enough: more are not counted.
+func (h *health) count(slot uint32, failed bool) {
+	one := uint64(1) << allShift
+	if failed {
+		one++
+	}
+	w := &h.ring[slot%slots]
+	for {
+		old := w.Load()
+		if uint32(old>>slotShift) == slot&slotMask {
+			if old>>allShift&countMask < countMask-1<<10 { // room for those who add at the same time
+				w.Add(one)
+			}
+			return
+		}
+		if w.CompareAndSwap(old, uint64(slot&slotMask)<<slotShift|one) {
+			return
+		}
+	}
+}
+
+// sum returns the responses within the window that ends with the slot, and how many of them failed.
+func (h *health) sum(slot uint32) (all, failed int) {
+	for i := range h.ring {
+		w := h.ring[i].Load()
+		if (slot-uint32(w>>slotShift))&slotMask < slots {
+			all += int(w >> allShift & countMask)
+			failed += int(w & countMask)
+		}
+	}
+	return all, failed
+}
+
+// latencySamples is how many responses the average latency is made of, about. A tenth of it would eject a node for one
+// slow call.
+const latencySamples = 16
+
+// time takes a latency into the average. Of samples that come at the same time one may get lost.
+func (h *health) time(d time.Duration) {
+	avg := math.Float32frombits(h.latency.Load())
+	if avg == 0 {
+		avg = float32(d)
+	}
+	avg += (float32(d) - avg) / latencySamples
+	h.latency.Store(math.Float32bits(avg))
+}
+
+// reset forgets everything but the times of ejection.
+func (h *health) reset(now time.Duration) {
+	h.since.Store(int64(now))
+	h.run.Store(0)
+	h.latency.Store(0)
+	for i := range h.ring {
+		h.ring[i].Store(0)
+	}
+}

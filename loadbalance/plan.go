@@ -1,0 +1,87 @@
+package loadbalance
+
+import (
+	"math"
+	"sync/atomic"
+)
+
+// plan is how the calls are shared between the levels of a Set while the same nodes are ejected. But for wake it
+// is immutable.
+type plan struct {
+	changes   uint64  // of outliers, when it was made
+	shares    []share // at least one
+	panicking bool    // on some level
+	ejected   []*Node
+	wake      atomic.Int64 // when the next of them is to be probed
+}
+
+// share is the part of the calls that a level gets.
+type share struct {
+	level     *level
+	upTo      uint64 // random words up to it are this level's, or an earlier one's
+	panicking bool
+}
+
+// draw returns the share that a random word falls on.
+func (p *plan) draw(r uint64) *share {
+	for i := range p.shares {
+		if r <= p.shares[i].upTo {
+			return &p.shares[i]
+		}
+	}
+	return &p.shares[len(p.shares)-1]
+}
+
+// replan replaces the plan, nil for the first one. If somebody else is about it, old serves a little longer.
+func (s *Set) replan(old *plan) *plan {
+	if !s.planning.CompareAndSwap(false, true) {
+		return old
+	}
+	defer s.planning.Store(false)
+	p := &plan{}
+	if d := s.balancer.outliers; d != nil {
+		p.changes = d.changes.Load() // first: what changes from now on is seen again
+	}
+	loads := make([]float64, len(s.levels))
+	serving := make([]int, len(s.levels))
+	wake := int64(math.MaxInt64)
+	for i := range s.levels {
+		l := &s.levels[i]
+		serving[i] = len(l.nodes)
+		if s.balancer.outliers != nil {
+			for _, n := range l.nodes {
+				if until := n.out.Load(); until > 0 {
+					serving[i]--
+					p.ejected = append(p.ejected, n)
+					wake = min(wake, until)
+				}
+			}
+		}
+		loads[i] = levelHealth(serving[i], l.all)
+	}
+	p.wake.Store(wake)
+	enough := levelLoads(loads)
+	var sum float64
+	for i := range s.levels {
+		l := &s.levels[i]
+		panicking := !enough && serving[i] < len(l.nodes) && float64(serving[i]) < panicShare*float64(l.all)
+		if loads[i] == 0 {
+			continue
+		}
+		sum += loads[i]
+		sh := share{level: l, upTo: math.MaxUint64, panicking: panicking}
+		if sum < 1-1e-9 {
+			sh.upTo = uint64(sum * (1 << 63) * 2)
+		}
+		p.shares = append(p.shares, sh)
+		p.panicking = p.panicking || panicking
+	}
+	if p.shares == nil { // all are ejected
+		for i := range s.levels {
+			p.shares = append(p.shares, share{level: &s.levels[i], upTo: uint64(float64(i+1) / float64(len(s.levels)) * (1<<64 - 1<<11)), panicking: true})
+		}
+		p.panicking = true
+	}
+	s.plan.Store(p)
+	return p
+}

@@ -1,0 +1,96 @@
+package loadbalance
+
+import "github.com/zerohop/zerohop/discovery"
+
+// level is the endpoints of one priority that the source calls healthy.
+type level struct {
+	nodes  []*Node
+	all    int // with those it calls unhealthy; draining ones are leaving and nobody waits for them
+	picker Picker
+}
+
+// levels returns the levels that can take calls, the most preferred first. If the source calls no endpoint healthy there is
+// one with all of them, because a call that may fail is better than one that must.
+func levels(nodes []*Node, build Builder) []level {
+	if uniform(nodes) {
+		return []level{{nodes: nodes, all: len(nodes), picker: build(nodes)}}
+	}
+	var healthy, all [256]int
+	for _, n := range nodes {
+		switch ep := n.ep.Load(); ep.Health {
+		case discovery.Healthy:
+			healthy[ep.Priority]++
+			all[ep.Priority]++
+		case discovery.Draining:
+		default:
+			all[ep.Priority]++
+		}
+	}
+	var list []level
+	for p, count := range healthy {
+		if count == 0 {
+			continue
+		}
+		l := level{nodes: make([]*Node, 0, count), all: all[p]}
+		for _, n := range nodes {
+			if ep := n.ep.Load(); ep.Health == discovery.Healthy && int(ep.Priority) == p {
+				l.nodes = append(l.nodes, n)
+			}
+		}
+		l.picker = build(l.nodes)
+		list = append(list, l)
+	}
+	if list == nil {
+		return []level{{nodes: nodes, all: len(nodes), picker: build(nodes)}}
+	}
+	return list
+}
+
+// uniform reports whether the source calls all nodes healthy and of one priority, as most do.
+func uniform(nodes []*Node) bool {
+	priority := nodes[0].ep.Load().Priority
+	for _, n := range nodes {
+		if ep := n.ep.Load(); ep.Health != discovery.Healthy || ep.Priority != priority {
+			return false
+		}
+	}
+	return true
+}
+
+// overProvisioning is how much more than its part of the endpoints the healthy ones of a level are taken to be able to carry
+// before calls spill over to the next level: Envoy's default. 1 would spill at the first endpoint that fails, 2 would let
+// half a level carry everything.
+const overProvisioning = 1.4
+
+// panicShare is the share of a level's endpoints that must be in service for ejections to count: Envoy's and
+// Finagle's panic threshold. Below it the few that are left would get more than they can take, and so much failing at
+// once is more often the fault of who judges than of who is judged.
+const panicShare = 0.5
+
+// levelHealth returns what part of all calls a level can take of whose endpoints so many are in service.
+func levelHealth(serving, all int) float64 {
+	if all == 0 {
+		return 0
+	}
+	return min(1, overProvisioning*float64(serving)/float64(all))
+}
+
+// levelLoads turns the health of the levels, the most preferred first, into their parts of the calls, in place: each takes what
+// it can of what those before it have left. If all together cannot take everything, they share it in proportion to their
+// health. It reports whether they can. See "Priority levels" in Envoy's documentation.
+func levelLoads(health []float64) (enough bool) {
+	var sum float64
+	for _, h := range health {
+		sum += h
+	}
+	if sum == 0 {
+		return false
+	}
+	whole := min(1, sum)
+	left := 1.0
+	for i, h := range health {
+		health[i] = min(left, h/whole)
+		left -= health[i]
+	}
+	return sum > 1-1e-9
+}
