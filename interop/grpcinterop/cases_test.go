@@ -30,8 +30,9 @@ func streaming(c testCase) testCase {
 	return c
 }
 
-// cases returns those that need neither an account nor a certain balancer. Go has none for single compressed messages;
-// those with gzip are the usual ones with all messages compressed.
+// cases returns those that need neither an account nor a certain balancer; see TestCasesWithAccounts, TestOneServer and
+// TestLoadReports for the others. Go has none for single compressed messages; those with gzip are the usual ones with all
+// messages compressed.
 func cases() []testCase {
 	compressed, patient := grpc.UseCompressor(gzip.Name), grpc.WaitForReady(true)
 	return []testCase{

@@ -24,7 +24,7 @@ func TestCasesWhileNodeRestarts(t *testing.T) {
 	for _, w := range wires(t) {
 		t.Run(w.name, func(t *testing.T) {
 			b := setUp(t, w, zerohop.Policy{})
-			b.run(t, (*node).drain, func(ctx context.Context, c testCase) error {
+			b.run(t, cases(), b.soaks(t), (*node).drain, func(ctx context.Context, c testCase) error {
 				_, err := b.attempt(ctx, c)
 				return err
 			})
@@ -42,7 +42,7 @@ func TestCasesWhileNodeDies(t *testing.T) {
 		t.Run(w.name, func(t *testing.T) {
 			b := setUp(t, w, zerohop.Policy{Idempotent: zerohop.On, Budget: zerohop.Budget{Mode: zerohop.Off}})
 			var repeated atomic.Int64
-			b.run(t, (*node).kill, func(ctx context.Context, c testCase) error {
+			b.run(t, cases(), b.soaks(t), (*node).kill, func(ctx context.Context, c testCase) error {
 				for {
 					lost, err := b.attempt(ctx, c)
 					if err == nil || !c.stream || !lost {
@@ -127,9 +127,17 @@ func (b *bed) connect(t *testing.T) (*grpc.ClientConn, func()) {
 	return conn, func() { conn.Close() }
 }
 
-// run has several callers try all cases, over and over, while the first node flaps in the given way.
-func (b *bed) run(t *testing.T, down func(*node), try func(context.Context, testCase) error) {
-	list := cases()
+// soaks returns the soak tests, on the connection of the bed and on new ones.
+func (b *bed) soaks(t *testing.T) []testCase {
+	return []testCase{
+		soak("rpc_soak", func() (*grpc.ClientConn, func()) { return b.conn, func() {} }),
+		soak("channel_soak", func() (*grpc.ClientConn, func()) { return b.connect(t) }),
+	}
+}
+
+// run has several callers try all cases of a list, over and over, and another one some more cases once, while the first
+// node flaps in the given way.
+func (b *bed) run(t *testing.T, list, once []testCase, down func(*node), try func(context.Context, testCase) error) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	stable, stop := context.WithCancel(ctx)
@@ -154,10 +162,7 @@ func (b *bed) run(t *testing.T, down func(*node), try func(context.Context, test
 		})
 	}
 	all.Go(func() {
-		for _, c := range []testCase{
-			soak("rpc_soak", func() (*grpc.ClientConn, func()) { return b.conn, func() {} }),
-			soak("channel_soak", func() (*grpc.ClientConn, func()) { return b.connect(t) }),
-		} {
+		for _, c := range once {
 			if err := try(ctx, c); err != nil {
 				t.Errorf("%s: %v", c.name, err)
 			}

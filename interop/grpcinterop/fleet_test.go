@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	orcaservice "github.com/cncf/xds/go/xds/service/orca/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -77,9 +78,7 @@ func (n *node) start(t *testing.T) {
 	}
 	g, done := grpc.NewServer(n.options...), make(chan struct{})
 	metrics := orca.NewServerMetricsRecorder()
-	if err := orca.Register(g, orca.ServiceOptions{ServerMetricsProvider: metrics}); err != nil {
-		t.Error(err)
-	}
+	orcaservice.RegisterOpenRcaServiceServer(g, reports{metrics: metrics})
 	testpb.RegisterTestServiceServer(g, interop.NewTestServer(interop.NewTestServerOptions{MetricsRecorder: metrics}))
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -169,14 +168,16 @@ func (ca *authority) sign(t *testing.T, template *x509.Certificate) (*x509.Certi
 	return cert, key
 }
 
-// newMesh makes a mesh that knows the service at some addresses. The configuration needs no resolver.
+// newMesh makes a mesh that knows the service at some addresses, unless the configuration has a resolver.
 func newMesh(t *testing.T, cfg zerohop.Config, addrs ...string) *zerohop.Mesh {
 	t.Helper()
 	var list []discovery.Endpoint
 	for _, a := range addrs {
 		list = append(list, discovery.Endpoint{Addr: a})
 	}
-	cfg.Resolver = discovery.Static{service: list}
+	if cfg.Resolver == nil {
+		cfg.Resolver = discovery.Static{service: list}
+	}
 	mesh, err := zerohop.New(cfg)
 	if err != nil {
 		t.Fatal(err)
