@@ -11,6 +11,7 @@ func TestBuildersKeepTheRules(t *testing.T) {
 	for name, build := range map[string]loadbalance.Builder{
 		"PeakEWMA":           loadbalance.PeakEWMA,
 		"LeastRequest":       loadbalance.LeastRequest,
+		"Prequal":            loadbalance.Prequal,
 		"Random":             loadbalance.Random,
 		"WeightedRoundRobin": loadbalance.WeightedRoundRobin,
 		"RingHash":           loadbalance.RingHash,

@@ -1,0 +1,208 @@
+package loadbalance
+
+import (
+	"math"
+	"math/bits"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// Prequal picks by what endpoints say of themselves in their answers, see Node.ReportLoad: of eight random nodes that said
+// something within the last second it takes the one with the lowest latency among all but the two with the most requests
+// in flight. Requests in flight tell of overload before it shows in latencies, and latency tells fast nodes from slow
+// ones. It is for endpoints with many clients, so that what one client has in flight says little, that share their machines
+// with others. Where fewer than two of the nodes it draws have said anything of late it does as PeakEWMA does; what
+// failed is treated in the same way.
+//
+// B. Wydrowski et al., "Load is not what you should balance: Introducing Prequal", NSDI 2024, without probes of its own:
+// each node has at most one entry, which each of its answers renews, and requests of this client since then are added.
+// A node whose entry is too old is compared with the best of the others as PeakEWMA would, and so has a new one after a
+// while. In simulations of the paper's set-up a pool of 8 does as well as the paper's 16.
+func Prequal(nodes []*Node) Picker { return PrequalConfig{}.Prequal(nodes) }
+
+// PrequalConfig is the set-up of Prequal.
+type PrequalConfig struct {
+	// Quantile is the part of the nodes that are compared by latency, those with fewer requests in flight than the
+	// others: Q_RIF of the paper, which has 0.84 and finds 0.6 to 0.9 equally good. With 1 requests in flight do not count,
+	// and overload is found too late; below 0, or NaN, nothing else counts. 0 means 0.75.
+	Quantile float64
+	// Pool is how many nodes are compared. 0 or less means 8. More than 16 count as 16.
+	Pool int
+	// MaxAge is how long a report counts. 0 or less means 1 s, as in the paper.
+	MaxAge time.Duration
+}
+
+const maxPool = 16
+
+// penalized is the latency of a node that failed a moment ago, in the upper half of a word as in pack.
+var penalized = pack(float64(penaltyCost), 0)
+
+// ahead is how many ticks a report may be later than the pick that reads it.
+const ahead = 1 << 10
+
+// Prequal is the algorithm Prequal with the settings of c. It is a Builder.
+func (c PrequalConfig) Prequal(nodes []*Node) Picker {
+	if c.Quantile == 0 {
+		c.Quantile = 0.75
+	}
+	if c.Pool <= 0 {
+		c.Pool = 8
+	}
+	c.Pool = min(c.Pool, maxPool)
+	if c.MaxAge <= 0 {
+		c.MaxAge = time.Second
+	}
+	p := &prequal{
+		others: twoChoices{nodes: nodes, costs: true},
+		peers:  make([]peer, len(nodes)),
+		count:  min(c.Pool, len(nodes)),
+		maxAge: uint32(min(c.MaxAge>>tickShift, math.MaxInt32)) + 1,
+	}
+	for count := range p.ranks {
+		if c.Quantile > 0 { // which NaN is not
+			p.ranks[count] = int(math.Ceil(min(c.Quantile, 1) * float64(count)))
+		}
+	}
+	p.step = uint64(len(nodes)) << 32 / uint64(p.count)
+	p.end = p.step * uint64(p.count)
+	for i, n := range nodes {
+		p.peers[i] = peer{n, n.Attach(reportKey{}, newReport).(*report)}
+	}
+	return p
+}
+
+type prequal struct {
+	others twoChoices // does what cannot be done by reports
+	peers  []peer
+	count  int // of peers that are drawn
+	end    uint64
+	step   uint64           // the peers for each of them, times 2^32
+	maxAge uint32           // in ticks
+	ranks  [maxPool + 1]int // a node is cold if fewer than this have less load, by the number of nodes
+}
+
+type peer struct {
+	node   *Node
+	report *report
+}
+
+// report is the last that a node said.
+type report struct {
+	latency atomic.Uint64 // and its time; see pack
+	excess  atomic.Int64  // of its requests in flight over those that this client knew of
+}
+
+type reportKey struct{}
+
+func newReport() (any, func()) { return new(report), func() {} }
+
+// Load is what an endpoint says of its load.
+type Load struct {
+	// InFlight is the number of requests that the endpoint works on, with the one that it answers. 0 or less means
+	// unknown: the report is then of no use to Prequal.
+	InFlight int
+	// Latency is what its recent requests took, at best the median of those that began with about so many in flight.
+	// 0 or less means unknown: what this client saw then counts.
+	Latency time.Duration
+}
+
+// ReportLoad notes what the endpoint said in an answer that arrived now, before the Done of its Pick. It does nothing unless
+// the nodes are picked by an algorithm that makes use of it.
+func (n *Node) ReportLoad(now time.Time, l Load) {
+	v, ok := n.find(reportKey{})
+	if !ok || l.InFlight <= 0 {
+		return
+	}
+	r, at := v.(*report), n.since(now)
+	latency := float64(l.Latency)
+	if l.Latency <= 0 {
+		if latency, ok = n.cost.at(at); !ok {
+			latency = float64(unknownCost)
+		}
+	}
+	r.excess.Store(int64(l.InFlight) - n.inflight.Load())
+	r.latency.Store(pack(max(latency, 1), ticks(at)))
+}
+
+// pool is what is compared. Its numbers are the bits of floats that are not negative, which are in the order of the floats:
+// comparisons of floats would be branches, of which half go where the processor did not expect.
+type pool struct {
+	peers     [maxPool]peer
+	loads     [maxPool]int32  // requests in flight by weight
+	latencies [maxPool]uint64 // above the index in the pool
+}
+
+func (p *prequal) Pick(in Info) *Node {
+	var drawn pool
+	peers := drawn.peers[:p.count]
+	// One of each of as many parts of the list, so that hardly any is drawn twice. What is known of them is looked at when
+	// all are drawn, so that the processor can wait for all at once.
+	from, r := uint64(index(in.Random, p.count))*p.step, in.Random
+	for k := range peers {
+		r = next(r)
+		within, _ := bits.Mul64(r, p.step)
+		peers[k] = p.peers[(from+within)>>32]
+		if from += p.step; from == p.end {
+			from = 0
+		}
+	}
+	now := peers[0].node.since(in.Now)
+	tick := ticks(now)
+	easy := in.easy()
+	var last, silent *Node
+	count, lowest := 0, uint64(math.MaxUint64)
+	for k := range peers {
+		n, report := peers[k].node, peers[k].report
+		drawn.loads[k], drawn.latencies[k] = math.MaxInt32, math.MaxUint64
+		if n == last || !(easy && n.plain()) && !in.usable(n) {
+			continue
+		}
+		last = n
+		inflight, latency := n.inflight.Load(), report.latency.Load()
+		failed := n.penalty.until.Load() != 0 && n.penalty.active(now)
+		if tick-uint32(latency)+ahead > p.maxAge+ahead || latency == 0 {
+			if k == 0 && inflight == 0 && !failed {
+				silent = n
+			}
+			continue
+		}
+		if failed {
+			if n.penalty.repeated(now) {
+				continue
+			}
+			latency = max(latency, penalized)
+		}
+		latency = latency>>32<<32 | uint64(k)
+		load := float32(max(report.excess.Load()+inflight, 0)) * math.Float32frombits(n.inverse.Load())
+		drawn.loads[k], drawn.latencies[k] = int32(math.Float32bits(load)), latency
+		lowest = min(lowest, latency)
+		count++
+	}
+	if count < 2 {
+		return p.others.Pick(in)
+	}
+	n := peers[drawn.best(p.count, p.ranks[count], lowest)].node
+	if silent != nil && (silent.cost.bits.Load() == 0 || p.others.sooner(silent, n)) {
+		return silent
+	}
+	return n
+}
+
+// best returns the one of count with the lowest latency of those that are cold: fewer than rank have less load. If none
+// is, it returns the one with the least load.
+func (d *pool) best(count, rank int, lowest uint64) int {
+	for rank > 0 { // the one with the least load is cold
+		best := lowest & (maxPool - 1)
+		less, load := int32(0), d.loads[best]
+		for _, l := range d.loads[:count] {
+			less -= (l - load) >> 31
+		}
+		if int(less) < rank {
+			return int(best)
+		}
+		d.latencies[best] = math.MaxUint64
+		lowest = slices.Min(d.latencies[:count])
+	}
+	return slices.Index(d.loads[:count], slices.Min(d.loads[:count]))
+}
