@@ -54,7 +54,7 @@ func (c *Call) finish(act resilience.Action) (*Attempt, error) {
 			c.inbound.learn(a.verdict.Outcome, act.Reason, made)
 		}
 		if a.ended.Load() {
-			c.close(a.Status, a.verdict.Outcome, nil)
+			c.close(a.Status, a.verdict.Outcome, a.Err)
 		}
 		return a, nil
 	}

@@ -292,3 +292,24 @@ func TestFastFailuresAttractNoTraffic(t *testing.T) {
 		}
 	})
 }
+
+// If there is no endpoint any more when a call is to be repeated, it ends with the answer that it has.
+func TestAnswerStandsIfNoEndpointIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c tally
+		b := setUp(t, 1, zerohop.Config{Hooks: c.hooks(), Spec: repeatable})
+		s := b.servers[0]
+		s.do(func(ctx context.Context, _ string) error {
+			time.AfterFunc(500*time.Millisecond, s.stop)
+			_ = grpc.SetTrailer(ctx, metadata.Pairs(pushbackKey, "1000"))
+			return errUnavailable
+		})
+		_, err := b.client.Say(t.Context(), &echopb.SayRequest{})
+		if status.Code(err) != codes.Unavailable || !errors.Is(err, errUnavailable) {
+			t.Errorf("Say() = %v, want what the server said", err)
+		}
+		if got := c.settled(t, 1); got.Err == nil || got.Status != int(codes.Unavailable) || got.Attempts != 1 {
+			t.Errorf("CallDone got %+v, want the error of the only attempt", got)
+		}
+	})
+}
