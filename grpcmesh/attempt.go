@@ -83,7 +83,7 @@ func (st *attemptState) settle(change func()) {
 	if due {
 		st.armed = false
 	}
-	e, picked := st.ending, st.picked
+	e, picked := st.ended(), st.picked
 	st.mu.Unlock()
 	if due {
 		ran := time.Since(picked)
@@ -98,8 +98,20 @@ func (st *attemptState) settle(change func()) {
 func (st *attemptState) last() ending {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	e := st.ending
+	e := st.ended()
 	e.sent = e.sent || st.trying
+	return e
+}
+
+var errLeftBehind = status.Error(codes.Unavailable, leftBehind)
+
+// ended returns how the last try ended. A stream whose connection was closed before gRPC wrote it has no status, which
+// gRPC takes for success if it is asked for the headers. st.mu is held.
+func (st *attemptState) ended() ending {
+	e := st.ending
+	if st.over && !st.trying && e.err == nil && e.sent && !e.received {
+		e.err, e.sent = errLeftBehind, false
+	}
 	return e
 }
 
@@ -145,12 +157,16 @@ func (e ending) picked() resilience.Verdict {
 	return v
 }
 
-// unprocessed reports whether an RPC was sent to a server that did not look at it, since it refused the stream or was
-// going away before it. gRPC repeats those itself, but only once, and not if they are larger than what it keeps for that
+// leftBehind is what gRPC says of RPCs that it had not written when their connection was closed, and of no others.
+const leftBehind = "transport is closing"
+
+// unprocessed reports whether no server looked at an RPC, since it was not written, or refused, or the server was going
+// away before it. gRPC repeats those itself, but only once, and not if they are larger than what it keeps for that
 // (256 KiB). Only its texts tell; that they are not a server's is for the caller to know.
 func unprocessed(err error) bool {
 	switch status.Convert(err).Message() {
-	case "stream terminated by RST_STREAM with error code: REFUSED_STREAM",
+	case leftBehind,
+		"stream terminated by RST_STREAM with error code: REFUSED_STREAM",
 		"the connection is draining",
 		"the stream is rejected because server is draining the connection":
 		return true

@@ -53,3 +53,22 @@ func TestSizeLimitsBlameNobody(t *testing.T) {
 		})
 	}
 }
+
+// gRPC says that a stream succeeded that it never wrote, because its connection was closed, if it is asked for the
+// headers.
+func TestStreamsLeftBehindAreNoSuccess(t *testing.T) {
+	for _, received := range []bool{false, true} {
+		st := &attemptState{}
+		st.begin(time.Now())
+		st.end(ending{sent: true, received: received})
+		st.finish(nil)
+		e := st.last()
+		if v := e.verdict(); (e.err == nil) != received || v.Unsent == received || v.Retry == received {
+			t.Errorf("received %v: ended with %v, which is %+v", received, e.err, v)
+		}
+	}
+	v := ending{err: errLeftBehind, sent: true}.verdict() // as RecvMsg says
+	if !v.Unsent || !v.Retry {
+		t.Errorf("%v is %+v, want a retry of what was not sent", errLeftBehind, v)
+	}
+}

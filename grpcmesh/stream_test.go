@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -209,83 +207,6 @@ func TestStreamTimeoutOfPolicy(t *testing.T) {
 		synctest.Wait()
 		c.settled(t, 1)
 		b.idle(t)
-	})
-}
-
-func TestRandomStreamsEndOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var c tally
-		b := setUp(t, 3, zerohop.Config{Hooks: c.hooks(), Spec: unlimited})
-		seed := rand.Uint64()
-		t.Logf("seed %d", seed)
-		for _, s := range b.servers {
-			s.stream(func(stream echopb.Echo_ChatServer) error {
-				for {
-					r, err := stream.Recv()
-					switch {
-					case err != nil:
-						return nil
-					case r.Text == "fail":
-						return errUnavailable
-					case r.Text == "hang":
-						<-stream.Context().Done()
-						return nil
-					}
-					_ = stream.Send(&echopb.SayReply{Text: r.Text})
-				}
-			})
-		}
-		const streams = 400
-		var wg sync.WaitGroup
-		var opened sync.Map
-		for i := range streams {
-			r := rand.New(rand.NewPCG(seed, uint64(i)))
-			wg.Go(func() {
-				time.Sleep(time.Duration(r.Int64N(int64(20 * time.Second))))
-				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(r.Int64N(int64(3*time.Second))))
-				defer cancel()
-				stream, err := b.client.Chat(ctx)
-				if err != nil {
-					return
-				}
-				opened.Store(i, true)
-				for range r.IntN(10) {
-					switch r.IntN(8) {
-					case 0:
-						cancel()
-					case 1:
-						_ = stream.CloseSend()
-					case 2:
-						_ = stream.Send(&echopb.SayRequest{Text: "fail"})
-					case 3:
-						_ = stream.Send(&echopb.SayRequest{Text: "hang"})
-					case 4:
-						_, _ = stream.Recv()
-					case 5:
-						_, _ = stream.Header()
-					case 6:
-						time.Sleep(time.Duration(r.Int64N(int64(time.Second))))
-					default:
-						_ = stream.Send(&echopb.SayRequest{Text: "hello"})
-					}
-				}
-			})
-		}
-		for i := range 10 {
-			time.Sleep(2 * time.Second)
-			b.servers[i%3].stop()
-			time.Sleep(10 * time.Millisecond)
-			b.servers[i%3].restart()
-		}
-		wg.Wait()
-		synctest.Wait()
-		b.idle(t)
-		c.settled(t, streams)
-		n := 0
-		opened.Range(func(any, any) bool { n++; return true })
-		if n < streams/2 {
-			t.Errorf("only %d of %d streams were opened", n, streams)
-		}
 	})
 }
 
