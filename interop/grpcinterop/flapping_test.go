@@ -74,11 +74,17 @@ type trialKey struct{}
 
 func setUp(t *testing.T, w wire, p zerohop.Policy, opts ...grpc.ServerOption) *bed {
 	t.Helper()
-	b := &bed{wire: w}
+	opts = append(opts, w.server)
+	return setUpOf(t, w, p, serve(t, opts...), serve(t, opts...), serve(t, opts...))
+}
+
+// setUpOf makes a bed of some nodes.
+func setUpOf(t *testing.T, w wire, p zerohop.Policy, nodes ...*node) *bed {
+	t.Helper()
+	b := &bed{wire: w, nodes: nodes}
 	var addrs []string
-	for range 3 {
-		n := serve(t, append(opts, w.server)...)
-		b.nodes, addrs = append(b.nodes, n), append(addrs, n.addr)
+	for _, n := range nodes {
+		addrs = append(addrs, n.addr)
 	}
 	flapping := addrs[0]
 	b.mesh = newMesh(t, zerohop.Config{

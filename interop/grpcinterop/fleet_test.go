@@ -34,19 +34,34 @@ const service = "orders"
 type node struct {
 	addr    string
 	options []grpc.ServerOption
-	calls   atomic.Int64 // all that reached a handler
-	changes atomic.Int64 // how often it came up or went down
+	front   func(*grpc.Server) server // if set, what serves in place of a *grpc.Server
+	calls   atomic.Int64              // all that reached a handler
+	changes atomic.Int64              // how often it came up or went down
 
-	mu   sync.Mutex // guards what follows
-	grpc *grpc.Server
-	done chan struct{}
 	came chan struct{} // gets one when a call comes in, if it has room
+
+	mu     sync.Mutex // guards what follows
+	server server
+	done   chan struct{} // closed when it has stopped
+}
+
+// server serves the connections of a listener until it is stopped. It is what a *grpc.Server is.
+type server interface {
+	Serve(net.Listener) error
+	Stop()
+	GracefulStop()
 }
 
 // serve starts a node that is stopped at the end of the test.
 func serve(t *testing.T, opts ...grpc.ServerOption) *node {
 	t.Helper()
-	n := &node{addr: "127.0.0.1:0", came: make(chan struct{}, 1)}
+	return serveBehind(t, nil, opts...)
+}
+
+// serveBehind starts a node with another front than its *grpc.Server, if front is not nil.
+func serveBehind(t *testing.T, front func(*grpc.Server) server, opts ...grpc.ServerOption) *node {
+	t.Helper()
+	n := &node{addr: "127.0.0.1:0", front: front, came: make(chan struct{}, 1)}
 	n.options = append(opts, grpc.WaitForHandlers(true), orca.CallMetricsServerOption(nil),
 		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
 			n.come()
@@ -82,25 +97,28 @@ func (n *node) start(t *testing.T) {
 	testpb.RegisterTestServiceServer(g, interop.NewTestServer(interop.NewTestServerOptions{MetricsRecorder: metrics}))
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.addr, n.grpc, n.done = l.Addr().String(), g, done
+	n.addr, n.server, n.done = l.Addr().String(), g, done
+	if n.front != nil {
+		n.server = n.front(g)
+	}
 	n.changes.Add(1)
-	go func() {
+	go func(s server) {
 		defer close(done)
-		_ = g.Serve(l) // it ends when the node stops
-	}()
+		_ = s.Serve(l) // it ends when the node stops
+	}(n.server)
 }
 
 // kill closes the port and cuts all connections, whatever runs on them.
-func (n *node) kill() { n.stop((*grpc.Server).Stop) }
+func (n *node) kill() { n.stop(server.Stop) }
 
 // drain closes the port, says goodbye on all connections and lets what runs on them end.
-func (n *node) drain() { n.stop((*grpc.Server).GracefulStop) }
+func (n *node) drain() { n.stop(server.GracefulStop) }
 
-func (n *node) stop(how func(*grpc.Server)) {
+func (n *node) stop(how func(server)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.changes.Add(1)
-	how(n.grpc)
+	how(n.server)
 	<-n.done
 }
 
@@ -109,6 +127,7 @@ type wire struct {
 	name   string
 	server grpc.ServerOption
 	client credentials.TransportCredentials
+	tls    *tls.Config // of servers that are none of gRPC; nil if the wire is plain
 }
 
 // wires returns the plain and the TLS one, with a certificate authority of their own.
@@ -117,8 +136,8 @@ func wires(t *testing.T) []wire {
 	ca := newAuthority(t)
 	cert := ca.certify(t, service)
 	return []wire{
-		{"plain", grpc.Creds(insecure.NewCredentials()), insecure.NewCredentials()},
-		{"tls", grpc.Creds(credentials.NewServerTLSFromCert(&cert)), credentials.NewClientTLSFromCert(ca.roots, "")},
+		{"plain", grpc.Creds(insecure.NewCredentials()), insecure.NewCredentials(), nil},
+		{"tls", grpc.Creds(credentials.NewServerTLSFromCert(&cert)), credentials.NewClientTLSFromCert(ca.roots, ""), &tls.Config{Certificates: []tls.Certificate{cert}}},
 	}
 }
 
