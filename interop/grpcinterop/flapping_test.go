@@ -144,7 +144,7 @@ func (b *bed) soaks(t *testing.T) []testCase {
 // run has several callers try all cases of a list, over and over, and another one some more cases once, while the first
 // node flaps in the given way.
 func (b *bed) run(t *testing.T, list, once []testCase, down func(*node), try func(context.Context, testCase) error) {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // nothing should take that long
 	defer cancel()
 	stable, stop := context.WithCancel(ctx)
 	passed := make(chan struct{})
