@@ -31,6 +31,8 @@ type Config struct {
 	Outlier *OutlierConfig
 	// SlowStart brings new nodes up to their share of the calls over a while. nil means at once.
 	SlowStart *SlowStart
+	// Locality prefers endpoints of one zone. The zero value is off.
+	Locality Locality
 	// Rand is the source of random words. It must be safe for concurrent use. nil means math/rand/v2.
 	Rand func() uint64
 }
@@ -42,7 +44,11 @@ type Balancer struct {
 	base      time.Time // what times of nodes are measured from
 	outliers  *outliers // nil if nothing is ejected
 	slowStart *SlowStart
-	set       atomic.Pointer[Set]
+	locality  *locality // nil if zones do not matter
+	timed     bool      // latencies of nodes are averaged
+	// changes counts what makes sets plan anew: ejections, returns, and moves of calls between zones.
+	changes atomic.Uint64
+	set     atomic.Pointer[Set]
 
 	mu      sync.Mutex // guards what follows and serialises updates; taken before that of outliers
 	nodes   map[string]*Node
@@ -60,11 +66,15 @@ func New(cfg Config) *Balancer {
 	}
 	b := &Balancer{cfg: cfg, base: time.Now(), nodes: map[string]*Node{}}
 	if cfg.Outlier != nil {
-		b.outliers = newOutliers(*cfg.Outlier, cfg.Rand)
+		b.outliers = newOutliers(*cfg.Outlier, cfg.Rand, &b.changes)
+		b.timed = b.outliers.cfg.Latency > 0
 	}
 	if cfg.SlowStart != nil {
 		c := cfg.SlowStart.withDefaults()
 		b.slowStart = &c
+	}
+	if cfg.Locality.Zone != "" {
+		b.locality, b.timed = newLocality(cfg.Locality), true
 	}
 	b.set.Store(&Set{balancer: b})
 	return b
@@ -135,7 +145,8 @@ func (b *Balancer) Set() *Set { return b.set.Load() }
 func (b *Balancer) View(nodes []*Node) *Set {
 	s := &Set{balancer: b, nodes: nodes}
 	if len(nodes) > 0 {
-		s.levels = levels(nodes, b.cfg.Builder)
+		s.levels = levels(nodes, b.cfg.Builder, b.locality)
+		s.banded = slices.ContainsFunc(s.levels, func(l level) bool { return l.band != nil })
 		s.replan(nil)
 	}
 	return s

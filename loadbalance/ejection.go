@@ -21,8 +21,7 @@ type outliers struct {
 	slot time.Duration
 	rand func() uint64
 
-	// changes counts ejections and returns. Sets plan anew when it moves.
-	changes atomic.Uint64
+	changes *atomic.Uint64 // those of the Balancer
 
 	// What is known of all nodes together, renewed once a slot by the report that comes first.
 	next    atomic.Int64  // when
@@ -39,9 +38,9 @@ type outliers struct {
 	out     int        // those of them that are ejected
 }
 
-func newOutliers(cfg OutlierConfig, rand func() uint64) *outliers {
+func newOutliers(cfg OutlierConfig, rand func() uint64, changes *atomic.Uint64) *outliers {
 	cfg = cfg.withDefaults()
-	d := &outliers{cfg: cfg, slot: cfg.Window / slots, rand: rand}
+	d := &outliers{cfg: cfg, slot: cfg.Window / slots, rand: rand, changes: changes}
 	d.crowd.Store(math.MinInt64 / 2)
 	return d
 }
@@ -57,7 +56,7 @@ const (
 )
 
 // report takes in the result of an attempt that began at start.
-func (d *outliers) report(n *Node, start, now time.Duration, f finding, latency time.Duration, probe bool) {
+func (d *outliers) report(n *Node, start, now time.Duration, f finding, probe bool) {
 	if probe || n.out.Load() != 0 {
 		d.prove(n, start, now, f, probe)
 		return
@@ -73,9 +72,6 @@ func (d *outliers) report(n *Node, start, now time.Duration, f finding, latency 
 		run = int(h.run.Add(1))
 	} else if h.run.Load() != 0 {
 		h.run.Store(0)
-	}
-	if d.cfg.Latency > 0 && latency > 0 {
-		h.time(latency)
 	}
 	if next := d.next.Load(); int64(now) >= next && d.next.CompareAndSwap(next, int64(now+d.slot)) {
 		d.compare(n.owner.set.Load().nodes, slot, now)
@@ -102,7 +98,7 @@ const siblingFactor = 1.5
 // outlying reports whether the node answers worse than it may, after a response of the given kind.
 func (d *outliers) outlying(h *health, slot uint32, f finding) bool {
 	slow := math.Float64frombits(d.slow.Load())
-	tooSlow := slow > 0 && float64(math.Float32frombits(h.latency.Load())) > slow
+	tooSlow := slow > 0 && float64(h.average()) > slow
 	if f != failed && !tooSlow {
 		return false
 	}
@@ -156,7 +152,7 @@ func (d *outliers) compare(nodes []*Node, slot uint32, now time.Duration) {
 			sq += (1 - ratio) * (1 - ratio)
 			voluminous++
 		}
-		if l := math.Float32frombits(n.health.latency.Load()); l > 0 && all >= latencySamples {
+		if l := n.health.average(); l > 0 && all >= latencySamples {
 			latencies[timed] = l
 			timed++
 		}

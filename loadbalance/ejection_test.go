@@ -483,8 +483,9 @@ func TestEjectionsAreSafeForConcurrentUse(t *testing.T) {
 	b := New(Config{
 		Outlier:   &OutlierConfig{Consecutive: 2, Deviations: 1.9, Latency: 2, MinVolume: 5, Ejection: ms, MaxEjection: 2 * ms},
 		SlowStart: &SlowStart{Window: 5 * ms},
+		Locality:  Locality{Zone: "a", Low: 0.1, High: 0.2},
 	})
-	b.Update(endpoints(12))
+	b.Update(zoned(6, 6))
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -500,7 +501,7 @@ func TestEjectionsAreSafeForConcurrentUse(t *testing.T) {
 		})
 	}
 	for i := range 300 {
-		b.Update(endpoints(12 - i%7))
+		b.Update(zoned(6-i%4, 6-i%3))
 	}
 	wg.Wait()
 	checkOutliers(t, b)
@@ -550,6 +551,7 @@ func FuzzOutliers(f *testing.F) {
 				MaxEjected: float64(data[1]&15) / 10, One: data[1]&16 > 0, Jitter: float64(data[1]>>5) / 4,
 			},
 			SlowStart: &SlowStart{},
+			Locality:  Locality{Zone: []string{"", "a"}[data[1]>>4&1], Low: 0.1, High: 0.2},
 		})
 		now := b.base
 		var open []Pick
@@ -561,6 +563,7 @@ func FuzzOutliers(f *testing.F) {
 				for i := range eps {
 					eps[i].Health = discovery.Health(i * arg % 5)
 					eps[i].Priority = uint8(i % 3)
+					eps[i].Zone = []string{"", "a", "b"}[i/2%3]
 				}
 				b.Update(eps)
 				checkOutliers(t, b)

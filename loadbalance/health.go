@@ -69,13 +69,23 @@ const latencySamples = 16
 
 // time takes a latency into the average. Of samples that come at the same time one may get lost.
 func (h *health) time(d time.Duration) {
-	avg := math.Float32frombits(h.latency.Load())
+	avg := h.average()
 	if avg == 0 {
 		avg = float32(d)
 	}
 	avg += (float32(d) - avg) / latencySamples
 	h.latency.Store(math.Float32bits(avg))
 }
+
+// bound takes in that an attempt took at least so long, which tells something only if it is more than usual.
+func (h *health) bound(d time.Duration) {
+	if avg := h.average(); avg > 0 && float32(d) > avg {
+		h.time(d)
+	}
+}
+
+// average returns the average latency in nanoseconds, 0 if unknown.
+func (h *health) average() float32 { return math.Float32frombits(h.latency.Load()) }
 
 // reset forgets everything but the times of ejection.
 func (h *health) reset(now time.Duration) {

@@ -24,7 +24,7 @@ type Node struct {
 	breaker  *resilience.Breaker
 	owner    *Balancer
 
-	health *health // nil if nothing is ejected
+	health *health // nil if nothing is ejected or timed
 	addr   string
 	update uint64 // the last one that named the node; guarded by the lock of the balancer
 	ep     atomic.Pointer[discovery.Endpoint]
@@ -47,7 +47,7 @@ func (b *Balancer) newNode(ep discovery.Endpoint) *Node {
 	if b.cfg.Breaker != nil {
 		n.breaker = resilience.NewBreaker(*b.cfg.Breaker)
 	}
-	if b.outliers != nil {
+	if b.outliers != nil || b.timed {
 		n.health = &health{}
 	}
 	n.set(ep)

@@ -5,10 +5,10 @@ import (
 	"sync/atomic"
 )
 
-// plan is how the calls are shared between the levels of a Set while the same nodes are ejected. But for wake it
+// plan is how the calls are shared between the levels of a Set while the same nodes are ejected and zones carry as much. But for wake it
 // is immutable.
 type plan struct {
-	changes   uint64  // of outliers, when it was made
+	changes   uint64  // of the balancer, when it was made
 	shares    []share // at least one
 	panicking bool    // on some level
 	ejected   []*Node
@@ -38,10 +38,7 @@ func (s *Set) replan(old *plan) *plan {
 		return old
 	}
 	defer s.planning.Store(false)
-	p := &plan{}
-	if d := s.balancer.outliers; d != nil {
-		p.changes = d.changes.Load() // first: what changes from now on is seen again
-	}
+	p := &plan{changes: s.balancer.changes.Load()} // first: what changes from now on is seen again
 	loads := make([]float64, len(s.levels))
 	serving := make([]int, len(s.levels))
 	wake := int64(math.MaxInt64)
@@ -58,6 +55,9 @@ func (s *Set) replan(old *plan) *plan {
 			}
 		}
 		loads[i] = levelHealth(serving[i], l.all)
+		if l.band != nil {
+			loads[i] *= l.band.stays()
+		}
 	}
 	p.wake.Store(wake)
 	enough := levelLoads(loads)

@@ -2,42 +2,53 @@ package loadbalance
 
 import "github.com/zerohop/zerohop/discovery"
 
-// level is the endpoints of one priority that the source calls healthy.
+// level is the endpoints of one priority, or of one in the zone of the caller or out of it, that the source calls healthy.
 type level struct {
 	nodes  []*Node
 	all    int // with those it calls unhealthy; draining ones are leaving and nobody waits for them
 	picker Picker
+	band   *band // of those in the zone, if the next level is those out of it, else nil
 }
 
 // levels returns the levels that can take calls, the most preferred first. If the source calls no endpoint healthy there is
 // one with all of them, because a call that may fail is better than one that must.
-func levels(nodes []*Node, build Builder) []level {
-	if uniform(nodes) {
+func levels(nodes []*Node, build Builder, near *locality) []level {
+	if near == nil && uniform(nodes) {
 		return []level{{nodes: nodes, all: len(nodes), picker: build(nodes)}}
 	}
-	var healthy, all [256]int
+	// Level 2p is of priority p and in the zone, 2p+1 out of it.
+	rank := func(ep *discovery.Endpoint) int {
+		if near != nil && ep.Zone == near.cfg.Zone {
+			return 2 * int(ep.Priority)
+		}
+		return 2*int(ep.Priority) + 1
+	}
+	var healthy, all [512]int
 	for _, n := range nodes {
 		switch ep := n.ep.Load(); ep.Health {
 		case discovery.Healthy:
-			healthy[ep.Priority]++
-			all[ep.Priority]++
+			healthy[rank(ep)]++
+			all[rank(ep)]++
 		case discovery.Draining:
 		default:
-			all[ep.Priority]++
+			all[rank(ep)]++
 		}
 	}
 	var list []level
-	for p, count := range healthy {
+	for r, count := range healthy {
 		if count == 0 {
 			continue
 		}
-		l := level{nodes: make([]*Node, 0, count), all: all[p]}
+		l := level{nodes: make([]*Node, 0, count), all: all[r]}
 		for _, n := range nodes {
-			if ep := n.ep.Load(); ep.Health == discovery.Healthy && int(ep.Priority) == p {
+			if ep := n.ep.Load(); ep.Health == discovery.Healthy && rank(ep) == r {
 				l.nodes = append(l.nodes, n)
 			}
 		}
 		l.picker = build(l.nodes)
+		if r%2 == 0 && healthy[r+1] > 0 {
+			l.band = near.band(uint8(r / 2))
+		}
 		list = append(list, l)
 	}
 	if list == nil {

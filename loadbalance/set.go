@@ -15,6 +15,7 @@ type Set struct {
 	levels   []level // of those that may take traffic
 	plan     atomic.Pointer[plan]
 	planning atomic.Bool // by somebody
+	banded   bool        // a level has a band
 }
 
 // Nodes returns all nodes of the snapshot. The slice is shared and read-only.
@@ -33,10 +34,10 @@ func (s *Set) healthy() (n int) {
 	return n
 }
 
-// current returns the plan for the present ejections, nil if there is no node.
+// current returns the plan for the present ejections and bands, nil if there is no node.
 func (s *Set) current() *plan {
 	p := s.plan.Load()
-	if d := s.balancer.outliers; d != nil && p != nil && p.changes != d.changes.Load() {
+	if p != nil && p.changes != s.balancer.changes.Load() {
 		return s.replan(p)
 	}
 	return p
@@ -50,6 +51,10 @@ func (s *Set) Pick(in Info) (Pick, error) {
 		return Pick{}, ErrNoEndpoints
 	}
 	in.Random = s.balancer.cfg.Rand()
+	if s.banded && s.measure(s.balancer.since(in.Now), in.Random) {
+		s.balancer.changes.Add(1)
+		p = s.current()
+	}
 	if p.ejected != nil {
 		if pick, ok := s.probe(p, &in); ok {
 			return pick, nil
@@ -222,11 +227,17 @@ func (p Pick) Done(r Report) {
 	if d != nil && (r.Outcome == resilience.Failure || r.Overdue) && d.common(now) {
 		n.penalty.soften()
 	}
+	if n.owner.timed && r.Outcome != resilience.Success {
+		n.health.bound(r.Latency)
+	}
 	var f finding
 	switch r.Outcome {
 	case resilience.Success:
 		if r.Latency > 0 {
 			n.cost.observe(now, r.Latency)
+			if n.owner.timed {
+				n.health.time(r.Latency)
+			}
 		}
 		n.penalty.succeed(start)
 		f = good
@@ -252,7 +263,7 @@ func (p Pick) Done(r Report) {
 		}
 	}
 	if d != nil {
-		d.report(n, start, now, f, r.Latency, p.probe)
+		d.report(n, start, now, f, p.probe)
 	}
 	p.permit.Done(r.Outcome)
 	if n.inflight.Add(-1) == 0 && n.gone() {
