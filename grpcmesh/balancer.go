@@ -3,6 +3,7 @@ package grpcmesh
 import (
 	"encoding/json"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -245,7 +246,7 @@ func (c *child) close() {
 // same link; what it reads changes under it.
 type picker struct {
 	link  *link
-	pools map[string]*pool // by service
+	pools map[string]*pool // by service in lower case
 }
 
 // repicks bounds how often one pick can fall on connections that were lost a moment ago. At most an eighth of a view
@@ -259,7 +260,7 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	if st != nil {
 		service = st.attempt.Service()
 	}
-	c := p.pools[service]
+	c := p.pools[strings.ToLower(service)]
 	if c == nil {
 		return balancer.PickResult{}, status.Errorf(codes.Unavailable, "grpcmesh: connection to %q does not serve %q", p.link.service, service)
 	}

@@ -65,9 +65,9 @@ func (b *resolverBuilder) Build(target resolver.Target, cc resolver.ClientConn, 
 // gets it looks for the endpoints himself. Ten thousand of them would be copied and compared in several places on
 // their way through gRPC.
 type link struct {
-	service   string // that of the target
-	balancers map[string]*loadbalance.Balancer
-	closed    atomic.Bool // the mesh was
+	service   string                           // that of the target
+	balancers map[string]*loadbalance.Balancer // by service in lower case
+	closed    atomic.Bool                      // the mesh was
 }
 
 type linkKey struct{}

@@ -207,6 +207,27 @@ func TestServicesOfOneConnection(t *testing.T) {
 	})
 }
 
+func TestCaseOfServiceDoesNotMatter(t *testing.T) {
+	for _, named := range []string{"orders", "Orders"} {
+		for _, target := range []string{"orders", "Orders"} {
+			t.Run(named+" as "+target, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := setUp(t, 1, zerohop.Config{Spec: zerohop.Spec{Services: map[string]zerohop.Policy{named: {}}}})
+					b.source.Set(named, endpoints(b.servers[0].name)...)
+					for half, opts := range map[string][]grpc.DialOption{
+						"with interceptors": DialOptions(b.mesh), "without": {grpc.WithResolvers(Resolver(b.mesh))},
+					} {
+						client := echopb.NewEchoClient(b.dialTo(t, Target(target), opts...))
+						if _, err := client.Say(t.Context(), &echopb.SayRequest{}, grpc.WaitForReady(true)); err != nil {
+							t.Errorf("Say() %s = %v", half, err)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
 func TestCallsOutliveTheirEndpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setUp(t, 3, zerohop.Config{})
