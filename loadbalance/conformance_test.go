@@ -9,14 +9,15 @@ import (
 
 func TestBuildersKeepTheRules(t *testing.T) {
 	for name, build := range map[string]loadbalance.Builder{
-		"PeakEWMA":           loadbalance.PeakEWMA,
-		"LeastRequest":       loadbalance.LeastRequest,
-		"Prequal":            loadbalance.Prequal,
-		"Random":             loadbalance.Random,
-		"WeightedRoundRobin": loadbalance.WeightedRoundRobin,
-		"RingHash":           loadbalance.RingHash,
-		"Maglev":             loadbalance.Maglev,
-		"Rendezvous":         loadbalance.Rendezvous,
+		"PeakEWMA":              loadbalance.PeakEWMA,
+		"LeastRequest":          loadbalance.LeastRequest,
+		"Prequal":               loadbalance.Prequal,
+		"Random":                loadbalance.Random,
+		"WeightedRoundRobin":    loadbalance.WeightedRoundRobin,
+		"UtilizationRoundRobin": loadbalance.UtilizationRoundRobin,
+		"RingHash":              loadbalance.RingHash,
+		"Maglev":                loadbalance.Maglev,
+		"Rendezvous":            loadbalance.Rendezvous,
 	} {
 		t.Run(name, func(t *testing.T) { loadbalancetest.Test(t, build) })
 	}

@@ -4,7 +4,6 @@ import (
 	"math"
 	"math/bits"
 	"slices"
-	"sync/atomic"
 	"time"
 )
 
@@ -67,7 +66,7 @@ func (c PrequalConfig) Prequal(nodes []*Node) Picker {
 	p.step = uint64(len(nodes)) << 32 / uint64(p.count)
 	p.end = p.step * uint64(p.count)
 	for i, n := range nodes {
-		p.peers[i] = peer{n, n.Attach(reportKey{}, newReport).(*report)}
+		p.peers[i] = peer{n, n.report()}
 	}
 	return p
 }
@@ -85,44 +84,6 @@ type prequal struct {
 type peer struct {
 	node   *Node
 	report *report
-}
-
-// report is the last that a node said.
-type report struct {
-	latency atomic.Uint64 // and its time; see pack
-	excess  atomic.Int64  // of its requests in flight over those that this client knew of
-}
-
-type reportKey struct{}
-
-func newReport() (any, func()) { return new(report), func() {} }
-
-// Load is what an endpoint says of its load.
-type Load struct {
-	// InFlight is the number of requests that the endpoint works on, with the one that it answers. 0 or less means
-	// unknown: the report is then of no use to Prequal.
-	InFlight int
-	// Latency is what its recent requests took, at best the median of those that began with about so many in flight.
-	// 0 or less means unknown: what this client saw then counts.
-	Latency time.Duration
-}
-
-// ReportLoad notes what the endpoint said in an answer that arrived now, before the Done of its Pick. It does nothing unless
-// the nodes are picked by an algorithm that makes use of it.
-func (n *Node) ReportLoad(now time.Time, l Load) {
-	v, ok := n.find(reportKey{})
-	if !ok || l.InFlight <= 0 {
-		return
-	}
-	r, at := v.(*report), n.since(now)
-	latency := float64(l.Latency)
-	if l.Latency <= 0 {
-		if latency, ok = n.cost.at(at); !ok {
-			latency = float64(unknownCost)
-		}
-	}
-	r.excess.Store(int64(l.InFlight) - n.inflight.Load())
-	r.latency.Store(pack(max(latency, 1), ticks(at)))
 }
 
 // pool is what is compared. Its numbers are the bits of floats that are not negative, which are in the order of the floats:

@@ -14,7 +14,7 @@ import (
 func reported(now time.Time, loads ...int) []*Node {
 	nodes := newNodes(len(loads) / 2)
 	for i, n := range nodes {
-		n.Attach(reportKey{}, newReport)
+		n.report()
 		n.ReportLoad(now, Load{InFlight: loads[2*i], Latency: time.Duration(loads[2*i+1]) * time.Millisecond})
 	}
 	return nodes

@@ -1,0 +1,72 @@
+package loadbalance
+
+import (
+	"math"
+	"sync/atomic"
+	"time"
+)
+
+// Load is what an endpoint says of its load, as ORCA reports do (https://github.com/cncf/xds, orca_load_report.proto). 0 and
+// what makes no sense mean unknown.
+type Load struct {
+	// InFlight is the number of requests that the endpoint works on, with the one that it answers. Prequal needs it.
+	InFlight int
+	// Latency is what its recent requests took, at best the median of those that began with about so many in flight.
+	// If unknown, Prequal goes by what this client saw.
+	Latency time.Duration
+	// Utilization is how busy the endpoint is, 1 if it has no more to give: application_utilization of ORCA, or else
+	// cpu_utilization. UtilizationRoundRobin needs it.
+	Utilization float64
+	// Rate is how many requests it answers per second. UtilizationRoundRobin needs it.
+	Rate float64
+	// Errors is how many of them fail per second.
+	Errors float64
+}
+
+// report is the last that a node said of its load.
+type report struct {
+	latency atomic.Uint64 // and its time; see pack
+	excess  atomic.Int64  // of its requests in flight over those that this client knew of
+	// What a request takes of the node, as a part of what it has in a second, above what failures add to that: float32
+	// bits. seen are the ticks of the last report of it, above those of the first, at least 1.
+	use, seen atomic.Uint64
+}
+
+type reportKey struct{}
+
+// report returns what the node says of its load, and lets it be kept from now on.
+func (n *Node) report() *report {
+	return n.Attach(reportKey{}, func() (any, func()) { return new(report), func() {} }).(*report)
+}
+
+// ReportLoad notes what the endpoint said in an answer that arrived now, before the Done of its Pick. It does nothing unless
+// the nodes are picked by an algorithm that makes use of it.
+func (n *Node) ReportLoad(now time.Time, l Load) {
+	v, ok := n.find(reportKey{})
+	if !ok {
+		return
+	}
+	r, at := v.(*report), n.since(now)
+	if l.InFlight > 0 {
+		latency := float64(l.Latency)
+		if l.Latency <= 0 {
+			if latency, ok = n.cost.at(at); !ok {
+				latency = float64(unknownCost)
+			}
+		}
+		r.excess.Store(int64(l.InFlight) - n.inflight.Load())
+		r.latency.Store(pack(max(latency, 1), ticks(at)))
+	}
+	if use := float32(l.Utilization / l.Rate); l.Rate > 0 && use > 0 && use <= math.MaxFloat32 {
+		failures := float32(l.Errors / l.Rate / l.Rate)
+		if !(failures >= 0 && failures <= math.MaxFloat32) {
+			failures = 0
+		}
+		r.use.Store(uint64(math.Float32bits(use))<<32 | uint64(math.Float32bits(failures)))
+		first := uint64(uint32(r.seen.Load()))
+		if first == 0 {
+			first = uint64(max(ticks(at), 1))
+		}
+		r.seen.Store(uint64(ticks(at))<<32 | first)
+	}
+}
