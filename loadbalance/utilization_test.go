@@ -125,11 +125,11 @@ func TestUtilizationHeedsBlackoutAndExpiration(t *testing.T) {
 
 // Servers whose speeds are 0.6 to 1.4 of the mean report once a second what they do.
 func TestUtilizationRoundRobinMakesServersEquallyBusy(t *testing.T) {
-	const size, clients, rate = 100, 10, 8_000
+	const size, clients, rate = 100, 5, 12_000
 	rnd := rand.New(rand.NewPCG(3, 9))
 	speeds := make([]float64, size)
 	for i := range speeds {
-		speeds[i] = 100 * (0.6 + 0.8*rnd.Float64())
+		speeds[i] = 120 * (0.6 + 0.8*rnd.Float64())
 	}
 	balancers := make([]*Balancer, clients)
 	for i := range balancers {
@@ -145,7 +145,7 @@ func TestUtilizationRoundRobinMakesServersEquallyBusy(t *testing.T) {
 	}
 	now := time.Now()
 	var first, last float64
-	for second := range 13 {
+	for second := range 12 {
 		counts := map[string]float64{}
 		for k := range rate {
 			at := now.Add(time.Duration(k) * time.Second / rate)
