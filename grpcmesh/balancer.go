@@ -320,17 +320,30 @@ func (p *pool) unconnected(info balancer.PickInfo, err error, closed bool) (bala
 	return balancer.PickResult{}, err
 }
 
+func endingOf(info *balancer.DoneInfo) ending {
+	e := ending{err: info.Err, sent: info.BytesSent, received: info.BytesReceived}
+	if e.err != nil {
+		e.pushback = pushback(info.Trailer)
+	}
+	return e
+}
+
 // done returns what gRPC calls when a try of an RPC is over.
 func done(st *attemptState, pick loadbalance.Pick, child func(balancer.DoneInfo)) func(balancer.DoneInfo) {
+	switch {
+	case st != nil && child == nil: // nearly always, and this one keeps little
+		return func(info balancer.DoneInfo) { st.end(endingOf(&info)) }
+	case st != nil:
+		return func(info balancer.DoneInfo) {
+			child(info)
+			st.end(endingOf(&info))
+		}
+	}
 	return func(info balancer.DoneInfo) {
 		if child != nil {
 			child(info)
 		}
-		e := ending{err: info.Err, sent: info.BytesSent, received: info.BytesReceived, pushback: pushback(info.Trailer)}
-		if st != nil {
-			st.end(e)
-			return
-		}
+		e := endingOf(&info)
 		v := e.picked()
 		if e.err == nil && !e.sent { // the connection was lost between pick and use
 			v = resilience.Verdict{Outcome: resilience.Neutral}
