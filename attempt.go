@@ -41,7 +41,7 @@ type Attempt struct {
 	ended    atomic.Bool
 	verdict  resilience.Verdict
 	pick     loadbalance.Pick
-	start    time.Time
+	start    time.Duration  // after the base of the mesh
 	took     time.Duration  // until the answer or the error
 	latency  time.Duration  // what is to be learned from it; 0 if nothing
 	refused  error          // why there is no endpoint
@@ -51,7 +51,7 @@ type Attempt struct {
 
 // begin notes that the attempt begins. c.mu is held.
 func (a *Attempt) begin(now time.Time) {
-	a.begun, a.start, a.joinable = true, now, !a.call.machine.Wake().IsZero()
+	a.begun, a.start, a.joinable = true, now.Sub(a.call.mesh.base), !a.call.machine.Wake().IsZero()
 }
 
 // Node returns the endpoint of the attempt, nil if there is none (yet).
@@ -98,7 +98,7 @@ func (a *Attempt) choose(now time.Time, p loadbalance.Pick) (old loadbalance.Pic
 	defer c.mu.Unlock()
 	old, a.pick = a.pick, p
 	if p.Node() != nil {
-		a.start = now
+		a.start = now.Sub(c.mesh.base)
 	}
 	if n := old.Node(); n != nil {
 		c.rest().dropped = append(c.rest().dropped, n)
@@ -146,7 +146,7 @@ func (a *Attempt) End(outcome resilience.Outcome, err error) {
 	}
 	c := a.call
 	hooks := &c.mesh.cfg.Hooks
-	now := a.start.Add(a.took) // when the answer came
+	now := c.mesh.base.Add(a.start + a.took) // when the answer came
 	if outcome != resilience.Success || hooks.AttemptDone != nil {
 		now = c.mesh.now()
 	}
@@ -163,16 +163,17 @@ func (a *Attempt) End(outcome resilience.Outcome, err error) {
 	a.scope.cancel()
 	if hooks.AttemptDone != nil && a.started {
 		hooks.AttemptDone(a.scope.parent, c.info(), a.info(), AttemptResult{
-			Status: a.Status, Outcome: outcome, Err: err, Latency: a.took, Duration: now.Sub(a.start), Resends: a.Resends,
+			Status: a.Status, Outcome: outcome, Err: err, Latency: a.took, Duration: now.Sub(c.mesh.base) - a.start, Resends: a.Resends,
 		})
 	}
 }
 
 // result returns what became of an attempt that was judged, or has so far. c.mu is held.
 func (a *Attempt) result() AttemptRecord {
-	r := AttemptRecord{Addr: a.addr(), Cause: a.cause, Start: a.start.Sub(a.call.start), Outcome: resilience.Neutral, Status: -1}
+	c := a.call
+	r := AttemptRecord{Addr: a.addr(), Cause: a.cause, Start: a.start - c.start.Sub(c.mesh.base), Outcome: resilience.Neutral, Status: -1}
 	if r.Running = !a.judged; r.Running {
-		r.Duration = max(a.call.mesh.now().Sub(a.start), 0)
+		r.Duration = max(time.Since(c.mesh.base)-a.start, 0)
 	} else {
 		r.Outcome, r.Status, r.Duration, r.Err = a.verdict.Outcome, a.Status, a.took, a.Err
 		r.Resends = a.Resends

@@ -30,15 +30,15 @@ type Call struct {
 	method   string
 	timeout  time.Duration       // of an attempt
 	latency  *resilience.Latency // learned from attempts like these; nil if nothing is known yet
+	listed   watched
+	closed   atomic.Bool // CallDone was called
 	late     bool
 	stream   bool
-	named    bool        // method is an operation, and what is learned is for that
-	own      bool        // the transport has endpoints of its own
-	whole    bool        // attempts are over when they return, and nothing gives them up before
-	closed   atomic.Bool // CallDone was called
-	listed   watched
+	named    bool // method is an operation, and what is learned is for that
+	own      bool // the transport has endpoints of its own
+	whole    bool // attempts are over when they return, and nothing gives them up before
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards over to more
 	over    bool       // the machine has finished
 	left    bool       // next is to be done
 	waiting bool       // the caller's goroutine is in wait
@@ -178,7 +178,6 @@ func (c *Call) stepLocked(now time.Time, ev *resilience.Event) resilience.Action
 	case resilience.Launch:
 		a := c.slot(act.Attempt)
 		a.Number, a.Status, a.call, a.cause, a.scope.parent, a.scope.attempt = act.Attempt, -1, c, act.Cause, c.ctx, a
-		a.scope.open = c.whole
 		if act.Cause == resilience.First { // it begins at once
 			a.begin(now)
 		}
@@ -229,7 +228,7 @@ func (c *Call) attempt(now time.Time, act resilience.Action) resilience.Action {
 		}
 	}()
 	var next resilience.Action
-	if c.open(a) {
+	if c.open(now, a) {
 		var ctx context.Context = &a.scope
 		if c.stream {
 			ctx = a.scope.prompt()
@@ -250,9 +249,9 @@ func (c *Call) attempt(now time.Time, act resilience.Action) resilience.Action {
 }
 
 // open prepares an attempt: its endpoint and its context. It returns false if there is no endpoint.
-func (c *Call) open(a *Attempt) bool {
+func (c *Call) open(now time.Time, a *Attempt) bool {
 	if !c.late {
-		if _, err := a.Pick(a.start, c.target.service.balancer.Set()); err != nil {
+		if _, err := a.Pick(now, c.target.service.balancer.Set()); err != nil {
 			return false
 		}
 	}
@@ -264,7 +263,7 @@ func (c *Call) open(a *Attempt) bool {
 	}
 	a.started = true
 	if c.own && a.joinable {
-		c.mesh.overdue.watch(&c.listed, a.start.Sub(c.mesh.base)+c.machine.Config.Backup)
+		c.mesh.overdue.watch(&c.listed, a.start+c.machine.Config.Backup)
 	}
 	if c.timeout > 0 {
 		// Not a deadline of the context: that would cut the body of an answer, too.
@@ -280,7 +279,7 @@ func (c *Call) open(a *Attempt) bool {
 // answer.
 func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 	now := c.mesh.now()
-	a.took = now.Sub(a.start)
+	a.took = now.Sub(c.mesh.base) - a.start
 	a.latency = max(a.took-a.Idle, 0)
 	if !a.Arrived() && v.Outcome != resilience.Success && c.ctx.Err() == nil {
 		v = resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: v.Unsent}

@@ -15,8 +15,7 @@ import (
 // It is safe for concurrent use once parent is set.
 type scope struct {
 	parent  context.Context
-	attempt *Attempt                   // whose context it is
-	open    bool                       // it ends with its parent only
+	attempt *Attempt                   // whose context it is; of a whole call it ends with its parent only
 	state   atomic.Pointer[scopeState] // nil until somebody waits or the scope ends
 }
 
@@ -57,9 +56,12 @@ var canceled = func() context.Context {
 	return ctx
 }()
 
+// open reports whether the scope ends with its parent only.
+func (s *scope) open() bool { return s.attempt.call.whole }
+
 // cancel ends the scope.
 func (s *scope) cancel() {
-	if s.open {
+	if s.open() {
 		return
 	}
 	if st := s.state.Load(); st != nil {
@@ -146,7 +148,7 @@ func (s *scope) Deadline() (time.Time, bool) { return s.parent.Deadline() }
 
 // Done returns a channel that is closed when the scope or its parent ends.
 func (s *scope) Done() <-chan struct{} {
-	if s.open { // package context looks through it to the parent then
+	if s.open() { // package context looks through it to the parent then
 		return s.parent.Done()
 	}
 	return s.wait().done
@@ -176,7 +178,7 @@ func (s *scope) Value(key any) any {
 // AfterFunc is how package context attaches a child: f is run when the scope ends, unless stop is called before. It must
 // not block.
 func (s *scope) AfterFunc(f func()) (stop func() bool) {
-	if s.open {
+	if s.open() {
 		return context.AfterFunc(s.parent, f)
 	}
 	st := s.wait()
@@ -200,7 +202,8 @@ func (s *scope) AfterFunc(f func()) (stop func() bool) {
 			return had
 		}
 	}
-	place := &f
+	place := new(func()) // f itself would always be on the heap
+	*place = f
 	st.after = append(st.after, place)
 	return func() bool {
 		st.mu.Lock()

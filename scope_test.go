@@ -141,10 +141,9 @@ func TestScopeIsSafeForConcurrentUse(t *testing.T) {
 }
 
 func TestScopeAllocatesNothingUnlessWaitedFor(t *testing.T) {
-	var s scope
-	ctx := t.Context()
+	s := newScope(t.Context())
 	if got := testing.AllocsPerRun(100, func() {
-		s = scope{parent: ctx}
+		s.state.Store(nil)
 		if s.Err() != nil {
 			t.Error("ended early")
 		}

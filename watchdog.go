@@ -33,20 +33,20 @@ type watchList struct {
 // watched is the place of a call in a list.
 type watched struct {
 	call       *Call
-	list       *watchList
 	prev, next *watched
 	due        time.Duration
 	listed     atomic.Bool // so that a call that is not on the list is forgotten without the lock
+	list       uint8
 }
 
 // place gives the call, which begins now, its place. The nanoseconds are as good as a random number for that.
 func (w *watchdog) place(c *Call, now time.Time) {
-	c.listed.call, c.listed.list = c, &w.lists[uint32(now.Nanosecond())*0x9e3779b9>>29]
+	c.listed.call, c.listed.list = c, uint8(uint32(now.Nanosecond())*0x9e3779b9>>29)
 }
 
 // watch lists the call under a due time, or moves it there.
 func (w *watchdog) watch(e *watched, due time.Duration) {
-	l := e.list
+	l := &w.lists[e.list]
 	l.mu.Lock()
 	if l.head.next == nil {
 		l.head.next, l.head.prev = &l.head, &l.head
@@ -81,9 +81,10 @@ func (w *watchdog) arm(at time.Duration) {
 // forget takes the call off its list.
 func (w *watchdog) forget(e *watched) {
 	if e.listed.Load() {
-		e.list.mu.Lock()
+		l := &w.lists[e.list]
+		l.mu.Lock()
 		e.unlink()
-		e.list.mu.Unlock()
+		l.mu.Unlock()
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/zerohop/zerohop"
 )
@@ -140,5 +141,25 @@ func TestCallThatSucceedsStartsNoGoroutine(t *testing.T) {
 	do(t, client, req)
 	if during > before {
 		t.Errorf("%d goroutines during a call, %d before", during, before)
+	}
+}
+
+// What a call keeps is one allocation, which the runtime rounds up: a field more can cost each call an eighth. Objects of
+// that size have a word before them.
+func TestCallsFitTheirSizeClass(t *testing.T) {
+	const word = unsafe.Sizeof(uintptr(0))
+	if word != 8 {
+		t.Skip("the sizes are those of 64 bits")
+	}
+	for _, c := range []struct {
+		name      string
+		size, max uintptr
+	}{
+		{"over connections of our own", unsafe.Sizeof(exchange{}), 1152},
+		{"over a foreign base", unsafe.Sizeof(foreign{}), 1280},
+	} {
+		if got := c.size + word; got > c.max {
+			t.Errorf("a call %s takes %d bytes, want at most %d", c.name, got, c.max)
+		}
 	}
 }

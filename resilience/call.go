@@ -1,6 +1,9 @@
 package resilience
 
-import "time"
+import (
+	"math/bits"
+	"time"
+)
 
 // MaxAttempts is the hard limit of attempts of one call, whatever a policy says.
 const MaxAttempts = 5
@@ -179,41 +182,27 @@ type Action struct {
 	Attempt int
 }
 
-type attemptState uint8
-
-const (
-	idle attemptState = iota
-	running
-	failed
-	rejected
-)
-
 // Call is the state machine of one logical call. The zero value, with Config set, is ready. It is not safe
 // for concurrent use and must not be copied after the first event.
 type Call struct {
 	// Config is what the call may do. It must not change after the first event.
 	Config CallConfig
 
-	launched int8 // attempts ever launched
-	running  int8 // attempts now running
-	rejected int8 // attempts that could not be made; no other endpoint is left for a backup then
-	last     int8 // the attempt that failed last, -1 if none
-	finished bool // Finish was returned
-	refused  bool // the server wants no other attempt
-	gone     bool // what would have to be sent again
-	misled   bool // a success was repeated
-	states   [MaxAttempts]attemptState
-	paid     [MaxAttempts]bool // by Budget.Take
-	pending  bool              // what follows from failure is yet to be decided
-	failure  failure           // how last ended
-	wake     time.Time         // when the newest attempt deserves a backup; if none runs, the end of the pause before a retry
-}
-
-type failure struct {
-	Verdict
-	elsewhere bool
+	launched  int8  // attempts ever launched
+	rejected  int8  // attempts that could not be made; no other endpoint is left for a backup then
+	last      int8  // the attempt that failed last, -1 if none
+	running   uint8 // one bit for each attempt now running
+	paid      uint8 // one bit for each attempt paid by Budget.Take
+	finished  bool  // Finish was returned
+	refused   bool  // the server wants no other attempt
+	gone      bool  // what would have to be sent again
+	misled    bool  // a success was repeated
+	pending   bool  // what follows from the failure of last is yet to be decided
+	elsewhere bool  // of the event that told of it
 	nowhere   bool
 	random    uint64
+	verdict   Verdict
+	wake      time.Time // when the newest attempt deserves a backup; if none runs, the end of the pause before a retry
 }
 
 // Step takes an event, which it only reads, and returns what to do. Events after Finish return Wait.
@@ -243,10 +232,10 @@ func (c *Call) Step(now time.Time, ev *Event) Action {
 func (c *Call) Wake() time.Time { return c.wake }
 
 // Running reports whether the attempt was launched and has not ended.
-func (c *Call) Running(attempt int) bool { return c.states[attempt] == running }
+func (c *Call) Running(attempt int) bool { return c.running>>attempt&1 == 1 }
 
 // Active returns the number of attempts that are running.
-func (c *Call) Active() int { return int(c.running) }
+func (c *Call) Active() int { return bits.OnesCount8(c.running) }
 
 // Launched returns the number of attempts launched so far.
 func (c *Call) Launched() int { return int(c.launched) }
@@ -260,9 +249,8 @@ func (c *Call) made() int { return int(c.launched - c.rejected) }
 
 func (c *Call) launch(now time.Time, why Cause) Action {
 	i := int(c.launched)
-	c.states[i] = running
+	c.running |= 1 << i
 	c.launched++
-	c.running++
 	c.wake = time.Time{}
 	if c.Config.Backup > 0 && c.Config.Idempotent && !c.Config.Nested && !c.spent() {
 		c.wake = now.Add(c.Config.Backup)
@@ -272,7 +260,7 @@ func (c *Call) launch(now time.Time, why Cause) Action {
 
 // repeat launches an attempt after a failure.
 func (c *Call) repeat(now time.Time) Action {
-	if c.failure.Unsent {
+	if c.verdict.Unsent {
 		return c.launch(now, Resend)
 	}
 	return c.launch(now, Repeat)
@@ -280,11 +268,10 @@ func (c *Call) repeat(now time.Time) Action {
 
 func (c *Call) done(now time.Time, ev *Event) Action {
 	i, v := ev.Attempt, &ev.Verdict
-	if i < 0 || i >= int(c.launched) || c.states[i] != running {
+	if i < 0 || i >= int(c.launched) || !c.Running(i) {
 		return c.wait()
 	}
-	c.states[i] = failed
-	c.running--
+	c.running &^= 1 << i
 	if v.Outcome == Success {
 		if !v.Retry || c.misled {
 			c.Config.Budget.Success()
@@ -295,7 +282,8 @@ func (c *Call) done(now time.Time, ev *Event) Action {
 		c.Config.Budget.Failure()
 	}
 	c.refused, c.gone = c.refused || v.After < 0, c.gone || ev.Unrepeatable
-	c.last, c.pending, c.failure = int8(i), true, failure{*v, ev.Elsewhere, ev.Nowhere, ev.Random}
+	c.last, c.pending = int8(i), true
+	c.verdict, c.elsewhere, c.nowhere, c.random = *v, ev.Elsewhere, ev.Nowhere, ev.Random
 	if c.running > 0 {
 		// A failure that is early does not end a call that may yet succeed.
 		return c.wait()
@@ -303,9 +291,9 @@ func (c *Call) done(now time.Time, ev *Event) Action {
 	return c.again(now)
 }
 
-// again decides what follows when every attempt made so far has failed, the last one with c.failure.
+// again decides what follows when every attempt made so far has failed, the last one with c.verdict.
 func (c *Call) again(now time.Time) Action {
-	v := c.failure.Verdict
+	v := &c.verdict
 	c.pending = false
 	switch {
 	case !v.Retry:
@@ -324,16 +312,16 @@ func (c *Call) again(now time.Time) Action {
 		return c.giveUp(OverBudget)
 	}
 	pause := min(v.After, maxAfter)
-	if c.failure.elsewhere || v.After == AtOnce {
+	if c.elsewhere || v.After == AtOnce {
 		pause = 0
 	}
 	if pause > patience && c.Config.Deadline.IsZero() {
 		return c.giveUp(OutOfTime)
 	}
-	if pause == 0 && v.After != AtOnce && (!v.Unsent || c.failure.nowhere && c.made() > 1) {
+	if pause == 0 && v.After != AtOnce && (!v.Unsent || c.nowhere && c.made() > 1) {
 		// What was never sent has put no load on anybody, and goes elsewhere at once. A connection that was lost in
 		// the wrong moment is made anew at once, too, but not again and again.
-		pause = c.Config.Backoff.pause(c.made(), c.failure.random)
+		pause = c.Config.Backoff.pause(c.made(), c.random)
 	}
 	if !c.fits(now.Add(pause)) {
 		return c.giveUp(OutOfTime)
@@ -347,14 +335,13 @@ func (c *Call) again(now time.Time) Action {
 
 func (c *Call) reject(now time.Time, ev *Event) Action {
 	i := ev.Attempt
-	if i < 0 || i >= int(c.launched) || c.states[i] != running {
+	if i < 0 || i >= int(c.launched) || !c.Running(i) {
 		return c.wait()
 	}
-	c.states[i] = rejected
-	c.running--
+	c.running &^= 1 << i
 	c.rejected++
 	c.gone = c.gone || ev.Unrepeatable
-	if c.paid[i] {
+	if c.paid>>i&1 == 1 {
 		c.Config.Budget.refund()
 	}
 	switch {
@@ -383,7 +370,7 @@ func (c *Call) tick(now time.Time) Action {
 	// One decision an attempt: a backup refused now is not asked for again.
 	c.wake = time.Time{}
 	if c.rejected == 0 && !c.refused && !c.spent() && c.fits(now) && c.Config.Budget.Take() {
-		c.paid[c.launched] = true
+		c.paid |= 1 << c.launched
 		return c.launch(now, Backup)
 	}
 	return c.wait()

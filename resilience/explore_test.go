@@ -25,6 +25,15 @@ type entry struct {
 	backup bool
 }
 
+type attemptState uint8
+
+const (
+	idle attemptState = iota
+	running
+	failed
+	rejected
+)
+
 // verdicts are the ways for an attempt to end; the random word is that of the Done event.
 var verdicts = []struct {
 	Verdict
