@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/balancer/leastrequest"
+	"google.golang.org/grpc/balancer/pickfirst"
 	"google.golang.org/grpc/balancer/roundrobin"
 
 	"github.com/zerohop/zerohop/discovery"
@@ -17,7 +18,7 @@ var policies = []string{balancerName, roundrobin.Name, leastrequest.Name}
 // BenchmarkPick compares the picks of the balancers when all endpoints are connected.
 func BenchmarkPick(b *testing.B) {
 	for _, n := range []int{3, 100, 1000, 10_000} {
-		for _, name := range policies {
+		for _, name := range append(policies, pickfirst.Name) {
 			p := newPolicy(b, name)
 			p.conn.eager = true // or the others take a quarter of a minute
 			p.update(many(n, 0))
