@@ -180,7 +180,9 @@ func (s *service) wait(ctx context.Context, patient bool) error {
 		case <-expired:
 			return fmt.Errorf("%w within %v", errStartTimeout, s.mesh.cfg.StartTimeout)
 		case <-ctx.Done():
-			if err == nil {
+			if err == nil && known {
+				err = loadbalance.ErrNoEndpoints
+			} else if err == nil {
 				err = errStartTimeout
 			}
 			return fmt.Errorf("%w (%w)", withCause(ctx, ctx.Err()), err)

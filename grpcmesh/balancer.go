@@ -3,6 +3,7 @@ package grpcmesh
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -275,7 +276,7 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 			node = pick.Node()
 		}
 		if errors.Is(err, loadbalance.ErrNoEndpoints) {
-			return c.unconnected(info, err, p.link.closed.Load())
+			return c.unconnected(info, service, p.link.closed.Load())
 		}
 		if err != nil {
 			return balancer.PickResult{}, status.Error(codes.Unavailable, err.Error())
@@ -302,22 +303,21 @@ func (p *pool) picker(n *loadbalance.Node) balancer.Picker {
 }
 
 // unconnected tells what becomes of an RPC while no node of its service is connected.
-func (p *pool) unconnected(info balancer.PickInfo, err error, closed bool) (balancer.PickResult, error) {
+func (p *pool) unconnected(info balancer.PickInfo, service string, closed bool) (balancer.PickResult, error) {
 	nodes := p.known.Load().Nodes()
-	if p.pending.Load() > 0 || p.outdated() {
+	switch {
+	case p.pending.Load() > 0 || p.outdated():
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
-	}
-	if len(nodes) == 0 && closed {
+	case len(nodes) == 0 && closed:
 		return balancer.PickResult{}, status.Error(codes.Unavailable, zerohop.ErrClosed.Error())
+	case len(nodes) == 0:
+		return balancer.PickResult{}, fmt.Errorf("grpcmesh: %s: %w", service, loadbalance.ErrNoEndpoints)
 	}
-	if len(nodes) == 0 {
-		return balancer.PickResult{}, err
+	_, err := p.picker(nodes[0]).Pick(info) // it cannot be connected, as none can, and tells why
+	if err == nil || err == balancer.ErrNoSubConnAvailable {
+		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable // it was connected this moment, or begins to be
 	}
-	_, err = p.picker(nodes[0]).Pick(info) // it cannot be connected, as none can, and tells why
-	if err == nil {
-		err = balancer.ErrNoSubConnAvailable // it was connected this moment
-	}
-	return balancer.PickResult{}, err
+	return balancer.PickResult{}, fmt.Errorf("grpcmesh: %s: none of %d endpoints is connected: %s: %w", service, len(nodes), nodes[0].Addr(), err)
 }
 
 func endingOf(info *balancer.DoneInfo) ending {

@@ -129,44 +129,6 @@ func TestCallsGoOnThroughRandomUpdates(t *testing.T) {
 	})
 }
 
-func TestCloseEndsThoseWhoWait(t *testing.T) {
-	for _, alone := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
-			b := setUp(t, 3, zerohop.Config{})
-			for _, s := range b.servers {
-				s.stop()
-			}
-			conn := b.conn
-			if alone {
-				conn = b.dialTo(t, Target("orders"), grpc.WithResolvers(Resolver(b.mesh)))
-			}
-			client := echopb.NewEchoClient(conn)
-			var wg sync.WaitGroup
-			var ended atomic.Int64
-			for range 1000 {
-				wg.Go(func() {
-					_, err := client.Say(t.Context(), &echopb.SayRequest{}, grpc.WaitForReady(true))
-					if c := status.Code(err); c != codes.Canceled && c != codes.Unavailable {
-						t.Errorf("Say() = %v, want CANCELED or UNAVAILABLE", err)
-					}
-					ended.Add(1)
-				})
-			}
-			time.Sleep(time.Minute)
-			synctest.Wait()
-			if got := ended.Load(); got != 0 {
-				t.Errorf("%d calls did not wait", got)
-			}
-			start := time.Now()
-			conn.Close()
-			wg.Wait()
-			if took := time.Since(start); took != 0 {
-				t.Errorf("the calls took %v to end", took)
-			}
-		})
-	}
-}
-
 // An address in two services needs one connection, a service that begins to have endpoints gets calls at once, and one
 // that ends takes no connection along that another uses.
 func TestServicesOfOneConnection(t *testing.T) {
