@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -32,7 +33,7 @@ import (
 )
 
 // TestOptionsInEveryOrder puts what programs have besides a mesh before and after it: a trace, interceptors, stats
-// handlers, credentials, compression and a codec. Each call is answered by its second attempt, and each stream by its
+// handlers, credentials, names of their own, compression, limits and a codec. Each call is answered by its second attempt, and each stream by its
 // first. Attempts are RPCs to everything but the interceptors that come before the mesh's, which see calls.
 func TestOptionsInEveryOrder(t *testing.T) {
 	spans := tracetest.NewInMemoryExporter()
@@ -45,13 +46,19 @@ func TestOptionsInEveryOrder(t *testing.T) {
 		n := serve(t, grpc.StatsHandler(otelgrpc.NewServerHandler(traced...)),
 			grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
 				md, _ := metadata.FromIncomingContext(ctx)
-				if got := md.Get("token"); !slices.Equal(got, []string{"secret"}) {
-					return nil, status.Errorf(codes.Unauthenticated, "token %q", got)
+				if err := introduced(md); err != nil {
+					return nil, err
 				}
 				if _, again := failed.LoadOrStore(md.Get("call")[0], true); !again {
 					return nil, status.Error(codes.Unavailable, "first attempt")
 				}
 				return h(ctx, req)
+			}), grpc.ChainStreamInterceptor(func(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
+				md, _ := metadata.FromIncomingContext(s.Context())
+				if err := introduced(md); err != nil {
+					return err
+				}
+				return h(srv, s)
 			}))
 		nodes, addrs = append(nodes, n), append(addrs, n.addr)
 	}
@@ -60,15 +67,15 @@ func TestOptionsInEveryOrder(t *testing.T) {
 		Backup: zerohop.Backup{Mode: zerohop.Off}, Budget: zerohop.Budget{Mode: zerohop.Off},
 	}}}, addrs...)
 
-	orders := permutations(4)
+	orders, codec := permutations(4), []grpc.CallOption{grpc.CallContentSubtype(counting{}.Name()), grpc.ForceCodecV2(counting{encoding.GetCodecV2(proto.Name)})}
 	for i, order := range orders {
 		var seen tally
 		groups := [][]grpc.DialOption{
 			grpcmesh.DialOptions(mesh),
 			{grpc.WithStatsHandler(otelgrpc.NewClientHandler(traced...))},
 			{grpc.WithChainUnaryInterceptor(seen.unary), grpc.WithChainStreamInterceptor(seen.stream)},
-			{grpc.WithStatsHandler(&seen), grpc.WithPerRPCCredentials(token{}),
-				grpc.WithDefaultCallOptions(grpc.UseCompressor(gzip.Name), grpc.CallContentSubtype(counting{}.Name()), grpc.WaitForReady(true))},
+			{grpc.WithStatsHandler(&seen), grpc.WithPerRPCCredentials(token{}), grpc.WithUserAgent("shopper/1"), grpc.WithAuthority("orders.example"),
+				grpc.WithDefaultCallOptions(grpc.UseCompressor(gzip.Name), codec[i%2], grpc.WaitForReady(true), grpc.MaxCallSendMsgSize(300_000), grpc.MaxCallRecvMsgSize(320_000))},
 		}
 		options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
 		for _, g := range order {
@@ -97,9 +104,9 @@ func TestOptionsInEveryOrder(t *testing.T) {
 		if got := seen.calls.Load(); got != want {
 			t.Errorf("%v: the interceptor saw %d calls, want %d", order, got, want)
 		}
-		if seen.streams.Load() != 1 || seen.begun.Load() != 3 || seen.ended.Load() != 3 || seen.gzipped.Load() != 3 {
-			t.Errorf("%v: %d streams, and RPCs: %d begun, %d ended, %d compressed; want 1 and 3 each", order,
-				seen.streams.Load(), seen.begun.Load(), seen.ended.Load(), seen.gzipped.Load())
+		if seen.streams.Load() != 1 || seen.begun.Load() != 3 || seen.ended.Load() != 3 || seen.zipped.Load() != 3 || seen.unzipped.Load() != 2 {
+			t.Errorf("%v: %d streams, and RPCs: %d begun, %d ended, %d compressed and %d so answered; want 1, 3, 3, 3 and 2", order,
+				seen.streams.Load(), seen.begun.Load(), seen.ended.Load(), seen.zipped.Load(), seen.unzipped.Load())
 		}
 		if marshalled.Load() == before {
 			t.Errorf("%v: the codec was not used", order)
@@ -109,6 +116,15 @@ func TestOptionsInEveryOrder(t *testing.T) {
 		n.kill() // and what it traces is complete
 	}
 	checkSpans(t, spans.GetSpans(), len(orders))
+}
+
+// introduced checks what a call says of who makes it, and to whom.
+func introduced(md metadata.MD) error {
+	agent := strings.Join(md.Get("user-agent"), ",")
+	if !slices.Equal(md.Get("token"), []string{"secret"}) || !slices.Equal(md.Get(":authority"), []string{"orders.example"}) || !strings.HasPrefix(agent, "shopper/1 grpc-go/") {
+		return status.Errorf(codes.Unauthenticated, "token %q, authority %q, user agent %q", md.Get("token"), md.Get(":authority"), agent)
+	}
+	return nil
 }
 
 // checkSpans checks that each caller has three spans of attempts below it, and each of those one of a server.
@@ -154,7 +170,7 @@ func permutations(n int) [][]int {
 }
 
 // tally counts what interceptors and a stats handler see.
-type tally struct{ calls, streams, begun, ended, gzipped atomic.Int64 }
+type tally struct{ calls, streams, begun, ended, zipped, unzipped atomic.Int64 }
 
 func (c *tally) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	c.calls.Add(1)
@@ -176,7 +192,11 @@ func (c *tally) HandleRPC(_ context.Context, s stats.RPCStats) {
 		c.ended.Add(1)
 	case *stats.OutHeader:
 		if s.Compression == gzip.Name {
-			c.gzipped.Add(1)
+			c.zipped.Add(1)
+		}
+	case *stats.InHeader:
+		if s.Compression == gzip.Name {
+			c.unzipped.Add(1)
 		}
 	}
 }
