@@ -83,10 +83,12 @@ type result struct {
 	errors                        map[string]int
 	attempts, backups, executions int
 	picks                         []int // by backend; nil if nobody counted these
+	samples                       []*sample
+	sending                       time.Duration
 }
 
 func evaluate(samples []*sample, sending time.Duration) result {
-	r := result{calls: len(samples), rate: float64(len(samples)) / sending.Seconds(), errors: map[string]int{}}
+	r := result{calls: len(samples), rate: float64(len(samples)) / sending.Seconds(), errors: map[string]int{}, samples: samples, sending: sending}
 	if r.calls == 0 {
 		return r
 	}
@@ -105,6 +107,13 @@ func evaluate(samples []*sample, sending time.Duration) result {
 	r.p50, r.p99, r.p999 = quantile(latencies, 0.5), quantile(latencies, 0.99), quantile(latencies, 0.999)
 	r.max = latencies[r.calls-1]
 	return r
+}
+
+// and returns the result of both loads together.
+func (r result) and(other result) result {
+	sum := evaluate(append(r.samples, other.samples...), r.sending+other.sending)
+	sum.attempts, sum.backups, sum.executions = r.attempts+other.attempts, r.backups+other.backups, r.executions+other.executions
+	return sum
 }
 
 // quantile returns the smallest value that at least a share q of the sorted values does not exceed.

@@ -34,14 +34,14 @@ const (
 	healthy mode = "healthy"
 	slow    mode = "slow"   // works 20 times as long
 	flaky   mode = "flaky"  // refuses a third of the requests with 503 or UNAVAILABLE
-	uneven  mode = "uneven" // takes 200 ms longer with one request in a hundred
+	uneven  mode = "uneven" // takes 0.8 s longer with one request in a hundred
 	failing mode = "failing"
 	hanging mode = "hanging"
 )
 
 const (
 	slowdown = 20
-	hiccup   = 200 * time.Millisecond
+	hiccup   = 800 * time.Millisecond
 )
 
 // What a backend logs: a line for each, followed by the text of the request if there is one.
@@ -105,13 +105,14 @@ func serve(config string) error {
 	if err != nil {
 		return err
 	}
+	s.GRPC = g.Addr().String()
 	rpc := grpc.NewServer()
 	echopb.RegisterEchoServer(rpc, s)
 	ended := make(chan error, 3)
 	go func() { ended <- http.Serve(h, s) }()
 	go func() { ended <- rpc.Serve(counted{g, s}) }()
 	go func() { ended <- s.obey(os.Stdin) }()
-	fmt.Println(h.Addr(), g.Addr())
+	fmt.Println(h.Addr(), s.GRPC)
 	return <-ended
 }
 

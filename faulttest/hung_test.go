@@ -1,0 +1,126 @@
+//go:build unix
+
+package faulttest
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/internal/echopb"
+)
+
+// Callers make one call after the other, as most do, and a backend is stopped while some of them wait for it. A call
+// that met it takes an attempt timeout longer than calls do otherwise or, if there is none, the time that a backup waits.
+func TestHungBackendCostsOneAttempt(t *testing.T) {
+	const (
+		attempt = 200 * time.Millisecond
+		pause   = 25 * time.Millisecond // before a retry, at most
+	)
+	own := zerohop.Policy{AttemptTimeout: attempt, Backup: zerohop.Backup{Mode: zerohop.Off}}
+	crowd := zerohop.Policy{Budget: zerohop.Budget{Tokens: 100}} // dozens of calls hang at once
+	for _, tt := range []struct {
+		name    string
+		policy  zerohop.Policy
+		callers int
+		cost    func(usual result) time.Duration
+	}{
+		{"attempt timeout", own, 10, func(result) time.Duration { return attempt + pause }},
+		{"default", zerohop.Policy{}, 10, backupWait},
+		{"default but for a budget for many callers", crowd, 60, backupWait},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var usual result
+			promise(t, func() result {
+				list := startBackends(t, 3, capacity{Workers: 100, Mean: 10 * time.Millisecond, Fixed: true})
+				m, count := newMeshWith(t, static(protocols[1].addrs(list)), tt.policy)
+				c := startCallers(t, tt.callers, meshedEcho(t, m, service))
+				<-time.After(500 * time.Millisecond) // to connect and to learn what is usual
+				c.turn()
+				<-time.After(time.Second)
+				usual = c.turn()
+				usual.log(t, "before")
+				before := count.snapshot()
+				list[0].stop(t)
+				<-time.After(1500 * time.Millisecond)
+				r := c.stop()
+				after := count.snapshot()
+				list[0].cont(t)
+				for _, b := range list {
+					a := b.setup.GRPC
+					r.picks = append(r.picks, after.picks[a]-before.picks[a])
+				}
+				r.attempts, r.backups = after.attempts-before.attempts, after.backups-before.backups
+				r.log(t, fmt.Sprintf("%d callers, one of 3 backends stopped", tt.callers))
+				return r
+			}, okAtLeast(1), func(r result) string {
+				if r.picks[0] == 0 {
+					return "no call met the stopped backend"
+				}
+				return ""
+			}, func(r result) string {
+				return atMost("longest call", tt.cost(usual)+usual.max+maxLag, func(r result) time.Duration { return r.max })(r)
+			})
+		})
+	}
+}
+
+// backupWait is when backups join by default, given what is usual.
+func backupWait(usual result) time.Duration { return max(50*time.Millisecond, 2*usual.p99) }
+
+// callers are clients that each make one call after the other.
+type callers struct {
+	stop func() result // waits for calls that have begun and returns what turn does
+
+	mu      sync.Mutex // guards what follows
+	began   time.Time
+	samples []*sample
+}
+
+// startCallers starts n callers, which stop at the latest at the end of the test.
+func startCallers(t *testing.T, n int, client echopb.EchoClient) *callers {
+	c := &callers{began: time.Now()}
+	quit := make(chan struct{})
+	var work sync.WaitGroup
+	c.stop = sync.OnceValue(func() result {
+		close(quit)
+		work.Wait()
+		return c.turn()
+	})
+	t.Cleanup(func() { c.stop() })
+	for range n {
+		work.Go(func() {
+			for {
+				select {
+				case <-quit:
+					return
+				default:
+				}
+				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+				began := time.Now()
+				_, err := client.Say(ctx, &echopb.SayRequest{Text: "hello"})
+				c.note(&sample{latency: time.Since(began), err: err})
+				cancel()
+			}
+		})
+	}
+	return c
+}
+
+func (c *callers) note(s *sample) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.samples = append(c.samples, s)
+}
+
+// turn returns what became of the calls that ended since the last call of turn.
+func (c *callers) turn() result {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := evaluate(c.samples, time.Since(c.began))
+	c.samples, c.began = nil, time.Now()
+	return r
+}
