@@ -289,9 +289,9 @@ func (r *replay) resume(s *attemptStream, judge func() resilience.Verdict) (move
 	r.mu.Unlock()
 	switch {
 	case err != nil:
-		x.finished(err)
+		x.finishers.call(err)
 	case !moved:
-		s.state.arm(x.finished)
+		s.state.arm(x.finishers.call)
 	}
 	return moved
 }

@@ -33,7 +33,7 @@ func StreamInterceptor(mesh *zerohop.Mesh, service string) grpc.StreamClientInte
 			return streamer(ctx, desc, cc, method, opts...)
 		}
 		x := &stream{cc: cc, header: outgoing{ctx}, single: !desc.ServerStreams}
-		opts = x.keepFinishers(opts)
+		opts = x.finishers.take(opts)
 		x.open = func(ctx context.Context, finish func(error)) (grpc.ClientStream, error) {
 			return streamer(ctx, desc, cc, method, append(opts[:len(opts):len(opts)], grpc.OnFinish(finish))...)
 		}
@@ -50,10 +50,10 @@ func StreamInterceptor(mesh *zerohop.Mesh, service string) grpc.StreamClientInte
 			x.replay.begin(x.last)
 			return x.replay, nil
 		default:
-			x.last.state.arm(x.finished) // gRPC tells when the stream is over, however it ends
+			x.last.state.arm(x.finishers.call) // gRPC tells when the stream is over, however it ends
 			return x.last.ClientStream, nil
 		}
-		x.finished(err)
+		x.finishers.call(err)
 		return nil, err
 	}
 }
@@ -64,8 +64,8 @@ type stream struct {
 	cc        *grpc.ClientConn
 	open      func(ctx context.Context, finish func(error)) (grpc.ClientStream, error)
 	header    outgoing
-	single    bool          // there is one message at most to receive
-	finishers []func(error) // of the caller
+	single    bool // there is one message at most to receive
+	finishers finishers
 	last      *attemptStream
 	replay    *replay // nil if the stream is opened once
 }
@@ -136,33 +136,6 @@ func (s *attemptStream) judge(err error) resilience.Verdict {
 		v.Outcome = e.stream(ran)
 	}
 	return v
-}
-
-// keepFinishers takes the options that tell the caller of the end of a stream from those for each attempt: attempts
-// end more often.
-func (x *stream) keepFinishers(opts []grpc.CallOption) []grpc.CallOption {
-	var rest []grpc.CallOption
-	for i, o := range opts {
-		if f, ok := o.(grpc.OnFinishCallOption); ok {
-			if x.finishers == nil {
-				rest = append(rest, opts[:i]...)
-			}
-			x.finishers = append(x.finishers, f.OnFinish)
-		} else if x.finishers != nil {
-			rest = append(rest, o)
-		}
-	}
-	if x.finishers == nil {
-		return opts
-	}
-	return rest
-}
-
-// finished tells the caller that the stream is over.
-func (x *stream) finished(err error) {
-	for _, f := range x.finishers {
-		f(err)
-	}
 }
 
 // watched is a stream without a node of ours: gRPC has chosen an endpoint by itself, or an interceptor answers for

@@ -44,7 +44,8 @@ func UnaryInterceptor(mesh *zerohop.Mesh, service string) grpc.UnaryClientInterc
 		if !ok {
 			return invoker(ctx, method, req, reply, cc, opts...)
 		}
-		x := &unary{method: method, req: req, reply: reply, cc: cc, invoker: invoker, opts: opts, header: outgoing{ctx}}
+		x := &unary{method: method, req: req, reply: reply, cc: cc, invoker: invoker, header: outgoing{ctx}}
+		x.opts = x.finishers.take(opts)
 		if m, ok := reply.(proto.Message); ok {
 			x.kind = m.ProtoReflect().Type() // now: while an attempt writes to the reply, it cannot be asked
 		}
@@ -52,11 +53,13 @@ func UnaryInterceptor(mesh *zerohop.Mesh, service string) grpc.UnaryClientInterc
 		r.Idempotent, r.Whole, r.OwnEndpoints = idempotent(method), true, !ours
 		a, err := x.call.Run(ctx, mesh, &r, x)
 		if err != nil {
-			return statusOf(err)
+			err = statusOf(err)
+		} else {
+			x.deliver(a)
+			err = answerError(&x.call, a)
+			a.End(a.Verdict().Outcome, nil)
 		}
-		x.deliver(a)
-		err = answerError(&x.call, a)
-		a.End(a.Verdict().Outcome, nil)
+		x.finishers.call(err)
 		return err
 	}
 }
@@ -101,7 +104,8 @@ type unary struct {
 	kind       protoreflect.MessageType // of the reply; nil if it is no protobuf message
 	cc         *grpc.ClientConn
 	invoker    grpc.UnaryInvoker
-	opts       []grpc.CallOption
+	opts       []grpc.CallOption // for each attempt
+	finishers  finishers
 	header     outgoing
 	begun      atomic.Int32 // attempts that may have reached a server
 	first      attemptState // most calls make one attempt only
