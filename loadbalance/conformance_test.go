@@ -12,6 +12,7 @@ func TestBuildersKeepTheRules(t *testing.T) {
 		"PeakEWMA":              loadbalance.PeakEWMA,
 		"LeastRequest":          loadbalance.LeastRequest,
 		"Prequal":               loadbalance.Prequal,
+		"five choices":          loadbalance.LeastRequestConfig{Choices: 5}.LeastRequest,
 		"Random":                loadbalance.Random,
 		"WeightedRoundRobin":    loadbalance.WeightedRoundRobin,
 		"UtilizationRoundRobin": loadbalance.UtilizationRoundRobin,

@@ -78,3 +78,62 @@ func TestSubsetsAreStable(t *testing.T) {
 		t.Errorf("subset of no nodes has %d", len(got))
 	}
 }
+
+func TestAperturesGiveEveryNodeAsManyClients(t *testing.T) {
+	for _, c := range []struct {
+		clients, servers, size, spread int
+	}{{100, 100, 25, 0}, {100, 100, 5, 0}, {1000, 1000, 20, 0}, {300, 100, 12, 0}, {97, 101, 12, 1}, {7, 1000, 20, 1}, {1000, 7, 3, 1}, {1, 10, 3, 1}} {
+		nodes := newNodes(c.servers)
+		counts := map[*Node]int{}
+		for client := range c.clients {
+			for _, n := range Aperture(nodes, c.size, client, c.clients) {
+				counts[n]++
+			}
+		}
+		least, most, sum := math.MaxInt, 0, 0
+		for _, n := range nodes {
+			least, most, sum = min(least, counts[n]), max(most, counts[n]), sum+counts[n]
+		}
+		if sum != c.clients*c.size || most-least > c.spread {
+			t.Errorf("%+v: nodes have %d to %d clients, %d in all, want no more than %d apart", c, least, most, sum, c.spread)
+		}
+	}
+}
+
+func TestAperturesAreStable(t *testing.T) {
+	const clients, size = 40, 12
+	nodes := newNodes(100)
+	for client := range clients {
+		before := Aperture(nodes, size, client, clients)
+		for i := range nodes {
+			left := slices.Delete(slices.Clone(nodes), i, i+1)
+			kept := 0
+			for _, n := range Aperture(left, size, client, clients) {
+				if slices.Contains(before, n) {
+					kept++
+				}
+			}
+			if kept < size-2 {
+				t.Fatalf("without node %d client %d kept %d of %d nodes, want all but two", i, client, kept, size)
+			}
+		}
+	}
+}
+
+func TestAperturesTakeAnyNumbers(t *testing.T) {
+	nodes := newNodes(10)
+	extremes := []int{math.MinInt, -1, 0, 1, 3, 10, math.MaxInt}
+	for _, size := range extremes {
+		for _, client := range extremes {
+			for _, clients := range extremes {
+				got := Aperture(nodes, size, client, clients)
+				if want := min(max(size, 1), len(nodes)); len(got) != want {
+					t.Errorf("Aperture(10 nodes, %d, %d, %d) has %d nodes, want %d", size, client, clients, len(got), want)
+				}
+			}
+		}
+	}
+	if got := Aperture(nil, 3, 1, 2); len(got) != 0 {
+		t.Errorf("aperture of no nodes has %d", len(got))
+	}
+}
