@@ -319,6 +319,44 @@ func TestEjectionsStopAtTheCeilingAndAtTheLastNode(t *testing.T) {
 	}
 }
 
+// Whatever fails, recovers, comes and goes, and in whatever order.
+func TestCeilingHoldsInAnyOrder(t *testing.T) {
+	for seed := range uint64(300) {
+		rnd := rand.New(rand.NewPCG(seed, 7))
+		n := 1 + rnd.IntN(40)
+		b := newTestbed(t, n, OutlierConfig{MaxEjected: float64(rnd.IntN(11)) / 10, One: rnd.IntN(2) == 0, Consecutive: 1 + rnd.IntN(3)})
+		most := 0
+		for range 400 {
+			switch k := rnd.IntN(20); {
+			case k == 0:
+				n = 1 + rnd.IntN(40)
+				eps := endpoints(n)
+				for i := range eps {
+					eps[i].Health = discovery.Health(max(0, rnd.IntN(8)-5))
+				}
+				b.Update(eps)
+			case k < 4:
+				b.now = b.now.Add(time.Duration(rnd.IntN(3000)) * ms)
+				p := b.pick()
+				p.Done(Report{Now: b.now, Outcome: []resilience.Outcome{resilience.Success, resilience.Failure}[rnd.IntN(2)]})
+			case k < 6:
+				b.good(b.node(rnd.IntN(n)), 1)
+			default:
+				b.fail(b.node(rnd.IntN(n)), 1+rnd.IntN(3))
+			}
+			checkOutliers(t, b.Balancer)
+			most = max(most, len(b.ejected()))
+			b.pick().Done(Report{Now: b.now, Outcome: resilience.Neutral}) // always finds a node
+		}
+		if t.Failed() {
+			t.Fatalf("seed %d, %+v", seed, b.cfg.Outlier)
+		}
+		if b.outliers.cfg.MaxEjected >= 0.5 && most == 0 {
+			t.Fatalf("seed %d: nothing was ever ejected", seed)
+		}
+	}
+}
+
 func TestSmallerSetGetsItsNodesBack(t *testing.T) {
 	b := newTestbed(t, 10, OutlierConfig{})
 	for i := range 5 {
@@ -516,16 +554,13 @@ func TestEjectionsAreSafeForConcurrentUse(t *testing.T) {
 func checkOutliers(t *testing.T, b *Balancer) {
 	t.Helper()
 	d := b.outliers
-	out, healthy := 0, 0
+	out, healthy := 0, b.Set().healthy()
 	for _, n := range b.Set().Nodes() {
 		if n.gone() {
 			t.Errorf("%s is in the set and gone", n.Addr())
 		}
 		if n.Ejected() {
 			out++
-		}
-		if n.Endpoint().Health == discovery.Healthy {
-			healthy++
 		}
 	}
 	if out != d.out {

@@ -23,7 +23,8 @@ type Info struct {
 	// the pickers of HashConfig look at it.
 	Hash uint64
 
-	panicking bool // ejections do not count
+	panicking bool  // ejections do not count
+	except    *Node // has been picked and was not due, nil if there is no such node
 }
 
 // hash returns the hash that decides, a random one if there is none.
@@ -41,12 +42,12 @@ func (in *Info) Usable(n *Node) bool {
 }
 
 // easy reports whether every node that is plain is Usable.
-func (in *Info) easy() bool { return len(in.Avoid) == 0 && !in.Sound }
+func (in *Info) easy() bool { return len(in.Avoid) == 0 && !in.Sound && in.except == nil }
 
 // usable is what seldom matters of Usable.
 func (in *Info) usable(n *Node) bool {
 	out := n.out.Load()
-	return (out == 0 || out > 0 && in.panicking) && n.admits(in.Now) && !slices.Contains(in.Avoid, n) && (!in.Sound || !n.Penalized(in.Now))
+	return (out == 0 || out > 0 && in.panicking) && n.admits(in.Now) && n != in.except && !slices.Contains(in.Avoid, n) && (!in.Sound || !n.Penalized(in.Now))
 }
 
 // Picker chooses from the nodes it was built for. Implementations are pure: the choice depends on Info and

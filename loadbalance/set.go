@@ -96,16 +96,20 @@ func (s *Set) choose(p *plan, in *Info) *Node {
 	return n
 }
 
-// older picks again if the node is in its slow start and not yet due so many calls.
+// older picks again while the pick falls on a node in its slow start that is not yet due so many calls.
 func (s *Set) older(n *Node, l *level, in *Info) *Node {
-	part := n.part(n.since(in.Now))
-	if part >= 1 || !in.Usable(n) || float64(s.balancer.cfg.Rand()>>11) < part*(1<<53) {
-		return n
-	}
 	again := *in
-	again.Random = s.balancer.cfg.Rand()
-	if m := l.picker.Pick(again); in.Usable(m) {
-		return m
+	for range draws {
+		part := n.part(n.since(in.Now))
+		if part >= 1 || !in.Usable(n) || float64(s.balancer.cfg.Rand()>>11) < part*(1<<53) {
+			return n
+		}
+		again.Random, again.except = s.balancer.cfg.Rand(), n
+		m := l.picker.Pick(again)
+		if !in.Usable(m) {
+			return n
+		}
+		n = m
 	}
 	return n
 }
