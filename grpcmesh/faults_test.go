@@ -204,9 +204,11 @@ func (u *user) idle(t *testing.T) {
 	stop()
 }
 
-// hasty lets every call use all its attempts, one after the other without much of a pause.
+// hasty lets every call use all its attempts, one after the other without much of a pause, and every node have its turn,
+// however slow it once was.
 var hasty = zerohop.Spec{Defaults: zerohop.Policy{
-	Backup: zerohop.Backup{Mode: zerohop.Off},
-	Budget: zerohop.Budget{Mode: zerohop.Off},
-	Retry:  zerohop.Retry{Base: time.Millisecond},
+	Balance: "weighted-round-robin",
+	Backup:  zerohop.Backup{Mode: zerohop.Off},
+	Budget:  zerohop.Budget{Mode: zerohop.Off},
+	Retry:   zerohop.Retry{Base: time.Millisecond},
 }}
