@@ -79,9 +79,9 @@ func backend(b *testing.B) string {
 
 // costs are what calls take.
 type costs struct {
-	calls     int
-	wall, cpu time.Duration
-	allocs    uint64
+	calls         int
+	wall, cpu     time.Duration
+	allocs, bytes uint64
 }
 
 func (c *costs) add(d costs) {
@@ -89,12 +89,14 @@ func (c *costs) add(d costs) {
 	c.wall += d.wall
 	c.cpu += d.cpu
 	c.allocs += d.allocs
+	c.bytes += d.bytes
 }
 
 func (c *costs) report(b *testing.B, name string) {
 	b.ReportMetric(float64(c.wall.Nanoseconds())/float64(c.calls), name+"-ns/call")
 	b.ReportMetric(float64(c.cpu.Nanoseconds())/float64(c.calls), name+"-cpu-ns/call")
 	b.ReportMetric(float64(c.allocs)/float64(c.calls), name+"-allocs/call")
+	b.ReportMetric(float64(c.bytes)/float64(c.calls), name+"-B/call")
 }
 
 // measure makes calls in so many goroutines at a time and returns what they cost this process.
@@ -117,7 +119,7 @@ func measure(b *testing.B, client echopb.EchoClient, calls, goroutines int) cost
 	wg.Wait()
 	c := costs{calls: calls, wall: time.Since(start), cpu: cpuTime(b) - cpu}
 	runtime.ReadMemStats(&after)
-	c.allocs = after.Mallocs - before.Mallocs
+	c.allocs, c.bytes = after.Mallocs-before.Mallocs, after.TotalAlloc-before.TotalAlloc
 	return c
 }
 
