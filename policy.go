@@ -119,7 +119,8 @@ type Backup struct {
 type Budget struct {
 	// Mode switches the limit. The built-in default is On; Off lets every call use all its attempts.
 	Mode Switch `json:"mode,omitempty" yaml:"mode,omitempty"`
-	// Tokens is the size of the bucket. The built-in default is 10.
+	// Tokens is the size of the bucket. The built-in default is 10. Half of it is how many calls can be repeated at
+	// once: set it to more than twice the calls in flight on an endpoint, all of which meet its end together.
 	Tokens float64 `json:"tokens,omitempty" yaml:"tokens,omitempty"`
 	// Ratio is what a success pays in. The built-in default is 0.1.
 	Ratio float64 `json:"ratio,omitempty" yaml:"ratio,omitempty"`
