@@ -23,7 +23,7 @@ type Inbound struct {
 func WithInbound(ctx context.Context, in *Inbound) context.Context {
 	s := said(ctx)
 	s.inbound = in
-	return context.WithValue(ctx, saidKey{}, &s)
+	return &saying{ctx, s}
 }
 
 // Spent reports whether a call made for the request has failed although it was repeated, or was not because the

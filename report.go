@@ -34,7 +34,7 @@ type CallRecord struct {
 func WithReport(ctx context.Context) (context.Context, *Report) {
 	s := said(ctx)
 	s.report = &Report{}
-	return context.WithValue(ctx, saidKey{}, &s), s.report
+	return &saying{ctx, s}, s.report
 }
 
 // Calls returns the calls in the order in which they began.

@@ -87,10 +87,13 @@ func TestServerRefusesWhatHasTooLittleTime(t *testing.T) {
 		start := time.Now()
 		for range rounds {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second-time.Millisecond)
-			errs, _ := ask(ctx, b.client)
+			errs, trailers := ask(ctx, b.client)
 			for i, err := range errs {
 				if status.Code(err) != codes.DeadlineExceeded || ctx.Err() != nil {
 					t.Errorf("%d: error %v, context %v, want DEADLINE_EXCEEDED before the deadline", i, err, ctx.Err())
+				}
+				if got := trailers[i].Get(pushbackKey); !slices.Equal(got, []string{"-1"}) { // for clients without a mesh
+					t.Errorf("%d: pushback %q, want none to come again", i, got)
 				}
 			}
 			cancel()
