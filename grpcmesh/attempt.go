@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -17,6 +18,7 @@ import (
 // attemptState connects an attempt of the mesh with gRPC's pickers, through the context of the RPC.
 type attemptState struct {
 	attempt *zerohop.Attempt
+	cc      *grpc.ClientConn // that it is made on
 
 	mu     sync.Mutex  // guards what follows
 	picked time.Time   // when gRPC began its last try
@@ -27,16 +29,23 @@ type attemptState struct {
 	after  func(error) // called after the end of an armed attempt
 }
 
-// attemptOf returns the state of the attempt that an RPC is part of, nil if it is not made by an interceptor of this
-// package.
-func attemptOf(ctx context.Context) *attemptState {
+// attemptOf returns the state of the attempt that an RPC on a connection to the Target of a service is part of, nil if it
+// is not made by an interceptor of this package. Within an attempt, others make RPCs with its context that are no part of
+// it: to fetch a token over another connection, for example.
+func attemptOf(ctx context.Context, service string) *attemptState {
+	var st *attemptState
 	if a := zerohop.AttemptOf(ctx); a != nil {
-		if st, ok := a.State.(*attemptState); ok {
+		st, _ = a.State.(*attemptState)
+	}
+	if st == nil {
+		st, _ = ctx.Value(attemptKey{}).(*attemptState)
+	}
+	if st != nil {
+		if name, ok := serviceOf(st.cc); ok && name == service {
 			return st
 		}
 	}
-	st, _ := ctx.Value(attemptKey{}).(*attemptState)
-	return st
+	return nil
 }
 
 type attemptKey struct{}

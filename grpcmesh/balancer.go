@@ -256,8 +256,8 @@ const repicks = 4
 
 // Pick returns errors with a status for what ends every RPC, others for what RPCs that wait for ready wait out.
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
-	st := attemptOf(info.Ctx)
 	service := p.link.service
+	st := attemptOf(info.Ctx, service)
 	if st != nil {
 		service = st.attempt.Service()
 	}

@@ -227,3 +227,50 @@ func TestBalancerWithoutInterceptors(t *testing.T) {
 		c.settled(t, 0) // they are none of the mesh
 	})
 }
+
+func TestBalancerWithoutInterceptorsWithinAttempts(t *testing.T) {
+	for _, plain := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := setUp(t, 1, zerohop.Config{})
+			token := b.serve(t, "10.0.1.1:80")
+			b.source.Set("tokens", endpoints(token.name)...)
+			tokens := echopb.NewEchoClient(b.dialTo(t, Target("tokens"), grpc.WithResolvers(Resolver(b.mesh))))
+			if plain {
+				b.roundRobin(t)
+			}
+			fetch := credential(func(ctx context.Context) error {
+				_, err := tokens.Order(ctx, &echopb.SayRequest{})
+				return err
+			})
+			if _, err := b.client.Order(t.Context(), &echopb.SayRequest{}, grpc.PerRPCCredentials(fetch)); err != nil {
+				t.Errorf("Order() = %v", err)
+			}
+			s, err := b.client.Chat(t.Context(), grpc.PerRPCCredentials(fetch))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tokens.Order(s.Context(), &echopb.SayRequest{}); err != nil {
+				t.Errorf("Order() with the context of a stream = %v", err)
+			}
+			_ = s.CloseSend()
+			_, _ = s.Recv()
+			if got := token.calls.Load(); got != 3 {
+				t.Errorf("tokens were fetched %d times, want 3", got)
+			}
+			for _, n := range b.nodes(t, "tokens") {
+				if got := n.InFlight(); got != 0 {
+					t.Errorf("in flight on %s = %d, want 0", n.Addr(), got)
+				}
+			}
+		})
+	}
+}
+
+// credential asks for permission before each RPC.
+type credential func(ctx context.Context) error
+
+func (c credential) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
+	return nil, c(ctx)
+}
+
+func (c credential) RequireTransportSecurity() bool { return false }

@@ -78,7 +78,7 @@ type attemptStream struct {
 }
 
 func (x *stream) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Verdict {
-	st := &attemptState{attempt: a}
+	st := &attemptState{attempt: a, cc: x.cc}
 	finish := st.finish
 	if a.Repeatable() {
 		if x.replay == nil {

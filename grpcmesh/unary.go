@@ -117,7 +117,7 @@ func (x *unary) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Verd
 	if a.Number > 0 {
 		st = &attemptState{}
 	}
-	st.attempt, a.State = a, st
+	st.attempt, st.cc, a.State = a, x.cc, st
 	sent := int(x.begun.Add(1)) - 1
 	ctx = propagate(announce(ctx, &x.call, a, sent), &x.call)
 	reply, opts := x.reply, x.opts
