@@ -39,7 +39,7 @@ func statusOf(err error) error {
 	}
 	code := codes.Unavailable
 	switch {
-	case e.Reason == zerohop.Ended && errors.Is(e.Err, context.DeadlineExceeded):
+	case e.Reason == zerohop.Ended && errors.Is(root(e.Err), context.DeadlineExceeded):
 		code = codes.DeadlineExceeded
 	case e.Reason == zerohop.Ended, e.Reason == zerohop.Closed:
 		code = codes.Canceled
@@ -47,6 +47,21 @@ func statusOf(err error) error {
 		code = codeOf(e)
 	}
 	return &statusError{cause: e, code: code}
+}
+
+// root returns what an error was made of first. For a call that its context ended that is the error of the context; what
+// follows is the cause of that, which may have the error of another context in it, or the last attempt.
+func root(err error) error {
+	for {
+		switch e := any(err).(type) {
+		case interface{ Unwrap() []error }:
+			err = e.Unwrap()[0]
+		case interface{ Unwrap() error }:
+			err = e.Unwrap()
+		default:
+			return err
+		}
+	}
 }
 
 // codeOf returns the code of a call that failed in its last attempt.

@@ -3,6 +3,7 @@ package grpcmesh
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -220,6 +221,32 @@ func TestUnaryEndsWithItsContext(t *testing.T) {
 		}
 		synctest.Wait()
 		b.idle(t)
+	})
+}
+
+func TestCauseOfCancellationIsNoStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := setUp(t, 1, zerohop.Config{})
+		b.servers[0].do(hang)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		_, sibling := b.client.Order(ctx, &echopb.SayRequest{})
+		if status.Code(sibling) != codes.DeadlineExceeded {
+			t.Fatalf("after a deadline: %v", sibling)
+		}
+		gone, give := context.WithCancelCause(t.Context()) // as errgroup does
+		time.AfterFunc(20*time.Millisecond, func() { give(sibling) })
+		for range 2 { // in the middle, and before
+			_, err := b.client.Order(gone, &echopb.SayRequest{})
+			if status.Code(err) != codes.Canceled || !errors.Is(err, context.Canceled) || !errors.Is(err, sibling) {
+				t.Errorf("Order() = %v, want CANCELED and the cause", err)
+			}
+		}
+		late, cancel := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, fmt.Errorf("too slow: %w", context.Canceled))
+		defer cancel()
+		if _, err := b.client.Order(late, &echopb.SayRequest{}); status.Code(err) != codes.DeadlineExceeded {
+			t.Errorf("Order() = %v, want DEADLINE_EXCEEDED", err)
+		}
 	})
 }
 
