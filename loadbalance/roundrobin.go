@@ -17,6 +17,8 @@ func WeightedRoundRobin(nodes []*Node) Picker {
 	p := &roundRobin{nodes: nodes}
 	if !equalWeights(nodes) {
 		p.ends = ends(nodes)
+		p.shift = 64 - bits.Len(uint(len(nodes)))
+		p.begins = begins(p.ends, p.shift)
 	}
 	p.next.Store(nodes[0].owner.cfg.Rand() >> 16) // room for 2^64 picks less a few
 	return p
@@ -25,7 +27,11 @@ func WeightedRoundRobin(nodes []*Node) Picker {
 type roundRobin struct {
 	nodes []*Node
 	ends  []uint64 // last number of each node's part of the circle; nil if all weights are equal
-	next  atomic.Uint64
+	// The first node whose part of the circle ends at or after each of about as many even sections of it, which begin
+	// where the bits from shift on change: hardly any has many ends.
+	begins []uint32
+	shift  int
+	next   atomic.Uint64
 }
 
 // golden is 2^64 divided by the golden ratio.
@@ -38,14 +44,33 @@ func (p *roundRobin) Pick(in Info) *Node {
 		if p.ends == nil {
 			n = p.nodes[k%uint64(len(p.nodes))]
 		} else {
-			i, _ := slices.BinarySearch(p.ends, k*golden)
-			n = p.nodes[i]
+			n = p.nodes[p.at(k*golden)]
 		}
 		if in.Usable(n) {
 			return n
 		}
 	}
 	return firstUsable(p.nodes, &in)
+}
+
+// at returns the node to whose part of the circle the number belongs.
+func (p *roundRobin) at(x uint64) int {
+	section := x >> p.shift
+	first, end := p.begins[section], p.begins[section+1]
+	i, _ := slices.BinarySearch(p.ends[first:end], x)
+	return int(first) + i
+}
+
+func begins(ends []uint64, shift int) []uint32 {
+	list := make([]uint32, 1<<(64-shift)+1)
+	i := 0
+	for section := range list {
+		for i < len(ends) && ends[i]>>shift < uint64(section) {
+			i++
+		}
+		list[section] = uint32(i)
+	}
+	return list
 }
 
 func ends(nodes []*Node) []uint64 {

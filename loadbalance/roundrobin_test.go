@@ -1,7 +1,9 @@
 package loadbalance
 
 import (
+	"fmt"
 	"math"
+	"slices"
 	"testing"
 	"time"
 )
@@ -82,5 +84,35 @@ func TestRoundRobinStartsAtARandomPlace(t *testing.T) {
 	}
 	if len(seen) < 8 {
 		t.Errorf("100 pickers began with %d nodes of 10", len(seen))
+	}
+}
+
+func TestWeightedRoundRobinFindsTheNode(t *testing.T) {
+	for _, weights := range [][]uint32{{1, 2}, {1, 1_000_000}, {1_000_000, 1, 1, 1}, {math.MaxUint32, 1, 0}, {1, 3, 7, 1000}} {
+		for _, n := range []int{2, 3, 4, 255, 256, 1000} {
+			p := WeightedRoundRobin(newNodes(n, weights...)).(*roundRobin)
+			words := append([]uint64{0, 1, math.MaxUint64, math.MaxUint64 - 1, 1 << 63}, randomWords(500)...)
+			for _, end := range p.ends {
+				words = append(words, end-1, end, end+1)
+			}
+			for _, x := range words {
+				want, _ := slices.BinarySearch(p.ends, x)
+				if got := p.at(x); got != want {
+					t.Fatalf("%d nodes of weights %v: %#x belongs to node %d, want %d", n, weights, x, got, want)
+				}
+			}
+		}
+	}
+}
+
+func BenchmarkWeightedRoundRobin(b *testing.B) {
+	for _, n := range []int{3, 100, 1000, 10_000} {
+		b.Run(fmt.Sprintf("n=%d", n), func(b *testing.B) {
+			p, in := WeightedRoundRobin(newNodes(n, 1, 2, 5)), Info{Now: time.Now()}
+			b.ReportAllocs()
+			for b.Loop() {
+				p.Pick(in)
+			}
+		})
 	}
 }
