@@ -10,8 +10,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/health"
-	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
 	"github.com/zerohop/zerohop"
@@ -118,70 +116,6 @@ func TestServiceConfigIsKept(t *testing.T) {
 		_, err = dial("", grpc.WithDisableServiceConfig()).Say(t.Context(), &echopb.SayRequest{})
 		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "service configs are disabled") {
 			t.Errorf("Say() without service configs = %v, want why that cannot be", err)
-		}
-	})
-}
-
-// healthy is an instance with a health service.
-func (n *network) healthy(t *testing.T, addr string) (*server, *health.Server) {
-	s, h := &server{name: addr}, health.NewServer()
-	g, done := grpc.NewServer(grpc.WaitForHandlers(true)), make(chan struct{})
-	echopb.RegisterEchoServer(g, s)
-	healthgrpc.RegisterHealthServer(g, h)
-	l := n.listen(addr)
-	go func() {
-		defer close(done)
-		_ = g.Serve(l) // it ends with Stop
-	}()
-	t.Cleanup(func() {
-		h.Shutdown()
-		g.Stop()
-		<-done
-	})
-	return s, h
-}
-
-func TestUnhealthyEndpointsGetNoCalls(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := setUp(t, 1, zerohop.Config{}) // one without a health service
-		plain := b.servers[0]
-		watched, h := b.healthy(t, "10.0.1.1:80")
-		h.SetServingStatus("echo", healthgrpc.HealthCheckResponse_SERVING)
-		b.source.Set("orders", endpoints(plain.name, watched.name)...)
-		c := Client{Mesh: b.mesh, Health: &Health{Service: "echo"}}
-		client := echopb.NewEchoClient(b.dialTo(t, Target("orders"), c.DialOptions()...))
-		share := func() (got int64) {
-			synctest.Wait()
-			watched.calls.Store(0)
-			plain.calls.Store(0)
-			for range 100 {
-				if _, err := client.Say(t.Context(), &echopb.SayRequest{}); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if plain.calls.Load() == 0 {
-				t.Error("the endpoint without a health service got no calls")
-			}
-			return watched.calls.Load()
-		}
-		share() // and connect
-		for range 3 {
-			if got := share(); got == 0 {
-				t.Error("the healthy endpoint got no calls")
-			}
-			h.SetServingStatus("echo", healthgrpc.HealthCheckResponse_NOT_SERVING)
-			if got := share(); got != 0 {
-				t.Errorf("the endpoint got %d calls at once after it stopped serving", got)
-			}
-			h.SetServingStatus("echo", healthgrpc.HealthCheckResponse_SERVING)
-		}
-		h.SetServingStatus("echo", healthgrpc.HealthCheckResponse_NOT_SERVING)
-		watched.calls.Store(0)
-		for range 100 {
-			b.say(t)
-		}
-		if watched.calls.Load() == 0 {
-			t.Error("the endpoint got no calls on a connection that does not watch")
 		}
 	})
 }
