@@ -23,6 +23,9 @@ type Config struct {
 	Resolver discovery.Resolver
 	// Spec holds policies and routes. The zero value is a good default.
 	Spec Spec
+	// Zone is the failure domain that the process runs in, as the resolver names it. Calls stay in it as long as its
+	// endpoints can carry them; see Policy.Locality. Empty means that zones do not matter.
+	Zone string
 	// Balancers are algorithms of the user's own, by the name that Policy.Balance refers to. One under the name
 	// of a built-in algorithm takes its place.
 	Balancers map[string]loadbalance.Builder

@@ -55,6 +55,12 @@ type Policy struct {
 	Budget Budget `json:"budget,omitzero" yaml:"budget,omitempty"`
 	// Breaker is the circuit breaker of each endpoint. It belongs to a service.
 	Breaker Breaker `json:"breaker,omitzero" yaml:"breaker,omitempty"`
+	// Outlier says when an endpoint is ejected. It belongs to a service.
+	Outlier Outlier `json:"outlier,omitzero" yaml:"outlier,omitempty"`
+	// SlowStart brings new endpoints up to their share of the calls over a while. It belongs to a service.
+	SlowStart SlowStart `json:"slowStart,omitzero" yaml:"slowStart,omitempty"`
+	// Locality keeps calls in Config.Zone. It belongs to a service.
+	Locality Locality `json:"locality,omitzero" yaml:"locality,omitempty"`
 }
 
 // Connect says how httpmesh connects to endpoints when its base is an *http.Transport. gRPC connects in the background
@@ -161,6 +167,9 @@ var builtin = Policy{
 	Backup:    Backup{Mode: On, Min: 50 * time.Millisecond, Quantile: 0.99, Factor: 2},
 	Budget:    Budget{Mode: On},
 	Breaker:   Breaker{Mode: Off},
+	Outlier:   Outlier{Mode: On},
+	SlowStart: SlowStart{Mode: On},
+	Locality:  Locality{Mode: On},
 }
 
 // balancers are the algorithms that a policy can name.
@@ -220,6 +229,9 @@ func (p Policy) over(wide Policy) Policy {
 			OpenFor:     pick(p.Breaker.OpenFor, wide.Breaker.OpenFor),
 			Probes:      pick(p.Breaker.Probes, wide.Breaker.Probes),
 		},
+		Outlier:   p.Outlier.over(wide.Outlier),
+		SlowStart: p.SlowStart.over(wide.SlowStart),
+		Locality:  p.Locality.over(wide.Locality),
 	}
 }
 
@@ -249,7 +261,8 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 		value Switch
 	}{
 		{"idempotent", p.Idempotent}, {"propagate", p.Propagate}, {"retry.mode", p.Retry.Mode}, {"backup.mode", p.Backup.Mode},
-		{"budget.mode", p.Budget.Mode}, {"breaker.mode", p.Breaker.Mode},
+		{"budget.mode", p.Budget.Mode}, {"breaker.mode", p.Breaker.Mode}, {"outlier.mode", p.Outlier.Mode},
+		{"outlier.one", p.Outlier.One}, {"slowStart.mode", p.SlowStart.Mode}, {"locality.mode", p.Locality.Mode},
 	} {
 		if s.value != Inherit && s.value != On && s.value != Off {
 			fail(s.field, `must be "on" or "off", got %q`, string(s.value))
@@ -278,6 +291,15 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 	}
 	if err := p.Breaker.config().Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("%s.breaker.%w", path, err))
+	}
+	if err := p.Outlier.config().Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("%s.outlier.%w", path, err))
+	}
+	if err := p.SlowStart.config().Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("%s.slowStart.%w", path, err))
+	}
+	if err := p.Locality.config("").Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("%s.locality.%w", path, err))
 	}
 	return errors.Join(errs...)
 }

@@ -59,6 +59,17 @@ func newService(m *Mesh, name string, named bool) *service {
 		c := s.policy.Breaker.config()
 		lb.Breaker = &c
 	}
+	if s.policy.Outlier.Mode == On {
+		c := s.policy.Outlier.config()
+		lb.Outlier = &c
+	}
+	if s.policy.SlowStart.Mode == On {
+		c := s.policy.SlowStart.config()
+		lb.SlowStart = &c
+	}
+	if s.policy.Locality.Mode == On {
+		lb.Locality = s.policy.Locality.config(m.cfg.Zone)
+	}
 	s.balancer = loadbalance.New(lb)
 	if s.policy.Budget.Mode == On {
 		s.budget = resilience.NewBudget(resilience.BudgetConfig{Tokens: s.policy.Budget.Tokens, Ratio: s.policy.Budget.Ratio})

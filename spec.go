@@ -64,6 +64,7 @@ func (s Spec) validate(own map[string]loadbalance.Builder) error {
 		}{
 			{"balance", p.Balance != ""}, {"connect", p.Connect != Connect{}},
 			{"budget", p.Budget != Budget{}}, {"breaker", p.Breaker != Breaker{}},
+			{"outlier", p.Outlier != Outlier{}}, {"slowStart", p.SlowStart != SlowStart{}}, {"locality", p.Locality != Locality{}},
 		} {
 			if f.set {
 				errs = append(errs, fmt.Errorf("%s.%s: belongs to a service, not to a route", path, f.field))

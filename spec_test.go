@@ -50,6 +50,16 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"budget", service(Policy{Budget: Budget{Tokens: -1}}), []string{"services.orders.budget.tokens: "}},
 		{"breaker mode", service(Policy{Breaker: Breaker{Mode: "1"}}), []string{`services.orders.breaker.mode: must be "on" or "off", got "1"`}},
 		{"breaker", service(Policy{Breaker: Breaker{Ratio: 2}}), []string{"services.orders.breaker.ratio: "}},
+		{"outlier mode", service(Policy{Outlier: Outlier{Mode: "1"}}), []string{`services.orders.outlier.mode: must be "on" or "off", got "1"`}},
+		{"outlier one", service(Policy{Outlier: Outlier{One: "1"}}), []string{`services.orders.outlier.one: must be "on" or "off", got "1"`}},
+		{"outlier", service(Policy{Outlier: Outlier{MaxEjected: 2}}), []string{"services.orders.outlier.maxEjected: must be between 0 and 1, got 2"}},
+		{"slow start mode", service(Policy{SlowStart: SlowStart{Mode: "1"}}), []string{`services.orders.slowStart.mode: must be "on" or "off", got "1"`}},
+		{"slow start", service(Policy{SlowStart: SlowStart{Window: -1}}), []string{"services.orders.slowStart.window: "}},
+		{"locality mode", service(Policy{Locality: Locality{Mode: "1"}}), []string{`services.orders.locality.mode: must be "on" or "off", got "1"`}},
+		{"locality", service(Policy{Locality: Locality{Low: 3, High: 1}}), []string{"services.orders.locality.high: must not be less than low (3), got 1"}},
+		{"outlier of a route", route(Policy{Outlier: Outlier{Mode: Off}}), []string{"policies.x.outlier: belongs to a service, not to a route"}},
+		{"slow start of a route", route(Policy{SlowStart: SlowStart{Mode: Off}}), []string{"policies.x.slowStart: belongs to a service, not to a route"}},
+		{"locality of a route", route(Policy{Locality: Locality{Mode: Off}}), []string{"policies.x.locality: belongs to a service, not to a route"}},
 		{"defaults", Config{Resolver: discovery.Static{}, Spec: Spec{Defaults: Policy{Timeout: -1}}}, []string{"defaults.timeout: must not be negative"}},
 		{"names that differ in case", Config{Resolver: discovery.Static{}, Spec: Spec{Services: map[string]Policy{"Orders": {}, "orders": {}}}}, []string{`services: "Orders" and "orders" differ in case only`}},
 		{"no name", Config{Resolver: discovery.Static{}, Spec: Spec{Services: map[string]Policy{"": {}}}}, []string{"services: a name must have 1 to 253 bytes"}},
@@ -132,6 +142,12 @@ func full(n int) Policy {
 			Mode: mode, Consecutive: uint32(n), Ratio: f / 10, MinRequests: uint32(n), Window: 10 * time.Second * d,
 			OpenFor: d, Probes: uint32(n),
 		},
+		Outlier: Outlier{
+			Mode: mode, Consecutive: n, FailureRatio: f / 10, MinResponses: n, Deviations: f, MinHosts: 2 + n, MinVolume: n, Latency: 1 + f,
+			Window: d, Ejection: d, MaxEjection: 10 * d, Jitter: f / 10, MaxEjected: f / 10, One: mode,
+		},
+		SlowStart: SlowStart{Mode: mode, Window: d, Min: f / 10, Aggression: f},
+		Locality:  Locality{Mode: mode, Low: f, High: 2 * f},
 	}
 }
 
