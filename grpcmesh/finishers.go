@@ -10,11 +10,11 @@ type finishers []func(error)
 func (f *finishers) take(opts []grpc.CallOption) []grpc.CallOption {
 	var rest []grpc.CallOption
 	for i, o := range opts {
-		if o, ok := o.(grpc.OnFinishCallOption); ok {
+		if last, ok := o.(grpc.OnFinishCallOption); ok {
 			if *f == nil {
 				rest = append(rest, opts[:i]...)
 			}
-			*f = append(*f, o.OnFinish)
+			*f = append(*f, last.OnFinish)
 		} else if *f != nil {
 			rest = append(rest, o)
 		}

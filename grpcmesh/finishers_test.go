@@ -39,3 +39,13 @@ func TestUnaryFinishesOnce(t *testing.T) {
 		})
 	}
 }
+
+func TestFinishersLeaveOtherOptions(t *testing.T) {
+	var f finishers
+	first, last := grpc.WaitForReady(true), grpc.CallAuthority("other")
+	finish := grpc.OnFinish(func(error) {})
+	got := f.take([]grpc.CallOption{first, finish, last, finish})
+	if len(got) != 2 || got[0] != first || got[1] != last || len(f) != 2 {
+		t.Errorf("take() = %#v and %d finishers, want the other two options and 2", got, len(f))
+	}
+}
