@@ -27,6 +27,10 @@ import (
 //
 // Policy.AttemptTimeout bounds the opening of a stream only: nobody knows how long one may be silent.
 func StreamInterceptor(mesh *zerohop.Mesh, service string) grpc.StreamClientInterceptor {
+	return streamInterceptor(mesh, service, nil)
+}
+
+func streamInterceptor(mesh *zerohop.Mesh, service string, p patience) grpc.StreamClientInterceptor {
 	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 		name, ours, ok := calledOn(cc, service)
 		if !ok {
@@ -37,7 +41,7 @@ func StreamInterceptor(mesh *zerohop.Mesh, service string) grpc.StreamClientInte
 		x.open = func(ctx context.Context, finish func(error)) (grpc.ClientStream, error) {
 			return streamer(ctx, desc, cc, method, append(opts[:len(opts):len(opts)], grpc.OnFinish(finish))...)
 		}
-		r := request(name, method, &x.header, opts)
+		r := request(name, method, &x.header, opts, p)
 		r.Stream, r.Idempotent, r.OwnEndpoints = true, idempotent(method), !ours
 		a, err := x.call.Run(ctx, mesh, &r, x)
 		switch {

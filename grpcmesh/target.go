@@ -75,8 +75,8 @@ func (c Client) DialOptions() []grpc.DialOption {
 	config, user := c.configs()
 	opts := []grpc.DialOption{
 		grpc.WithResolvers(&resolverBuilder{mesh: c.Mesh, config: config}),
-		grpc.WithChainUnaryInterceptor(UnaryInterceptor(c.Mesh, "")),
-		grpc.WithChainStreamInterceptor(StreamInterceptor(c.Mesh, "")),
+		grpc.WithChainUnaryInterceptor(unaryInterceptor(c.Mesh, "", c.patience())),
+		grpc.WithChainStreamInterceptor(streamInterceptor(c.Mesh, "", c.patience())),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: b, MinConnectTimeout: minConnect}),
 		grpc.WithDisableRetry(),
 		grpc.WithNoProxy(),

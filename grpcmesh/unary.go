@@ -39,6 +39,10 @@ import (
 // A method is matched as it is, case and all. One that is not of the form "/package.Service/Method" has no route with a
 // path, and is idempotent only if the policy of its service or zerohop.CallOptions say so.
 func UnaryInterceptor(mesh *zerohop.Mesh, service string) grpc.UnaryClientInterceptor {
+	return unaryInterceptor(mesh, service, nil)
+}
+
+func unaryInterceptor(mesh *zerohop.Mesh, service string, p patience) grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		name, ours, ok := calledOn(cc, service)
 		if !ok {
@@ -49,7 +53,7 @@ func UnaryInterceptor(mesh *zerohop.Mesh, service string) grpc.UnaryClientInterc
 		if m, ok := reply.(proto.Message); ok {
 			x.kind = m.ProtoReflect().Type() // now: while an attempt writes to the reply, it cannot be asked
 		}
-		r := request(name, method, &x.header, opts)
+		r := request(name, method, &x.header, opts, p)
 		r.Idempotent, r.Whole, r.OwnEndpoints = idempotent(method), true, !ours
 		a, err := x.call.Run(ctx, mesh, &r, x)
 		if err != nil {
@@ -78,12 +82,13 @@ func calledOn(cc *grpc.ClientConn, service string) (name string, ours, ok bool) 
 const noPath = "*"
 
 // request describes an RPC to the mesh.
-func request(service, method string, header routing.Values, opts []grpc.CallOption) zerohop.Request {
+func request(service, method string, header routing.Values, opts []grpc.CallOption, p patience) zerohop.Request {
 	r := zerohop.Request{
 		Request:   routing.Request{Service: service, Method: "POST", Path: method, Header: header},
 		Protocol:  "grpc",
 		Operation: method,
 		LatePick:  true,
+		WaitReady: p.of(method),
 	}
 	if _, _, ok := split(method); !ok {
 		r.Path = noPath
