@@ -131,7 +131,7 @@ func (s *attemptStream) judge(err error) resilience.Verdict {
 	} else {
 		v = s.state.judge(s.ctx, err)
 	}
-	if status.Code(err) == codes.DeadlineExceeded && !e.received && ran >= silence {
+	if status.Code(err) == codes.DeadlineExceeded && ran >= silence && (!e.received || s.silent()) {
 		return v
 	}
 	// How long a stream was without an answer says nothing about the node.
@@ -140,6 +140,13 @@ func (s *attemptStream) judge(err error) resilience.Verdict {
 		v.Outcome = e.stream(ran)
 	}
 	return v
+}
+
+// silent reports whether a stream that has ended got no headers. A status alone is no sign of life at the deadline: the
+// gRPC of a server whose handler hangs sends one by itself, which may come before the client looks at its own clock.
+func (s *attemptStream) silent() bool {
+	md, _ := s.Header()
+	return md == nil
 }
 
 // watched is a stream without a node of ours: gRPC has chosen an endpoint by itself, or an interceptor answers for
