@@ -314,7 +314,7 @@ func (p *pool) unconnected(info balancer.PickInfo, service string, closed bool) 
 		return balancer.PickResult{}, fmt.Errorf("grpcmesh: %s: %w", service, loadbalance.ErrNoEndpoints)
 	}
 	_, err := p.picker(nodes[0]).Pick(info) // it cannot be connected, as none can, and tells why
-	if err == nil || err == balancer.ErrNoSubConnAvailable {
+	if err == nil || errors.Is(err, balancer.ErrNoSubConnAvailable) {
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable // it was connected this moment, or begins to be
 	}
 	return balancer.PickResult{}, fmt.Errorf("grpcmesh: %s: none of %d endpoints is connected: %s: %w", service, len(nodes), nodes[0].Addr(), err)

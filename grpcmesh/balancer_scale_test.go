@@ -140,7 +140,7 @@ func TestPickSurvivesAViewOfLostConnections(t *testing.T) {
 		p.update(many(3, 0))
 		c := p.conn.state.Picker.(*picker).pools["orders"]
 		c.pickers.Clear()
-		if _, err := p.pick(); err != balancer.ErrNoSubConnAvailable {
+		if _, err := p.pick(); !errors.Is(err, balancer.ErrNoSubConnAvailable) {
 			t.Errorf("Pick() = %v, want ErrNoSubConnAvailable", err)
 		}
 		for _, n := range p.mesh.Set().Nodes() {
@@ -224,7 +224,7 @@ func TestLinksShareConnections(t *testing.T) {
 			t.Errorf("Pick() for a service without endpoints = %v", err)
 		}
 		other.Update([]discovery.Endpoint{{Addr: "10.9.9.9:80"}})
-		if _, err := p.pick(); err != balancer.ErrNoSubConnAvailable {
+		if _, err := p.pick(); !errors.Is(err, balancer.ErrNoSubConnAvailable) {
 			t.Errorf("Pick() = %v, want it to wait: the endpoint is on its way", err)
 		}
 		other.Update(many(3, 0))

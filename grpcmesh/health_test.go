@@ -116,6 +116,8 @@ func TestUnhealthyEndpointsGetNoCalls(t *testing.T) {
 			h.SetServingStatus("echo", healthgrpc.HealthCheckResponse_SERVING)
 		}
 		h.SetServingStatus("echo", healthgrpc.HealthCheckResponse_NOT_SERVING)
+		b.say(t)
+		synctest.Wait() // both are connected
 		watched.calls.Store(0)
 		for range 100 {
 			b.say(t)
