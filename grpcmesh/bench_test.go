@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -99,6 +100,9 @@ func (c *costs) report(b *testing.B, name string) {
 	b.ReportMetric(float64(c.bytes)/float64(c.calls), name+"-B/call")
 }
 
+// text makes requests and answers of 1 KiB.
+var text = strings.Repeat("hello, w", 128)
+
 // measure makes calls in so many goroutines at a time and returns what they cost this process.
 func measure(b *testing.B, client echopb.EchoClient, calls, goroutines int) costs {
 	var before, after runtime.MemStats
@@ -107,7 +111,7 @@ func measure(b *testing.B, client echopb.EchoClient, calls, goroutines int) cost
 	var wg sync.WaitGroup
 	for range goroutines {
 		wg.Go(func() {
-			req := &echopb.SayRequest{Text: "hello"}
+			req := &echopb.SayRequest{Text: text}
 			for range calls / goroutines {
 				if _, err := client.Say(context.Background(), req, grpc.WaitForReady(true)); err != nil {
 					b.Error(err)
