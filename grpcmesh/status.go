@@ -53,14 +53,19 @@ func statusOf(err error) error {
 // follows is the cause of that, which may have the error of another context in it, or the last attempt.
 func root(err error) error {
 	for {
+		var inner error
 		switch e := any(err).(type) {
 		case interface{ Unwrap() []error }:
-			err = e.Unwrap()[0]
+			if list := e.Unwrap(); len(list) > 0 {
+				inner = list[0]
+			}
 		case interface{ Unwrap() error }:
-			err = e.Unwrap()
-		default:
+			inner = e.Unwrap()
+		}
+		if inner == nil {
 			return err
 		}
+		err = inner
 	}
 }
 
