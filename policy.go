@@ -26,9 +26,16 @@ const (
 // Policy says how calls are balanced and protected. It is plain data. A field at its zero value inherits:
 // built-in default < Spec.Defaults < Spec.Services < policy of the route < WithCall.
 type Policy struct {
-	// Balance names the algorithm: "peak-ewma" (the default), "least-request", "weighted-round-robin",
-	// "random", or a name in Config.Balancers. It belongs to a service, not to a route.
+	// Balance names the algorithm: "peak-ewma" (the default), "least-request", "prequal", "utilization",
+	// "weighted-round-robin", "random", "rendezvous", "ring-hash", "maglev", or a name in Config.Balancers. Package
+	// loadbalance says which is for what. It belongs to a service, not to a route.
 	Balance string `json:"balance,omitempty" yaml:"balance,omitempty"`
+	// LeastRequest, Prequal, Utilization and Hashing are parameters of the algorithms of these names, Hashing of those that
+	// hash. They belong to a service, which must have the algorithm. In Spec.Defaults they are for the services that do.
+	LeastRequest LeastRequest `json:"leastRequest,omitzero" yaml:"leastRequest,omitempty"`
+	Prequal      Prequal      `json:"prequal,omitzero" yaml:"prequal,omitempty"`
+	Utilization  Utilization  `json:"utilization,omitzero" yaml:"utilization,omitempty"`
+	Hashing      Hashing      `json:"hashing,omitzero" yaml:"hashing,omitempty"`
 	// Timeout bounds the whole call, its body included, but not a connection once it was upgraded. 0 inherits; the
 	// built-in default is none, so that downloads and event streams are not cut. The caller's own deadline always
 	// holds.
@@ -172,14 +179,6 @@ var builtin = Policy{
 	Locality:  Locality{Mode: On},
 }
 
-// balancers are the algorithms that a policy can name.
-var balancers = map[string]loadbalance.Builder{
-	"peak-ewma":            loadbalance.PeakEWMA,
-	"least-request":        loadbalance.LeastRequest,
-	"weighted-round-robin": loadbalance.WeightedRoundRobin,
-	"random":               loadbalance.Random,
-}
-
 func pick[T comparable](narrow, wide T) T {
 	var zero T
 	if narrow != zero {
@@ -192,6 +191,10 @@ func pick[T comparable](narrow, wide T) T {
 func (p Policy) over(wide Policy) Policy {
 	return Policy{
 		Balance:        pick(p.Balance, wide.Balance),
+		LeastRequest:   p.LeastRequest.over(wide.LeastRequest),
+		Prequal:        p.Prequal.over(wide.Prequal),
+		Utilization:    p.Utilization.over(wide.Utilization),
+		Hashing:        p.Hashing.over(wide.Hashing),
 		Timeout:        pick(p.Timeout, wide.Timeout),
 		AttemptTimeout: pick(p.AttemptTimeout, wide.AttemptTimeout),
 		ReadTimeout:    pick(p.ReadTimeout, wide.ReadTimeout),
@@ -241,8 +244,8 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 	fail := func(field, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%s.%s: %s", path, field, fmt.Sprintf(format, args...)))
 	}
-	if p.Balance != "" && balancers[p.Balance] == nil && own[p.Balance] == nil {
-		fail("balance", "unknown algorithm %q", p.Balance)
+	if err := p.validateBalance(path, own); err != nil {
+		errs = append(errs, err)
 	}
 	for _, d := range []struct {
 		field string

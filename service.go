@@ -51,10 +51,7 @@ func newService(m *Mesh, name string, named bool) *service {
 	}
 	s.used.Store(time.Now().Unix()) // or it would seem to be the one idle longest
 	s.ctx, s.stop = context.WithCancel(m.ctx)
-	lb := loadbalance.Config{Builder: m.cfg.Balancers[s.policy.Balance], Rand: m.cfg.Rand}
-	if lb.Builder == nil {
-		lb.Builder = balancers[s.policy.Balance]
-	}
+	lb := loadbalance.Config{Builder: s.policy.builder(m.cfg.Balancers), Rand: m.cfg.Rand}
 	if s.policy.Breaker.Mode == On {
 		c := s.policy.Breaker.config()
 		lb.Breaker = &c

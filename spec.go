@@ -50,7 +50,8 @@ func (s Spec) validate(own map[string]loadbalance.Builder) error {
 			errs = append(errs, fmt.Errorf("services: a name must have 1 to %d bytes, got %q", maxNameLength, name))
 			continue
 		}
-		errs = append(errs, s.Services[name].validate("services."+name, own))
+		p, path := s.Services[name], "services."+name
+		errs = append(errs, p.validate(path, own), p.idle(path, p.over(s.Defaults).over(builtin).Balance, own))
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Policies)) {
 		if name == "" {
@@ -62,7 +63,8 @@ func (s Spec) validate(own map[string]loadbalance.Builder) error {
 			field string
 			set   bool
 		}{
-			{"balance", p.Balance != ""}, {"connect", p.Connect != Connect{}},
+			{"balance", p.Balance != ""}, {"leastRequest", p.LeastRequest != LeastRequest{}}, {"prequal", p.Prequal != Prequal{}},
+			{"utilization", p.Utilization != Utilization{}}, {"hashing", p.Hashing != Hashing{}}, {"connect", p.Connect != Connect{}},
 			{"budget", p.Budget != Budget{}}, {"breaker", p.Breaker != Breaker{}},
 			{"outlier", p.Outlier != Outlier{}}, {"slowStart", p.SlowStart != SlowStart{}}, {"locality", p.Locality != Locality{}},
 		} {

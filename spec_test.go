@@ -34,6 +34,24 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"attempts", service(Policy{Retry: Retry{Attempts: 9}}), []string{"services.orders.retry.attempts: must be between 1 and 5, got 9"}},
 		{"negative attempts", service(Policy{Retry: Retry{Attempts: -1}}), []string{"services.orders.retry.attempts: must be between 1 and 5, got -1"}},
 		{"balance", service(Policy{Balance: "fair"}), []string{`services.orders.balance: unknown algorithm "fair"`}},
+		{"choices", service(Policy{Balance: "least-request", LeastRequest: LeastRequest{Choices: 1}}), []string{"services.orders.leastRequest.choices: must be between 2 and 10, got 1"}},
+		{"quantile", service(Policy{Balance: "prequal", Prequal: Prequal{Quantile: 1.5}}), []string{"services.orders.prequal.quantile: must not be above 1, got 1.5"}},
+		{"expiration", service(Policy{Balance: "utilization", Utilization: Utilization{Expiration: -1}}), []string{"services.orders.utilization.expiration: must not be negative, got -1ns"}},
+		{"bound", service(Policy{Balance: "maglev", Hashing: Hashing{Bound: 0.5}}), []string{"services.orders.hashing.bound: must be above 1, got 0.5"}},
+		{"choices without the algorithm", service(Policy{LeastRequest: LeastRequest{Choices: 3}}), []string{`services.orders.leastRequest: does nothing, as the service is balanced by "peak-ewma"`}},
+		{"parameters of another algorithm", service(Policy{Balance: "maglev", Prequal: Prequal{Pool: 3}, Utilization: Utilization{Update: time.Second}}), []string{
+			`services.orders.prequal: does nothing, as the service is balanced by "maglev"`, `services.orders.utilization: does nothing`,
+		}},
+		{"parameters without the algorithm of the defaults", Config{Resolver: discovery.Static{}, Spec: Spec{
+			Defaults: Policy{Balance: "random", Prequal: Prequal{Pool: 3}}, Services: map[string]Policy{"orders": {Hashing: Hashing{Table: 7}}},
+		}}, []string{`services.orders.hashing: does nothing, as the service is balanced by "random"`}},
+		{"parameters of an algorithm that was replaced", Config{
+			Resolver: discovery.Static{}, Balancers: map[string]loadbalance.Builder{"least-request": loadbalance.Random},
+			Spec: Spec{Services: map[string]Policy{"orders": {Balance: "least-request", LeastRequest: LeastRequest{Choices: 3}}}},
+		}, []string{`services.orders.leastRequest: does nothing, as the service is balanced by "least-request"`}},
+		{"parameters of a route", route(Policy{LeastRequest: LeastRequest{Choices: 3}, Prequal: Prequal{Pool: 3}, Utilization: Utilization{Update: time.Second}, Hashing: Hashing{Table: 7}}), []string{
+			"policies.x.leastRequest: belongs to a service, not to a route", "policies.x.prequal: ", "policies.x.utilization: ", "policies.x.hashing: ",
+		}},
 		{"timeout", service(Policy{Timeout: -time.Second}), []string{"services.orders.timeout: must not be negative, got -1s"}},
 		{"attempt timeout", service(Policy{AttemptTimeout: -1}), []string{"services.orders.attemptTimeout: must not be negative, got -1ns"}},
 		{"connect timeout", service(Policy{Connect: Connect{Timeout: -1}}), []string{"services.orders.connect.timeout: must not be negative, got -1ns"}},
@@ -133,7 +151,10 @@ func full(n int) Policy {
 	mode := []Switch{On, Off}[n%2]
 	return Policy{
 		Balance: slices.Sorted(maps.Keys(balancers))[n], Timeout: d, AttemptTimeout: 10 * d, ReadTimeout: 20 * d,
-		Idempotent: mode, Propagate: mode,
+		LeastRequest: LeastRequest{Choices: n}, Prequal: Prequal{Quantile: f / 3, Pool: n, MaxAge: d},
+		Utilization: Utilization{Blackout: d, Expiration: d, Update: d, ErrorPenalty: f},
+		Hashing:     Hashing{Bound: f, MinRing: n, MaxRing: 2 * n, Table: n},
+		Idempotent:  mode, Propagate: mode,
 		Connect: Connect{Timeout: 100 * d, ServerName: fmt.Sprint(n), MaxAge: d, Warm: n},
 		Retry:   Retry{Mode: mode, Attempts: n, Base: d, Max: d},
 		Backup:  Backup{Mode: mode, Min: d, Quantile: f / 3, Factor: f},
