@@ -34,7 +34,7 @@ type absences struct {
 
 // add takes note of a node that leaves, which was in service or not as out says.
 func (a *absences) add(n *Node, out int64, now time.Duration) {
-	if n.cost.bits.Load() == 0 && n.penalty.streak.Load() == 0 && out <= 0 {
+	if n.cost.bits.Load() == 0 && n.penalty.streak.Load() == 0 && out == 0 {
 		return // nothing is
 	}
 	e := &absence{

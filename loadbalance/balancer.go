@@ -33,6 +33,8 @@ type Config struct {
 	SlowStart *SlowStart
 	// Locality prefers endpoints of one zone. The zero value is off.
 	Locality Locality
+	// Unproven lets new nodes count as failing their active health checks until SetFailing says otherwise.
+	Unproven bool
 	// Rand is the source of random words. It must be safe for concurrent use. nil means math/rand/v2.
 	Rand func() uint64
 }
@@ -46,8 +48,9 @@ type Balancer struct {
 	slowStart *SlowStart
 	locality  *locality // nil if zones do not matter
 	timed     bool      // latencies of nodes are averaged
-	// changes counts what makes sets plan anew: ejections, returns, and moves of calls between zones.
+	// changes counts what makes sets plan anew: ejections, failed checks, returns, and moves of calls between zones.
 	changes atomic.Uint64
+	checked atomic.Bool // SetFailing was called, or is to be
 	set     atomic.Pointer[Set]
 
 	mu      sync.Mutex // guards what follows and serialises updates; taken before that of outliers
@@ -76,6 +79,7 @@ func New(cfg Config) *Balancer {
 	if cfg.Locality.Zone != "" {
 		b.locality, b.timed = newLocality(cfg.Locality), true
 	}
+	b.checked.Store(cfg.Unproven)
 	b.set.Store(&Set{balancer: b})
 	return b
 }
@@ -114,6 +118,9 @@ func (b *Balancer) Update(eps []discovery.Endpoint) {
 				if b.slowStart != nil && len(old) > 0 {
 					n.grow(now)
 				}
+			}
+			if b.cfg.Unproven {
+				n.out.Store(unfit)
 			}
 			b.nodes[n.addr] = n
 		case n.update == b.updates:

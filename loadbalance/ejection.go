@@ -34,7 +34,7 @@ type outliers struct {
 
 	mu      sync.Mutex // guards what follows, and ejection and return
 	nodes   []*Node    // of the present set
-	healthy int        // those of them that the source calls so
+	healthy int        // those of them that the source calls so and that do not fail their checks
 	out     int        // those of them that are ejected
 }
 
@@ -57,7 +57,9 @@ const (
 
 // report takes in the result of an attempt that began at start.
 func (d *outliers) report(n *Node, start, now time.Duration, f finding, probe bool) {
-	if probe || n.out.Load() != 0 {
+	if out := n.out.Load(); out == unfit { // checks say when it is back
+		return
+	} else if probe || out != 0 {
 		d.prove(n, start, now, f, probe)
 		return
 	}
@@ -317,17 +319,20 @@ func (d *outliers) renew(nodes []*Node, healthy int, now time.Duration) {
 	d.nodes, d.healthy = nodes, healthy
 	var out []*Node
 	for _, n := range nodes {
-		if n.out.Load() > 0 {
+		switch until := n.out.Load(); {
+		case until > 0:
 			out = append(out, n)
+		case until == unfit && n.ep.Load().Health == discovery.Healthy:
+			d.healthy-- // the ceiling is for the others
 		}
 	}
 	d.out = len(out)
-	if d.out == 0 || d.cfg.mayEject(d.out-1, healthy) {
+	if d.out == 0 || d.cfg.mayEject(d.out-1, d.healthy) {
 		return
 	}
 	slices.SortFunc(out, func(a, b *Node) int { return cmp.Compare(a.out.Load(), b.out.Load()) })
 	for _, n := range out {
-		if d.restore(n, now); d.out == 0 || d.cfg.mayEject(d.out-1, healthy) {
+		if d.restore(n, now); d.out == 0 || d.cfg.mayEject(d.out-1, d.healthy) {
 			return
 		}
 	}

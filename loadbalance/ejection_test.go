@@ -562,6 +562,9 @@ func checkOutliers(t *testing.T, b *Balancer) {
 		if n.Ejected() {
 			out++
 		}
+		if n.FailsChecks() && n.Endpoint().Health == discovery.Healthy {
+			healthy--
+		}
 	}
 	if out != d.out {
 		t.Errorf("counts %d ejected nodes, want %d", d.out, out)

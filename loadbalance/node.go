@@ -18,7 +18,7 @@ type Node struct {
 	inflight atomic.Int64
 	cost     ewma
 	penalty  penalty
-	out      atomic.Int64  // 0 in service, until when the node is ejected, or left
+	out      atomic.Int64  // 0 in service, until when the node is ejected, unfit or left
 	inverse  atomic.Uint32 // float32 bits of 1/weight
 	young    atomic.Uint32 // the tick in which a slow start began, 0 if none is under way
 	breaker  *resilience.Breaker
@@ -33,8 +33,11 @@ type Node struct {
 	attached atomic.Pointer[[]attachment]
 }
 
-// left is the value of Node.out of nodes that are no longer in the set.
-const left = -1
+// Values of Node.out.
+const (
+	left  = -1 // the node is no longer in the set
+	unfit = -2 // its active health checks fail; nothing else takes it out of service as well
+)
 
 type attachment struct {
 	key     any
@@ -90,7 +93,11 @@ func (n *Node) Breaker() *resilience.Breaker { return n.breaker }
 // more than others; see OutlierConfig.
 func (n *Node) Ejected() bool { return n.out.Load() > 0 }
 
-// Available reports whether the node may get an attempt: it is in the set, not ejected, and its breaker is not open.
+// FailsChecks reports whether the node gets no attempts because its active health checks fail; see Balancer.SetFailing.
+func (n *Node) FailsChecks() bool { return n.out.Load() == unfit }
+
+// Available reports whether the node may get an attempt: it is in the set, neither ejected nor failing its checks, and its
+// breaker is not open.
 func (n *Node) Available(now time.Time) bool { return n.out.Load() == 0 && n.admits(now) }
 
 // plain reports whether nothing but its load speaks against the node.

@@ -45,9 +45,12 @@ func (s *Set) replan(old *plan) *plan {
 	for i := range s.levels {
 		l := &s.levels[i]
 		serving[i] = len(l.nodes)
-		if s.balancer.outliers != nil {
+		if s.balancer.outliers != nil || s.balancer.checked.Load() {
 			for _, n := range l.nodes {
-				if until := n.out.Load(); until > 0 {
+				switch until := n.out.Load(); {
+				case until == unfit:
+					serving[i]--
+				case until > 0:
 					serving[i]--
 					p.ejected = append(p.ejected, n)
 					wake = min(wake, until)
@@ -76,7 +79,7 @@ func (s *Set) replan(old *plan) *plan {
 		p.shares = append(p.shares, sh)
 		p.panicking = p.panicking || panicking
 	}
-	if p.shares == nil { // all are ejected
+	if p.shares == nil { // none is in service
 		for i := range s.levels {
 			p.shares = append(p.shares, share{level: &s.levels[i], upTo: uint64(float64(i+1) / float64(len(s.levels)) * (1<<64 - 1<<11)), panicking: true})
 		}

@@ -21,7 +21,7 @@ type Set struct {
 // Nodes returns all nodes of the snapshot. The slice is shared and read-only.
 func (s *Set) Nodes() []*Node { return s.nodes }
 
-// Panicking reports whether so many nodes are ejected that picks take no account of it.
+// Panicking reports whether so many nodes are ejected or fail their checks that picks take no account of it.
 func (s *Set) Panicking() bool {
 	p := s.current()
 	return p != nil && p.panicking
@@ -155,9 +155,9 @@ func (s *Set) Sound(in Info) bool {
 }
 
 // admitted looks for any node whose breaker admits an attempt, after that of rejected did not: untried nodes
-// first, and ejected ones after others. Rejections are rare enough for a walk.
+// first, and those out of service after others. Rejections are rare enough for a walk.
 func (s *Set) admitted(p *plan, in Info, rejected *Node) (Pick, error) {
-	for _, round := range []struct{ tried, ejected bool }{{false, false}, {false, true}, {true, false}, {true, true}} {
+	for _, round := range []struct{ tried, out bool }{{false, false}, {false, true}, {true, false}, {true, true}} {
 		if round.tried && in.Other {
 			return Pick{}, ErrNoOther
 		}
@@ -166,7 +166,7 @@ func (s *Set) admitted(p *plan, in Info, rejected *Node) (Pick, error) {
 			start := index(in.Random, len(nodes))
 			for k := range nodes {
 				n := nodes[(start+k)%len(nodes)]
-				if n == rejected || slices.Contains(in.Avoid, n) != round.tried || (n.Ejected() && !p.panicking) != round.ejected {
+				if n == rejected || slices.Contains(in.Avoid, n) != round.tried || (n.out.Load() != 0 && !p.panicking) != round.out {
 					continue
 				}
 				if permit, ok := n.breaker.Allow(); ok {
