@@ -10,11 +10,15 @@ const (
 	// Healthy endpoints take traffic. It is the zero value: an endpoint that a source lists without
 	// saying more is taken to be usable.
 	Healthy Health = iota
-	// Draining endpoints finish what they have begun. They get new calls only when nothing else serves.
+	// Draining endpoints finish what they have begun and keep the sessions that are bound to them. They get new calls
+	// only when nothing else serves.
 	Draining
 	// Unhealthy endpoints are known to the source and reported as failing. They get new calls only when
 	// nothing else serves.
 	Unhealthy
+	// Terminating endpoints are about to be gone: they finish what they have begun, and sessions leave them. They get new
+	// calls only when nothing else serves.
+	Terminating
 )
 
 // String returns the lower-case name of the state.
@@ -26,6 +30,8 @@ func (h Health) String() string {
 		return "draining"
 	case Unhealthy:
 		return "unhealthy"
+	case Terminating:
+		return "terminating"
 	default:
 		return "unknown"
 	}

@@ -32,7 +32,9 @@ func normalize(answer []Endpoint) (set []Endpoint, dropped Dropped, bad error) {
 		}
 		e.Addr = addr
 		e.Weight = min(max(e.Weight, 1), maxWeight)
-		e.Health = min(e.Health, Unhealthy)
+		if e.Health > Terminating {
+			e.Health = Unhealthy
+		}
 		if !printable(e.Zone) {
 			e.Zone = ""
 			dropped.Zone++

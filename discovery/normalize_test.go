@@ -107,6 +107,11 @@ func TestNormalize(t *testing.T) {
 			want:   []Endpoint{{Addr: "a:1", Weight: 1, Health: Unhealthy}},
 		},
 		{
+			name:   "terminating is kept",
+			answer: []Endpoint{{Addr: "a:1", Health: Terminating}},
+			want:   []Endpoint{{Addr: "a:1", Weight: 1, Health: Terminating}},
+		},
+		{
 			name:    "invalid addresses",
 			answer:  []Endpoint{{Addr: "a"}, {Addr: "b:1"}, {Addr: "c:0"}},
 			want:    []Endpoint{{Addr: "b:1", Weight: 1}},
@@ -191,7 +196,7 @@ func FuzzNormalize(f *testing.F) {
 			if again, err := canonicalAddr(e.Addr); err != nil || again != e.Addr {
 				t.Errorf("canonicalAddr(%q) = %q, %v, want no change", e.Addr, again, err)
 			}
-			if e.Weight < 1 || e.Weight > maxWeight || e.Health > Unhealthy || !printable(e.Zone) {
+			if e.Weight < 1 || e.Weight > maxWeight || e.Health > Terminating || !printable(e.Zone) {
 				t.Errorf("endpoint out of range: %+v", e)
 			}
 			for k, v := range e.Meta {

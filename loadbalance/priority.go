@@ -29,7 +29,7 @@ func levels(nodes []*Node, build Builder, near *locality) []level {
 		case discovery.Healthy:
 			healthy[rank(ep)]++
 			all[rank(ep)]++
-		case discovery.Draining:
+		case discovery.Draining, discovery.Terminating:
 		default:
 			all[rank(ep)]++
 		}
