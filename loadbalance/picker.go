@@ -22,6 +22,12 @@ type Info struct {
 	// bits must be equally likely, which those of a number that counts are not. 0 means that there is no such thing. Only
 	// the pickers of HashConfig look at it.
 	Hash uint64
+	// Node is the NodeKey of the node that the call is bound to: it goes there, past the algorithm, unless the node is gone,
+	// ejected, not healthy, or in Avoid. One that is draining is not too bad for that. 0 means that the call is bound to none.
+	Node uint64
+	// Strict makes the pick fail with ErrNoNode rather than return another node than Node. That it is in Avoid does not
+	// matter then, unless Other is set.
+	Strict bool
 
 	panicking bool  // neither ejections nor failed checks count
 	except    *Node // has been picked and was not due, nil if there is no such node

@@ -2,6 +2,7 @@ package loadbalance
 
 import (
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +17,12 @@ type Set struct {
 	plan     atomic.Pointer[plan]
 	planning atomic.Bool // by somebody
 	banded   bool        // a level has a band
+
+	// What only some calls ask for is made when the first one does.
+	index     atomic.Pointer[map[uint64]*Node] // by NodeKey
+	groupings atomic.Pointer[[]*grouping]
+	mu        sync.Mutex // guards subsets and writes of the above
+	subsets   []*part    // that have a set, in the order in which they were made
 }
 
 // Nodes returns all nodes of the snapshot. The slice is shared and read-only.
@@ -44,7 +51,7 @@ func (s *Set) current() *plan {
 }
 
 // Pick chooses a node and counts an attempt on it as in flight until Done of the Pick is called. It returns
-// ErrNoEndpoints, ErrUnavailable or, if in.Other is set, ErrNoOther.
+// ErrNoEndpoints, ErrUnavailable or, if in.Other is set, ErrNoOther, or, if in.Strict is set, ErrNoNode.
 func (s *Set) Pick(in Info) (Pick, error) {
 	p := s.current()
 	if p == nil {
@@ -54,6 +61,11 @@ func (s *Set) Pick(in Info) (Pick, error) {
 	if s.banded && s.measure(s.balancer.since(in.Now), in.Random) {
 		s.balancer.changes.Add(1)
 		p = s.current()
+	}
+	if in.Node != 0 {
+		if pick, err := s.bound(p, &in); err == nil || in.Strict {
+			return pick, err
+		}
 	}
 	if p.ejected != nil {
 		if pick, ok := s.probe(p, &in); ok {

@@ -1,0 +1,144 @@
+package loadbalance
+
+import (
+	"encoding/binary"
+	"errors"
+	"slices"
+	"sync/atomic"
+)
+
+// ErrNoMatch says that no endpoint has the metadata that a call asks for.
+var ErrNoMatch = errors.New("loadbalance: no endpoint has the metadata asked for")
+
+const (
+	// maxGroupings is how many lists of keys a set is divided by at the same time. They come from policies, and a policy
+	// with four optional keys makes sixteen.
+	maxGroupings = 64
+	// maxSubsets is how many subsets of a set have a picker of their own at the same time. Values come from the headers
+	// of requests: with a Maglev table for each of ten thousand the memory would be full.
+	maxSubsets = 128
+)
+
+// grouping divides the nodes of a set by what they have under some keys.
+type grouping struct {
+	keys  []string
+	parts map[string]*part // by the joined values; those with nodes only
+}
+
+// part are the nodes with the same values.
+type part struct {
+	nodes []*Node
+	set   atomic.Pointer[Set] // nil until it is asked for, and when others were since
+}
+
+// Matching returns the subset of the nodes whose metadata has values[i] under keys[i], for all i, or nil if there is none.
+// In the subset, priorities, zones and panic are decided among its nodes alone. keys should be in a fixed order
+// and must not be changed afterwards. Without keys it returns s.
+//
+// The first call with some keys looks at all nodes, and the first one with some values makes a picker; others take two
+// atomic loads and do not allocate. A snapshot keeps 64 lists of keys and 128 subsets, and then makes room for others.
+func (s *Set) Matching(keys, values []string) *Set {
+	if len(keys) == 0 {
+		return s
+	}
+	if len(s.nodes) == 0 {
+		return nil
+	}
+	g := s.grouping(keys)
+	var p *part
+	if len(values) == 1 {
+		p = g.parts[values[0]]
+	} else {
+		var room [128]byte
+		p = g.parts[string(join(room[:0], values))]
+	}
+	if p == nil {
+		return nil
+	}
+	if sub := p.set.Load(); sub != nil {
+		return sub
+	}
+	return s.subset(p)
+}
+
+// join makes one key of several values such that different lists make different ones.
+func join(b []byte, values []string) []byte {
+	for _, v := range values {
+		b = binary.AppendUvarint(b, uint64(len(v)))
+		b = append(b, v...)
+	}
+	return b
+}
+
+// find returns the grouping by the keys, nil if there is none.
+func find(list *[]*grouping, keys []string) *grouping {
+	if list != nil {
+		for _, g := range *list {
+			if slices.Equal(g.keys, keys) {
+				return g
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Set) grouping(keys []string) *grouping {
+	if g := find(s.groupings.Load(), keys); g != nil {
+		return g
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.groupings.Load()
+	if g := find(old, keys); g != nil {
+		return g
+	}
+	g := &grouping{keys: keys, parts: map[string]*part{}}
+	values := make([]string, len(keys))
+	var joined []byte
+nodes:
+	for _, n := range s.nodes {
+		meta := n.ep.Load().Meta
+		for i, k := range keys {
+			v, ok := meta[k]
+			if !ok {
+				continue nodes
+			}
+			values[i] = v
+		}
+		if joined = append(joined[:0], values[0]...); len(keys) > 1 {
+			joined = join(joined[:0], values)
+		}
+		p := g.parts[string(joined)]
+		if p == nil {
+			p = &part{}
+			g.parts[string(joined)] = p
+		}
+		p.nodes = append(p.nodes, n)
+	}
+	list := []*grouping{g}
+	if old != nil {
+		list = append(list, (*old)[:min(len(*old), maxGroupings-1)]...)
+	}
+	s.groupings.Store(&list)
+	return g
+}
+
+// subset makes the set of a part, in the place of the one that was made first if there are too many.
+func (s *Set) subset(p *part) *Set {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sub := p.set.Load(); sub != nil {
+		return sub
+	}
+	sub := s
+	if len(p.nodes) < len(s.nodes) {
+		sub = s.balancer.View(p.nodes)
+	}
+	if len(s.subsets) == maxSubsets {
+		s.subsets[0].set.Store(nil)
+		s.subsets = slices.Delete(s.subsets, 0, 1)
+	}
+	s.subsets = append(s.subsets, p)
+	p.set.Store(sub)
+	return sub
+}
