@@ -11,8 +11,8 @@ import (
 	"github.com/zerohop/zerohop/resilience"
 )
 
-// ErrNoNode says that the node a call is bound to cannot take it: it has left the set, is ejected, is not healthy or
-// terminating by its source, or its breaker rejects it.
+// ErrNoNode says that the node a call is bound to cannot take it: it has left the set, is ejected, fails its health
+// checks, is unhealthy or terminating by its source, or its breaker rejects it.
 var ErrNoNode = errors.New("loadbalance: the endpoint that the call is bound to is gone or out of service")
 
 // NodeKey returns the key of the node with an address, for Info.Node: 64 bits of the SHA-256 of the address, the same in
@@ -77,9 +77,9 @@ func (s *Set) bound(p *plan, in *Info) (Pick, error) {
 	probe := false
 	if out := n.out.Load(); out == left {
 		return Pick{}, ErrNoNode
-	} else if out > 0 && !p.panicking {
+	} else if out != 0 && !p.panicking {
 		// Calls that may go nowhere else are the only ones to find out whether it is back where there are no others.
-		if probe = in.Strict && s.balancer.outliers.claim(n, s.balancer.since(in.Now)); !probe {
+		if probe = out > 0 && in.Strict && s.balancer.outliers.claim(n, s.balancer.since(in.Now)); !probe {
 			return Pick{}, ErrNoNode
 		}
 	}

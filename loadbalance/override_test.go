@@ -62,6 +62,10 @@ func TestPickGoesToTheNodeItIsBoundTo(t *testing.T) {
 			b.changes.Add(1)
 			in.Now = b.now
 		}, nil, nil},
+		"failing its checks": {func(b *testbed, n *Node, _ *Info) {
+			n.out.Store(unfit)
+			b.changes.Add(1)
+		}, ErrNoNode, ErrNoNode},
 		"tried": {func(_ *testbed, n *Node, in *Info) {
 			in.Avoid = []*Node{n}
 		}, ErrNoNode, nil},
