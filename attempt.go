@@ -72,7 +72,7 @@ func (a *Attempt) Service() string { return a.call.target.service.name }
 // Pick chooses the endpoint of an attempt whose Request asked for LatePick, from the given set. It may be
 // called again if the transport finds that it cannot reach the node after all. Its error ends the attempt.
 func (a *Attempt) Pick(now time.Time, set *loadbalance.Set) (*loadbalance.Node, error) {
-	in := loadbalance.Info{Now: now, Other: a.Backup()}
+	in := loadbalance.Info{Now: now, Other: a.Backup(), Hash: a.call.hash}
 	if a.cause != resilience.First || a.Node() != nil {
 		a.choose(now, loadbalance.Pick{}).Done(loadbalance.Report{Now: now, Outcome: resilience.Neutral})
 		in.Avoid, in.Sound = a.call.avoid()

@@ -167,6 +167,7 @@ func (p *Policy) idle(path, balance string, own map[string]loadbalance.Builder) 
 		{"prequal", p.Prequal != Prequal{}, balance == "prequal"},
 		{"utilization", p.Utilization != Utilization{}, balance == "utilization"},
 		{"hashing", p.Hashing != Hashing{}, hashes(balance)},
+		{"hash", len(p.Hash) > 0 && own[balance] == nil, hashes(balance)}, // others may look at keys, too
 	} {
 		if s.set && (!s.used || own[balance] != nil) {
 			errs = append(errs, fmt.Errorf("%s.%s: does nothing, as the service is balanced by %q", path, s.field, balance))

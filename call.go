@@ -29,6 +29,7 @@ type Call struct {
 	host     string
 	method   string
 	timeout  time.Duration       // of an attempt
+	hash     uint64              // of its key, 0 if it has none
 	latency  *resilience.Latency // learned from attempts like these; nil if nothing is known yet
 	listed   watched
 	closed   atomic.Bool // CallDone was called
@@ -86,6 +87,9 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 	c.start, c.protocol, c.host, c.method = now, r.Protocol, r.Service, pick(r.Operation, r.Method)
 	c.latency, c.named, c.own = t.latencyOf(r.Operation), r.Operation != "", r.OwnEndpoints
 	c.late = c.late || c.own
+	if t.service.keyed && (o.HashKey != "" || len(t.policy.Hash) > 0) {
+		c.hash = hashOf(o.HashKey, t.policy.Hash, x)
+	}
 	said.report.add(c)
 	if h := m.cfg.Hooks.CallStart; h != nil {
 		ctx = h(ctx, c.info())

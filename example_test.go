@@ -125,3 +125,52 @@ func ExampleWithReport() {
 	// - first failure connection reset
 	// - retry success <nil>
 }
+
+// Calls of one user go to the same instance, whichever that is: to the one that has his data in its cache.
+func ExampleHashSource() {
+	var endpoints []discovery.Endpoint
+	for i := range 3 {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprintf(w, "instance %d", i)
+		}))
+		defer server.Close()
+		endpoints = append(endpoints, discovery.Endpoint{Addr: server.Listener.Addr().String()})
+	}
+	mesh, err := zerohop.New(zerohop.Config{
+		Resolver: discovery.Static{"orders": endpoints},
+		Spec: zerohop.Spec{Services: map[string]zerohop.Policy{"orders": {
+			Balance: "rendezvous",
+			Hash:    []zerohop.HashSource{{Header: "X-User"}, {Cookie: "session"}},
+		}}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer mesh.Close()
+
+	client := &http.Client{Transport: httpmesh.NewTransport(mesh, nil)}
+	for _, user := range []string{"ann", "bob"} {
+		instances := map[string]bool{}
+		for range 10 {
+			req, err := http.NewRequest(http.MethodGet, "http://orders/v1/orders", nil)
+			if err != nil {
+				log.Fatal(err)
+			}
+			req.Header.Set("X-User", user)
+			resp, err := client.Do(req)
+			if err != nil {
+				log.Fatal(err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil {
+				log.Fatal(err)
+			}
+			instances[string(body)] = true
+		}
+		fmt.Printf("%s was served by %d instance\n", user, len(instances))
+	}
+	// Output:
+	// ann was served by 1 instance
+	// bob was served by 1 instance
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -83,6 +84,13 @@ func New(cfg Config) (*Mesh, error) {
 	// Policies are looked up when a service or a route is first used: by then the caller may have changed his maps.
 	cfg.Balancers = maps.Clone(cfg.Balancers)
 	cfg.Spec.Services, cfg.Spec.Policies = maps.Clone(cfg.Spec.Services), maps.Clone(cfg.Spec.Policies)
+	cfg.Spec.Defaults.Hash = slices.Clone(cfg.Spec.Defaults.Hash)
+	for _, policies := range []map[string]Policy{cfg.Spec.Services, cfg.Spec.Policies} {
+		for name, p := range policies {
+			p.Hash = slices.Clone(p.Hash)
+			policies[name] = p
+		}
+	}
 	if cfg.Rand == nil {
 		cfg.Rand = rand.Uint64
 	}

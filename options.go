@@ -19,6 +19,10 @@ type CallOptions struct {
 	Idempotent Switch
 	// Backup switches backups of slow attempts.
 	Backup Switch
+	// HashKey is what the call has in common with others that are to go to the same endpoint, such as the name of a user
+	// or of a shard, where Policy.Balance names an algorithm that hashes. It takes the place of what Policy.Hash finds.
+	// Empty inherits.
+	HashKey string
 	// WaitReady makes the call wait, as long as its context allows, for a service that has no endpoints,
 	// instead of failing at once.
 	WaitReady bool

@@ -36,6 +36,10 @@ type Policy struct {
 	Prequal      Prequal      `json:"prequal,omitzero" yaml:"prequal,omitempty"`
 	Utilization  Utilization  `json:"utilization,omitzero" yaml:"utilization,omitempty"`
 	Hashing      Hashing      `json:"hashing,omitzero" yaml:"hashing,omitempty"`
+	// Hash says where the key of a call comes from that the hashing algorithms look at: the first of these that has
+	// one. CallOptions.HashKey comes before. Calls without a key go to a random endpoint each. Empty inherits; the built-in
+	// default is none. A retry or a backup goes to the next endpoint in the order of the key.
+	Hash []HashSource `json:"hash,omitempty" yaml:"hash,omitempty"`
 	// Timeout bounds the whole call, its body included, but not a connection once it was upgraded. 0 inherits; the
 	// built-in default is none, so that downloads and event streams are not cut. The caller's own deadline always
 	// holds.
@@ -187,6 +191,14 @@ func pick[T comparable](narrow, wide T) T {
 	return wide
 }
 
+// listed is pick for lists, of which the narrow one replaces the wide one.
+func listed[T any](narrow, wide []T) []T {
+	if len(narrow) > 0 {
+		return narrow
+	}
+	return wide
+}
+
 // over returns p with every unset field taken from wide.
 func (p Policy) over(wide Policy) Policy {
 	return Policy{
@@ -195,6 +207,7 @@ func (p Policy) over(wide Policy) Policy {
 		Prequal:        p.Prequal.over(wide.Prequal),
 		Utilization:    p.Utilization.over(wide.Utilization),
 		Hashing:        p.Hashing.over(wide.Hashing),
+		Hash:           listed(p.Hash, wide.Hash),
 		Timeout:        pick(p.Timeout, wide.Timeout),
 		AttemptTimeout: pick(p.AttemptTimeout, wide.AttemptTimeout),
 		ReadTimeout:    pick(p.ReadTimeout, wide.ReadTimeout),
@@ -244,9 +257,7 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 	fail := func(field, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%s.%s: %s", path, field, fmt.Sprintf(format, args...)))
 	}
-	if err := p.validateBalance(path, own); err != nil {
-		errs = append(errs, err)
-	}
+	errs = append(errs, p.validateBalance(path, own), validateHash(path, p.Hash))
 	for _, d := range []struct {
 		field string
 		value time.Duration

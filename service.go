@@ -23,6 +23,7 @@ type service struct {
 	key      string // name in lower case
 	named    bool   // in the spec, so never forgotten
 	host     bool   // hosts of that name mean the service
+	keyed    bool   // the balancer may look at keys
 	policy   Policy
 	balancer *loadbalance.Balancer
 	budget   *resilience.Budget
@@ -49,6 +50,7 @@ func newService(m *Mesh, name string, named bool) *service {
 		changed: make(chan struct{}),
 		subs:    map[*subscription]struct{}{},
 	}
+	s.keyed = hashes(s.policy.Balance) || m.cfg.Balancers[s.policy.Balance] != nil
 	s.used.Store(time.Now().Unix()) // or it would seem to be the one idle longest
 	s.ctx, s.stop = context.WithCancel(m.ctx)
 	lb := loadbalance.Config{Builder: s.policy.builder(m.cfg.Balancers), Rand: m.cfg.Rand}

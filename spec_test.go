@@ -38,6 +38,14 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"quantile", service(Policy{Balance: "prequal", Prequal: Prequal{Quantile: 1.5}}), []string{"services.orders.prequal.quantile: must not be above 1, got 1.5"}},
 		{"expiration", service(Policy{Balance: "utilization", Utilization: Utilization{Expiration: -1}}), []string{"services.orders.utilization.expiration: must not be negative, got -1ns"}},
 		{"bound", service(Policy{Balance: "maglev", Hashing: Hashing{Bound: 0.5}}), []string{"services.orders.hashing.bound: must be above 1, got 0.5"}},
+		{"no source of a hash", service(Policy{Balance: "maglev", Hash: []HashSource{{Header: "x-user"}, {}}}), []string{"services.orders.hash[1]: needs one of header, cookie, query, path and client, got 0"}},
+		{"two sources of a hash", service(Policy{Balance: "maglev", Hash: []HashSource{{Header: "x-user", Path: true}}}), []string{"services.orders.hash[0]: needs one of header, cookie, query, path and client, got 2"}},
+		{"header of a hash", service(Policy{Balance: "maglev", Hash: []HashSource{{Header: "x user"}, {Header: "host"}}}), []string{
+			`services.orders.hash[0].header: "x user" is not a header that can hold a key`, `services.orders.hash[1].header: "host" is not`,
+		}},
+		{"cookie of a hash", service(Policy{Balance: "maglev", Hash: []HashSource{{Cookie: "a;b"}}}), []string{`services.orders.hash[0].cookie: "a;b" is not the name of a cookie`}},
+		{"hash of a route", route(Policy{Hash: []HashSource{{}}}), []string{"policies.x.hash[0]: needs one of"}},
+		{"hash without the algorithm", service(Policy{Hash: []HashSource{{Path: true}}}), []string{`services.orders.hash: does nothing, as the service is balanced by "peak-ewma"`}},
 		{"choices without the algorithm", service(Policy{LeastRequest: LeastRequest{Choices: 3}}), []string{`services.orders.leastRequest: does nothing, as the service is balanced by "peak-ewma"`}},
 		{"parameters of another algorithm", service(Policy{Balance: "maglev", Prequal: Prequal{Pool: 3}, Utilization: Utilization{Update: time.Second}}), []string{
 			`services.orders.prequal: does nothing, as the service is balanced by "maglev"`, `services.orders.utilization: does nothing`,
@@ -154,6 +162,7 @@ func full(n int) Policy {
 		LeastRequest: LeastRequest{Choices: n}, Prequal: Prequal{Quantile: f / 3, Pool: n, MaxAge: d},
 		Utilization: Utilization{Blackout: d, Expiration: d, Update: d, ErrorPenalty: f},
 		Hashing:     Hashing{Bound: f, MinRing: n, MaxRing: 2 * n, Table: n},
+		Hash:        []HashSource{{Header: fmt.Sprint(n)}, {Cookie: "c", Query: "q", Path: true, Client: true}},
 		Idempotent:  mode, Propagate: mode,
 		Connect: Connect{Timeout: 100 * d, ServerName: fmt.Sprint(n), MaxAge: d, Warm: n},
 		Retry:   Retry{Mode: mode, Attempts: n, Base: d, Max: d},
@@ -221,19 +230,21 @@ func TestPoliciesRefineEachOther(t *testing.T) {
 }
 
 func TestSpecIsCopied(t *testing.T) {
+	sources := []HashSource{{Header: "x-user"}}
 	spec := Spec{
 		Services: map[string]Policy{},
-		Policies: map[string]Policy{"slow": {Retry: Retry{Attempts: 5}}},
+		Policies: map[string]Policy{"slow": {Retry: Retry{Attempts: 5}, Hash: sources}},
 		Routes:   []routing.Rule{{Policy: "slow"}},
 	}
 	m := open(t, Config{Resolver: orders(1), Spec: spec})
 	spec.Services["orders"] = Policy{Timeout: time.Minute}
 	spec.Policies["slow"] = Policy{Retry: Retry{Attempts: 1}}
+	sources[0].Header = "x-other"
 	target, err := m.target(&routing.Request{Service: "orders"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := target.policy; p.Retry.Attempts != 5 || p.Timeout != 0 {
+	if p := target.policy; p.Retry.Attempts != 5 || p.Timeout != 0 || p.Hash[0].Header != "x-user" {
 		t.Errorf("policy = %+v, want that of the time of New", p)
 	}
 }

@@ -1,6 +1,7 @@
 package zerohop
 
 import (
+	"context"
 	"sync"
 
 	"github.com/zerohop/zerohop/loadbalance"
@@ -15,6 +16,18 @@ type Endpoints struct {
 	// Err is why the source does not answer now, nil if it does. It is ErrClosed in the last call, if that is because
 	// the mesh was closed.
 	Err error
+
+	hash  []HashSource
+	keyed bool
+}
+
+// Hash returns the hash of the key of a call for loadbalance.Info.Hash: that in the CallOptions of ctx, or else the one
+// that the policy of the service finds in x. It is 0 if there is none. It is for transports that pick without a Call.
+func (e *Endpoints) Hash(ctx context.Context, x Keyed) uint64 {
+	if !e.keyed {
+		return 0
+	}
+	return hashOf(heard(ctx).options.HashKey, e.hash, x)
 }
 
 // Subscribe calls fn with what is known of the endpoints of the service, at once and after each change, until
@@ -66,7 +79,7 @@ func (sub *subscription) tell(s *service) {
 	defer sub.mu.Unlock()
 	s.mu.Lock()
 	_, live := s.subs[sub]
-	eps := Endpoints{Balancer: s.balancer, Known: s.known, Err: s.err}
+	eps := Endpoints{Balancer: s.balancer, Known: s.known, Err: s.err, hash: s.policy.Hash, keyed: s.keyed}
 	s.mu.Unlock()
 	if live {
 		sub.fn(eps)

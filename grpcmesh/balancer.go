@@ -266,6 +266,9 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		return balancer.PickResult{}, status.Errorf(codes.Unavailable, "grpcmesh: connection to %q does not serve %q", p.link.service, service)
 	}
 	in := loadbalance.Info{Now: time.Now()}
+	if st == nil && p.link.hash != nil {
+		in.Hash = p.link.hash(info.Ctx, &keys{info.Ctx, info.FullMethodName})
+	}
 	for range repicks {
 		var pick loadbalance.Pick
 		var node *loadbalance.Node

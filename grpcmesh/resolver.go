@@ -1,7 +1,9 @@
 package grpcmesh
 
 import (
+	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -54,6 +56,9 @@ func (b *resolverBuilder) Build(target resolver.Target, cc resolver.ClientConn, 
 	r.mu.Lock()
 	for i, name := range services {
 		r.link.balancers[name] = r.known[i].Balancer
+		if strings.EqualFold(name, r.link.service) {
+			r.link.hash = r.known[i].Hash
+		}
 	}
 	r.linked = true
 	r.mu.Unlock()
@@ -65,9 +70,10 @@ func (b *resolverBuilder) Build(target resolver.Target, cc resolver.ClientConn, 
 // gets it looks for the endpoints himself. Ten thousand of them would be copied and compared in several places on
 // their way through gRPC.
 type link struct {
-	service   string                           // that of the target
-	balancers map[string]*loadbalance.Balancer // by service in lower case
-	closed    atomic.Bool                      // the mesh was
+	service   string                                      // that of the target
+	balancers map[string]*loadbalance.Balancer            // by service in lower case
+	hash      func(context.Context, zerohop.Keyed) uint64 // of RPCs without an attempt; nil if service is not reachable itself
+	closed    atomic.Bool                                 // the mesh was
 }
 
 type linkKey struct{}

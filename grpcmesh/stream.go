@@ -36,7 +36,7 @@ func streamInterceptor(mesh *zerohop.Mesh, service string, p patience) grpc.Stre
 		if !ok {
 			return streamer(ctx, desc, cc, method, opts...)
 		}
-		x := &stream{cc: cc, header: outgoing{ctx}, single: !desc.ServerStreams}
+		x := &stream{cc: cc, method: method, header: outgoing{ctx}, single: !desc.ServerStreams}
 		opts = x.finishers.take(opts)
 		x.open = func(ctx context.Context, finish func(error)) (grpc.ClientStream, error) {
 			return streamer(ctx, desc, cc, method, append(opts[:len(opts):len(opts)], grpc.OnFinish(finish))...)
@@ -66,6 +66,7 @@ func streamInterceptor(mesh *zerohop.Mesh, service string, p patience) grpc.Stre
 type stream struct {
 	call      zerohop.Call
 	cc        *grpc.ClientConn
+	method    string
 	open      func(ctx context.Context, finish func(error)) (grpc.ClientStream, error)
 	header    outgoing
 	single    bool // there is one message at most to receive

@@ -93,7 +93,7 @@ func (s *Set) choose(p *plan, in *Info) *Node {
 	}
 	in.panicking = first.panicking
 	n := first.level.picker.Pick(*in)
-	if n.young.Load() != 0 {
+	if n.young.Load() != 0 && in.Hash == 0 { // or calls of one key would go to and fro
 		n = s.older(n, first.level, in)
 	}
 	if len(s.levels) > 1 && !in.Usable(n) {

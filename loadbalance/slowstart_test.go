@@ -1,6 +1,7 @@
 package loadbalance
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -63,6 +64,37 @@ func TestNewNodeComesUpToItsShare(t *testing.T) {
 				t.Errorf("%s: the slow start does not end", p.name)
 			}
 		}
+	}
+}
+
+// Calls of one key would otherwise go to the new node and to the old one in turn.
+func TestKeysGoToTheirNodeDuringItsSlowStart(t *testing.T) {
+	b := New(Config{Builder: Rendezvous, SlowStart: &SlowStart{}, Rand: seeded()})
+	b.Update(endpoints(4))
+	b.Update(append(endpoints(4), discovery.Endpoint{Addr: "new"}))
+	now, moved := time.Now(), 0
+	for k := range 500 {
+		in := Info{Now: now, Hash: HashKey(fmt.Sprint(k))}
+		first := ""
+		for range 5 {
+			pick, err := b.Pick(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			addr := pick.Node().Addr()
+			pick.Done(Report{Now: now, Outcome: resilience.Success})
+			if first == "" {
+				first = addr
+			} else if addr != first {
+				t.Fatalf("calls of key %d went to %s and to %s", k, first, addr)
+			}
+		}
+		if first == "new" {
+			moved++
+		}
+	}
+	if moved < 60 || moved > 140 {
+		t.Errorf("keys of the new one of 5 nodes = %d of 500, want about 100", moved)
 	}
 }
 

@@ -198,6 +198,12 @@ func (c *checker) token(field, s string) bool {
 	return false
 }
 
+// ValidHeader reports whether there can be a header of that name that tells calls apart: it is a token (RFC 9110), it
+// does not speak about a connection, and net/http keeps it in http.Header.
+func ValidHeader(name string) bool {
+	return new(checker).token("", name) && !unroutable[textproto.CanonicalMIMEHeaderKey(name)]
+}
+
 const tokenChars = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 func (c *checker) path(field, s string) {
