@@ -58,6 +58,7 @@ var places = map[string]place{
 	"loadbalance":                 {1, corePrice},
 	"loadbalance/loadbalancetest": {2, corePrice},
 	"routing":                     {1, []string{}},
+	"healthcheck":                 {1, backoffPrice},
 	".":                           {2, corePrice},
 	"httpmesh":                    {3, slices.Concat(corePrice, []string{"golang.org/x/net"})}, // SOCKS
 	"grpcmesh":                    {3, slices.Concat(corePrice, grpcPrice)},

@@ -31,6 +31,9 @@ type Hooks struct {
 	// Discovery is called for everything that happens to the endpoint set of a service. Calls for one
 	// service are sequential.
 	Discovery func(service string, ev discovery.Event)
+	// Health is called when an endpoint begins to fail its active health checks or passes them again; see
+	// Policy.HealthCheck. Calls for one endpoint are sequential.
+	Health func(service string, ev HealthEvent)
 }
 
 // CallInfo describes a call. It is the same in all hooks of the call.

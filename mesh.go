@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/healthcheck"
 	"github.com/zerohop/zerohop/loadbalance"
 	"github.com/zerohop/zerohop/resilience"
 	"github.com/zerohop/zerohop/routing"
@@ -30,6 +31,8 @@ type Config struct {
 	// Balancers are algorithms of the user's own, by the name that Policy.Balance refers to. One under the name
 	// of a built-in algorithm takes its place.
 	Balancers map[string]loadbalance.Builder
+	// Checkers make active health checks, by the name that HealthCheck.Protocol refers to.
+	Checkers map[string]healthcheck.Checker
 	// Classify, if not nil, has the last word on what the answer or the error of an attempt means, unless the
 	// attempt was given up. verdict is what zerohop made of it. It must be safe for concurrent use.
 	Classify func(call CallInfo, result AttemptResult, verdict resilience.Verdict) resilience.Verdict
@@ -77,12 +80,12 @@ func New(cfg Config) (*Mesh, error) {
 	if cfg.StartTimeout < 0 {
 		errs = append(errs, fmt.Errorf("startTimeout: must not be negative, got %v", cfg.StartTimeout))
 	}
-	errs = append(errs, cfg.Spec.validate(cfg.Balancers))
+	errs = append(errs, cfg.Spec.validate(cfg.Balancers), cfg.Spec.validateCheckers(cfg.Checkers, true))
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("zerohop: invalid configuration: %w", err)
 	}
 	// Policies are looked up when a service or a route is first used: by then the caller may have changed his maps.
-	cfg.Balancers = maps.Clone(cfg.Balancers)
+	cfg.Balancers, cfg.Checkers = maps.Clone(cfg.Balancers), maps.Clone(cfg.Checkers)
 	cfg.Spec.Services, cfg.Spec.Policies = maps.Clone(cfg.Spec.Services), maps.Clone(cfg.Spec.Policies)
 	cfg.Spec.Defaults.Hash = slices.Clone(cfg.Spec.Defaults.Hash)
 	for _, policies := range []map[string]Policy{cfg.Spec.Services, cfg.Spec.Policies} {

@@ -72,6 +72,8 @@ type Policy struct {
 	SlowStart SlowStart `json:"slowStart,omitzero" yaml:"slowStart,omitempty"`
 	// Locality keeps calls in Config.Zone. It belongs to a service.
 	Locality Locality `json:"locality,omitzero" yaml:"locality,omitempty"`
+	// HealthCheck has endpoints asked whether they are well. It belongs to a service.
+	HealthCheck HealthCheck `json:"healthCheck,omitzero" yaml:"healthCheck,omitempty"`
 }
 
 // Connect says how httpmesh connects to endpoints when its base is an *http.Transport. gRPC connects in the background
@@ -171,16 +173,17 @@ func (b Breaker) config() resilience.BreakerConfig {
 
 // builtin is the policy that all others refine.
 var builtin = Policy{
-	Balance:   "peak-ewma",
-	Connect:   Connect{Timeout: time.Second},
-	Propagate: On,
-	Retry:     Retry{Mode: On, Attempts: 3},
-	Backup:    Backup{Mode: On, Min: 50 * time.Millisecond, Quantile: 0.99, Factor: 2},
-	Budget:    Budget{Mode: On},
-	Breaker:   Breaker{Mode: Off},
-	Outlier:   Outlier{Mode: On},
-	SlowStart: SlowStart{Mode: On},
-	Locality:  Locality{Mode: On},
+	Balance:     "peak-ewma",
+	Connect:     Connect{Timeout: time.Second},
+	Propagate:   On,
+	Retry:       Retry{Mode: On, Attempts: 3},
+	Backup:      Backup{Mode: On, Min: 50 * time.Millisecond, Quantile: 0.99, Factor: 2},
+	Budget:      Budget{Mode: On},
+	Breaker:     Breaker{Mode: Off},
+	Outlier:     Outlier{Mode: On},
+	SlowStart:   SlowStart{Mode: On},
+	Locality:    Locality{Mode: On},
+	HealthCheck: HealthCheck{Mode: Off, Protocol: "tcp", Path: "/", Unproven: Off, EndEjection: Off},
 }
 
 func pick[T comparable](narrow, wide T) T {
@@ -245,9 +248,10 @@ func (p Policy) over(wide Policy) Policy {
 			OpenFor:     pick(p.Breaker.OpenFor, wide.Breaker.OpenFor),
 			Probes:      pick(p.Breaker.Probes, wide.Breaker.Probes),
 		},
-		Outlier:   p.Outlier.over(wide.Outlier),
-		SlowStart: p.SlowStart.over(wide.SlowStart),
-		Locality:  p.Locality.over(wide.Locality),
+		Outlier:     p.Outlier.over(wide.Outlier),
+		SlowStart:   p.SlowStart.over(wide.SlowStart),
+		Locality:    p.Locality.over(wide.Locality),
+		HealthCheck: p.HealthCheck.over(wide.HealthCheck),
 	}
 }
 
@@ -277,6 +281,7 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 		{"idempotent", p.Idempotent}, {"propagate", p.Propagate}, {"retry.mode", p.Retry.Mode}, {"backup.mode", p.Backup.Mode},
 		{"budget.mode", p.Budget.Mode}, {"breaker.mode", p.Breaker.Mode}, {"outlier.mode", p.Outlier.Mode},
 		{"outlier.one", p.Outlier.One}, {"slowStart.mode", p.SlowStart.Mode}, {"locality.mode", p.Locality.Mode},
+		{"healthCheck.mode", p.HealthCheck.Mode}, {"healthCheck.unproven", p.HealthCheck.Unproven}, {"healthCheck.endEjection", p.HealthCheck.EndEjection},
 	} {
 		if s.value != Inherit && s.value != On && s.value != Off {
 			fail(s.field, `must be "on" or "off", got %q`, string(s.value))
@@ -312,6 +317,7 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 	if err := p.SlowStart.config().Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("%s.slowStart.%w", path, err))
 	}
+	errs = append(errs, p.HealthCheck.validate(path))
 	if err := p.Locality.config("").Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("%s.locality.%w", path, err))
 	}

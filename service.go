@@ -27,13 +27,15 @@ type service struct {
 	policy   Policy
 	balancer *loadbalance.Balancer
 	budget   *resilience.Budget
+	checks   *checks // nil if there are none
 	direct   *target
 	byRule   []atomic.Pointer[target]
 	ctx      context.Context // of the watch
 	stop     context.CancelFunc
 	watching sync.Once
-	used     atomic.Int64 // when a call was last made, in seconds; kept for dynamic services only
-	serving  atomic.Bool  // there are endpoints
+	used     atomic.Int64 // when a call was last made, in seconds; kept if dated
+	dated    bool
+	serving  atomic.Bool // there are endpoints
 
 	mu      sync.Mutex    // guards what follows
 	known   bool          // the source has answered
@@ -69,7 +71,10 @@ func newService(m *Mesh, name string, named bool) *service {
 	if s.policy.Locality.Mode == On {
 		lb.Locality = s.policy.Locality.config(m.cfg.Zone)
 	}
+	lb.Unproven = s.policy.HealthCheck.Mode == On && s.policy.HealthCheck.Unproven == On
 	s.balancer = loadbalance.New(lb)
+	s.checks = newChecks(s)
+	s.dated = !named || s.checks != nil
 	if s.policy.Budget.Mode == On {
 		s.budget = resilience.NewBudget(resilience.BudgetConfig{Tokens: s.policy.Budget.Tokens, Ratio: s.policy.Budget.Ratio})
 	}
@@ -98,6 +103,11 @@ func (s *service) start() {
 
 // watch keeps the balancer up to date until the mesh is closed or the service is forgotten.
 func (s *service) watch() {
+	if s.checks != nil {
+		var checking sync.WaitGroup
+		checking.Go(func() { s.checks.Run(s.ctx) })
+		defer checking.Wait()
+	}
 	opts := discovery.RunOptions{Rand: s.mesh.cfg.Rand, Observe: s.observe}
 	_ = discovery.Run(s.ctx, s.mesh.cfg.Resolver, s.name, opts, s.update) // it ends with the context only
 	s.balancer.Update(nil)
@@ -108,6 +118,9 @@ func (s *service) watch() {
 
 func (s *service) update(eps []discovery.Endpoint) {
 	s.balancer.Update(eps)
+	if s.checks != nil {
+		s.checks.update()
+	}
 	s.serving.Store(len(eps) > 0)
 	s.change(func() {
 		s.known = true
@@ -149,8 +162,10 @@ func (s *service) busy() bool {
 // touch notes that the service is in use. A second is exact enough to find the one idle longest, and the
 // word is written once a second only.
 func (s *service) touch(now time.Time) {
-	if sec := now.Unix(); !s.named && s.used.Load() != sec {
-		s.used.Store(sec)
+	if sec := now.Unix(); s.dated && s.used.Load() != sec {
+		if last := s.used.Swap(sec); s.checks != nil {
+			s.checks.used(sec, last)
+		}
 	}
 }
 

@@ -34,9 +34,9 @@ type Spec struct {
 const maxNameLength = 253
 
 // Validate reports every mistake in the spec, each with the path of its field, for example
-// "services.orders.retry.attempts: must be between 1 and 5, got 9". Names of algorithms in Config.Balancers
-// are known to New only.
-func (s Spec) Validate() error { return s.validate(nil) }
+// "services.orders.retry.attempts: must be between 1 and 5, got 9". Names in Config.Balancers
+// and Config.Checkers are known to New only.
+func (s Spec) Validate() error { return errors.Join(s.validate(nil), s.validateCheckers(nil, false)) }
 
 func (s Spec) validate(own map[string]loadbalance.Builder) error {
 	errs := []error{s.Defaults.validate("defaults", own)}
@@ -67,6 +67,7 @@ func (s Spec) validate(own map[string]loadbalance.Builder) error {
 			{"utilization", p.Utilization != Utilization{}}, {"hashing", p.Hashing != Hashing{}}, {"connect", p.Connect != Connect{}},
 			{"budget", p.Budget != Budget{}}, {"breaker", p.Breaker != Breaker{}},
 			{"outlier", p.Outlier != Outlier{}}, {"slowStart", p.SlowStart != SlowStart{}}, {"locality", p.Locality != Locality{}},
+			{"healthCheck", p.HealthCheck != HealthCheck{}},
 		} {
 			if f.set {
 				errs = append(errs, fmt.Errorf("%s.%s: belongs to a service, not to a route", path, f.field))

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/healthcheck"
 	"github.com/zerohop/zerohop/loadbalance"
 	"github.com/zerohop/zerohop/resilience"
 	"github.com/zerohop/zerohop/routing"
@@ -85,6 +86,21 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"locality", service(Policy{Locality: Locality{Low: 3, High: 1}}), []string{"services.orders.locality.high: must not be less than low (3), got 1"}},
 		{"outlier of a route", route(Policy{Outlier: Outlier{Mode: Off}}), []string{"policies.x.outlier: belongs to a service, not to a route"}},
 		{"slow start of a route", route(Policy{SlowStart: SlowStart{Mode: Off}}), []string{"policies.x.slowStart: belongs to a service, not to a route"}},
+		{"health check mode", service(Policy{HealthCheck: HealthCheck{Mode: "1", Unproven: "2", EndEjection: "3"}}), []string{
+			`services.orders.healthCheck.mode: must be "on" or "off", got "1"`, "services.orders.healthCheck.unproven: ", "services.orders.healthCheck.endEjection: ",
+		}},
+		{"health check", service(Policy{HealthCheck: HealthCheck{Path: "health", Host: "a b", Statuses: "2xx", Port: 70000, Interval: 5}}), []string{
+			`services.orders.healthCheck.path: must be a path like "/health", got "health"`, `services.orders.healthCheck.host: must be the name of a host, got "a b"`,
+			`services.orders.healthCheck.statuses: must be statuses between 200 and 599 like "200-299,404", got "2xx"`,
+			"services.orders.healthCheck.port: must be between 1 and 65535, got 70000", "services.orders.healthCheck.interval: must be at least 10ms, got 5ns",
+		}},
+		{"health check without a checker", service(Policy{HealthCheck: HealthCheck{Protocol: "http"}}), []string{
+			`services.orders.healthCheck.protocol: "http" needs Config.Checkers["http"], such as httpmesh.NewHealthChecker(nil)`,
+		}},
+		{"health check of an unknown protocol", Config{Resolver: discovery.Static{}, Spec: Spec{Defaults: Policy{HealthCheck: HealthCheck{Protocol: "redis"}}}}, []string{
+			`defaults.healthCheck.protocol: there is no checker "redis"`,
+		}},
+		{"health check of a route", route(Policy{HealthCheck: HealthCheck{Mode: Off}}), []string{"policies.x.healthCheck: belongs to a service, not to a route"}},
 		{"locality of a route", route(Policy{Locality: Locality{Mode: Off}}), []string{"policies.x.locality: belongs to a service, not to a route"}},
 		{"defaults", Config{Resolver: discovery.Static{}, Spec: Spec{Defaults: Policy{Timeout: -1}}}, []string{"defaults.timeout: must not be negative"}},
 		{"names that differ in case", Config{Resolver: discovery.Static{}, Spec: Spec{Services: map[string]Policy{"Orders": {}, "orders": {}}}}, []string{`services: "Orders" and "orders" differ in case only`}},
@@ -153,6 +169,24 @@ func TestSpecKnowsNoAlgorithmsOfTheConfig(t *testing.T) {
 	m.Close()
 }
 
+func TestSpecKnowsTheUsualCheckers(t *testing.T) {
+	for protocol, want := range map[string]bool{"": true, "tcp": true, "http": true, "https": true, "grpc": true, "redis": false} {
+		spec := Spec{Services: map[string]Policy{"orders": {HealthCheck: HealthCheck{Protocol: protocol}}}}
+		if err := spec.Validate(); (err == nil) != want {
+			t.Errorf("Validate() with the protocol %q = %v, want it good: %v", protocol, err, want)
+		}
+		cfg := Config{Resolver: discovery.Static{}, Spec: spec, Checkers: map[string]healthcheck.Checker{
+			"http": healthcheck.TCP{}, "grpc": healthcheck.TCP{}, "redis": healthcheck.TCP{},
+		}}
+		m, err := New(cfg)
+		if err != nil {
+			t.Errorf("New() with a checker for %q = %v", protocol, err)
+			continue
+		}
+		m.Close()
+	}
+}
+
 // full has every field set to something of its own, made from n.
 func full(n int) Policy {
 	d, f := time.Duration(n), float64(n)
@@ -178,6 +212,11 @@ func full(n int) Policy {
 		},
 		SlowStart: SlowStart{Mode: mode, Window: d, Min: f / 10, Aggression: f},
 		Locality:  Locality{Mode: mode, Low: f, High: 2 * f},
+		HealthCheck: HealthCheck{
+			Mode: mode, Protocol: fmt.Sprint(n), Path: fmt.Sprint(n), Host: fmt.Sprint(n), Statuses: fmt.Sprint(n), GRPCService: fmt.Sprint(n), Port: n, PortMeta: fmt.Sprint(n),
+			Interval: d, FastInterval: d, IdleInterval: d, Timeout: d, Jitter: f / 10, Spread: d, Healthy: n, Unhealthy: n,
+			Unproven: mode, EndEjection: mode, InFlight: n, Rate: f,
+		},
 	}
 }
 

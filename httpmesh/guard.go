@@ -33,8 +33,8 @@ type Guard struct {
 // Services and routes of the Spec are about origins. Retries and breakers work as for a Transport, but attempts follow
 // each other on the same host. Backups would need another endpoint, so they are off; and foreign hosts are told neither
 // the time left nor the number of the attempt unless a policy sets Propagate to zerohop.On. The error names every field
-// that is wrong or would do nothing: resolver, balancers, backends of routes, and balance, connect and backup of
-// policies.
+// that is wrong or would do nothing: resolver, balancers, backends of routes, and balance, connect, backup and
+// healthCheck of policies.
 //
 // A base of type *http.Transport sends some requests again itself when a connection that it kept turns out to be closed
 // (see http.Transport). A Guard cannot prevent that, but reports it: see zerohop.AttemptRecord.
@@ -120,6 +120,7 @@ func unfit(cfg *zerohop.Config) error {
 		const alone = "has no use for hosts that are their only endpoint"
 		fail(p.Balance != "", path+".balance", alone)
 		fail(p.Backup != zerohop.Backup{} && p.Backup != zerohop.Backup{Mode: zerohop.Off}, path+".backup", alone)
+		fail(p.HealthCheck != zerohop.HealthCheck{}, path+".healthCheck", alone)
 		fail(p.Connect != zerohop.Connect{}, path+".connect", "is up to the base of a guard")
 	}
 	isOrigin := func(s string) bool {

@@ -5,13 +5,14 @@ import "time"
 // SetFailing tells whether the endpoint with that address fails its active health checks; see package healthcheck. One
 // that does gets no attempts, not even one to probe it after an ejection, which ends. It still gets some while so few
 // others are in service that ejections do not count. One that does no longer comes back as after an ejection: with nothing
-// counted against it, and by a slow start. An address that is not in the set is ignored.
-func (b *Balancer) SetFailing(addr string, fails bool, now time.Time) {
+// counted against it, and by a slow start. SetFailing reports whether that is a change, which it is not for an address that
+// is not in the set.
+func (b *Balancer) SetFailing(addr string, fails bool, now time.Time) (changed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := b.nodes[addr]
 	if n == nil {
-		return
+		return false
 	}
 	set, at := b.set.Load(), b.since(now)
 	crowded := set.Panicking() // and so it has been getting attempts
@@ -22,7 +23,7 @@ func (b *Balancer) SetFailing(addr string, fails bool, now time.Time) {
 	for {
 		out := n.out.Load()
 		if (out == unfit) == fails {
-			return
+			return false
 		}
 		if n.out.CompareAndSwap(out, next) {
 			break
@@ -41,6 +42,7 @@ func (b *Balancer) SetFailing(addr string, fails bool, now time.Time) {
 	if b.outliers != nil {
 		b.outliers.renew(set.nodes, set.healthy(), at)
 	}
+	return true
 }
 
 // EndEjection returns the endpoint with that address to service if it is ejected, with nothing counted against it.
