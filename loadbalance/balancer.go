@@ -64,12 +64,9 @@ func New(cfg Config) *Balancer {
 	if cfg.Builder == nil {
 		cfg.Builder = PeakEWMA
 	}
-	if cfg.Rand == nil {
-		cfg.Rand = rand.Uint64
-	}
 	b := &Balancer{cfg: cfg, base: time.Now(), nodes: map[string]*Node{}}
 	if cfg.Outlier != nil {
-		b.outliers = newOutliers(*cfg.Outlier, cfg.Rand, &b.changes)
+		b.outliers = newOutliers(*cfg.Outlier, b.random, &b.changes)
 		b.timed = b.outliers.cfg.Latency > 0
 	}
 	if cfg.SlowStart != nil {
@@ -154,13 +151,23 @@ func (b *Balancer) View(nodes []*Node) *Set {
 	if len(nodes) > 0 {
 		s.levels = levels(nodes, b.cfg.Builder, b.locality)
 		s.banded = slices.ContainsFunc(s.levels, func(l level) bool { return l.band != nil })
+		_, turns := s.levels[0].picker.(*roundRobin)
+		s.chance = !turns || len(s.levels) > 1
 		s.replan(nil)
 	}
 	return s
 }
 
 // Pick picks from the present set; see Set.Pick.
-func (b *Balancer) Pick(in Info) (Pick, error) { return b.set.Load().Pick(in) }
+func (b *Balancer) Pick(in Info) (Pick, error) { return b.set.Load().pick(&in) }
+
+// random draws a random word.
+func (b *Balancer) random() uint64 {
+	if b.cfg.Rand != nil {
+		return b.cfg.Rand()
+	}
+	return rand.Uint64()
+}
 
 func (b *Balancer) since(now time.Time) time.Duration { return now.Sub(b.base) }
 

@@ -45,8 +45,8 @@ func BenchmarkPicker(b *testing.B) {
 				in := Info{Now: now}
 				b.ReportAllocs()
 				for b.Loop() {
-					in.Random = in.Random*6364136223846793005 + 1442695040888963407
-					set.levels[0].picker.Pick(in)
+					in.Random = next(in.Random)
+					pick(set.levels[0].picker, &in)
 				}
 			})
 		}

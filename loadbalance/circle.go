@@ -11,18 +11,20 @@ type circle struct {
 // one walk in a million goes further.
 const walks = 64
 
-func (c *circle) Pick(in Info) *Node {
+func (c *circle) Pick(in Info) *Node { return c.pick(&in) }
+
+func (c *circle) pick(in *Info) *Node {
 	hash := in.hash()
 	now := c.nodes[0].since(in.Now)
 	var limit float64
 	at := c.place(hash)
 	for range min(walks, len(c.owners)) {
-		if n := c.nodes[c.owners[at]]; c.takes(n, hash, &limit, &in, now) {
+		if n := c.nodes[c.owners[at]]; c.takes(n, hash, &limit, in, now) {
 			return n
 		}
 		if at++; at == len(c.owners) {
 			at = 0
 		}
 	}
-	return c.least(hash, &in, now)
+	return c.least(hash, in, now)
 }

@@ -45,8 +45,10 @@ type moreChoices struct {
 	more int
 }
 
-func (p *moreChoices) Pick(in Info) *Node {
-	n := p.twoChoices.Pick(in)
+func (p *moreChoices) Pick(in Info) *Node { return p.pick(&in) }
+
+func (p *moreChoices) pick(in *Info) *Node {
+	n := p.twoChoices.pick(in)
 	now := n.since(in.Now)
 	for range p.more {
 		in.Random = next(in.Random)
@@ -62,21 +64,30 @@ type twoChoices struct {
 	costs bool // compared, or else loads
 }
 
-func (p *twoChoices) Pick(in Info) *Node {
+func (p *twoChoices) Pick(in Info) *Node { return p.pick(&in) }
+
+func (p *twoChoices) pick(in *Info) *Node {
 	if len(p.nodes) == 1 {
 		return p.nodes[0]
 	}
-	easy := in.easy()
+	if in.easy() {
+		i, j := pair(in.Random, len(p.nodes))
+		a, b := p.nodes[i], p.nodes[j]
+		if a.plain() && b.plain() && a.penalty.until.Load()|b.penalty.until.Load() == 0 {
+			if p.sooner(b, a) {
+				a = b
+			}
+			return a
+		}
+	}
+	return p.search(in)
+}
+
+// search is pick where more than load speaks against nodes.
+func (p *twoChoices) search(in *Info) *Node {
 	for range draws {
 		i, j := pair(in.Random, len(p.nodes))
-		if a, b := p.nodes[i], p.nodes[j]; easy && a.plain() && b.plain() || in.Usable(a) && in.Usable(b) {
-			if a.penalty.until.Load()|b.penalty.until.Load() == 0 {
-				n := a
-				if p.sooner(b, a) {
-					n = b
-				}
-				return n
-			}
+		if a, b := p.nodes[i], p.nodes[j]; in.Usable(a) && in.Usable(b) {
 			// Two that fail are no choice: where most do, most pairs are such.
 			now := a.since(in.Now)
 			if n := p.better(a, b, now); !n.penalty.repeated(now) {
@@ -85,12 +96,12 @@ func (p *twoChoices) Pick(in Info) *Node {
 		}
 		in.Random = next(in.Random)
 	}
-	if n := sound(p.nodes, &in); n != nil {
+	if n := sound(p.nodes, in); n != nil {
 		return n
 	}
-	switch a, b := walk(p.nodes, &in); {
+	switch a, b := walk(p.nodes, in); {
 	case a == nil:
-		return lastResort(p.nodes, &in)
+		return lastResort(p.nodes, in)
 	case b == nil:
 		return a
 	default:

@@ -70,6 +70,30 @@ type Picker interface {
 // its lock, so it must not call the Balancer.
 type Builder func(nodes []*Node) Picker
 
+// pick is p.Pick(*in), without the copy of Info where the picker is one of this package. That takes 20 ns, more than the
+// choice: the processor cannot read 16 bytes at once of which 8 were written a moment ago, and waits.
+func pick(p Picker, in *Info) *Node {
+	switch p := p.(type) {
+	case *twoChoices:
+		return p.pick(in)
+	case *roundRobin:
+		return p.pick(in)
+	case *prequal:
+		return p.pick(in)
+	case *random:
+		return p.pick(in)
+	case *utilization:
+		return p.pick(in)
+	case *circle:
+		return p.pick(in)
+	case *rendezvous:
+		return p.pick(in)
+	case *moreChoices:
+		return p.pick(in)
+	}
+	return p.Pick(*in)
+}
+
 // index maps a random word to [0, n) by multiplication, without the bias and the division of a modulo.
 func index(r uint64, n int) int {
 	hi, _ := bits.Mul64(r, uint64(n))
@@ -81,10 +105,7 @@ func index(r uint64, n int) int {
 func pair(r uint64, n int) (int, int) {
 	hi, lo := bits.Mul64(r, uint64(n))
 	i, j := int(hi), index(lo, n-1)
-	if j >= i {
-		j++
-	}
-	return i, j
+	return i, j + 1 + (j-i)>>63 // j if it is less than i, else the one after: no branch, as it is anybody's guess
 }
 
 // draws is how often a picker draws before it looks for a usable node in order. Looking in order at once

@@ -94,7 +94,9 @@ type pool struct {
 	latencies [maxPool]uint64 // above the index in the pool
 }
 
-func (p *prequal) Pick(in Info) *Node {
+func (p *prequal) Pick(in Info) *Node { return p.pick(&in) }
+
+func (p *prequal) pick(in *Info) *Node {
 	var drawn pool
 	peers := drawn.peers[:p.count]
 	// One of each of as many parts of the list, so that hardly any is drawn twice. What is known of them is looked at when
@@ -141,7 +143,7 @@ func (p *prequal) Pick(in Info) *Node {
 		count++
 	}
 	if count < 2 {
-		return p.others.Pick(in)
+		return p.others.pick(in)
 	}
 	n := peers[drawn.best(p.count, p.ranks[count], lowest)].node
 	if silent != nil && (silent.cost.bits.Load() == 0 || p.others.sooner(silent, n)) {

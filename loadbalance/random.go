@@ -27,7 +27,9 @@ type column struct {
 	alias int
 }
 
-func (p *random) Pick(in Info) *Node {
+func (p *random) Pick(in Info) *Node { return p.pick(&in) }
+
+func (p *random) pick(in *Info) *Node {
 	for range draws {
 		hi, lo := bits.Mul64(in.Random, uint64(len(p.nodes)))
 		i := int(hi)
@@ -40,7 +42,7 @@ func (p *random) Pick(in Info) *Node {
 		}
 		in.Random = next(in.Random)
 	}
-	return firstUsable(p.nodes, &in)
+	return firstUsable(p.nodes, in)
 }
 
 func aliasTable(nodes []*Node) []column {

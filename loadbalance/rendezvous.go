@@ -32,16 +32,18 @@ type rendezvous struct {
 	means []float64 // 1/weight; nil if all weights are equal
 }
 
-func (p *rendezvous) Pick(in Info) *Node {
+func (p *rendezvous) Pick(in Info) *Node { return p.pick(&in) }
+
+func (p *rendezvous) pick(in *Info) *Node {
 	hash := in.hash()
 	var n *Node
 	if p.means == nil {
-		n = p.highest(hash, &in)
+		n = p.highest(hash, in)
 	} else {
-		n = p.earliest(hash, &in)
+		n = p.earliest(hash, in)
 	}
 	if n == nil {
-		n = p.least(hash, &in, p.nodes[0].since(in.Now))
+		n = p.least(hash, in, p.nodes[0].since(in.Now))
 	}
 	return n
 }

@@ -20,7 +20,7 @@ func WeightedRoundRobin(nodes []*Node) Picker {
 		p.shift = 64 - bits.Len(uint(len(nodes)))
 		p.begins = begins(p.ends, p.shift)
 	}
-	p.next.Store(nodes[0].owner.cfg.Rand() >> 16) // room for 2^64 picks less a few
+	p.next.Store(nodes[0].owner.random() >> 16) // room for 2^64 picks less a few
 	return p
 }
 
@@ -37,7 +37,9 @@ type roundRobin struct {
 // golden is 2^64 divided by the golden ratio.
 const golden = 0x9e3779b97f4a7c15
 
-func (p *roundRobin) Pick(in Info) *Node {
+func (p *roundRobin) Pick(in Info) *Node { return p.pick(&in) }
+
+func (p *roundRobin) pick(in *Info) *Node {
 	for range p.nodes {
 		k := p.next.Add(1)
 		var n *Node
@@ -50,7 +52,8 @@ func (p *roundRobin) Pick(in Info) *Node {
 			return n
 		}
 	}
-	return firstUsable(p.nodes, &in)
+	in.Random = mix(p.next.Load())
+	return firstUsable(p.nodes, in)
 }
 
 // at returns the node to whose part of the circle the number belongs.

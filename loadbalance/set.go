@@ -17,6 +17,7 @@ type Set struct {
 	plan     atomic.Pointer[plan]
 	planning atomic.Bool // by somebody
 	banded   bool        // a level has a band
+	chance   bool        // picks need a random word
 
 	// What only some calls ask for is made when the first one does.
 	index     atomic.Pointer[map[uint64]*Node] // by NodeKey
@@ -52,27 +53,33 @@ func (s *Set) current() *plan {
 
 // Pick chooses a node and counts an attempt on it as in flight until Done of the Pick is called. It returns
 // ErrNoEndpoints, ErrUnavailable or, if in.Other is set, ErrNoOther, or, if in.Strict is set, ErrNoNode.
-func (s *Set) Pick(in Info) (Pick, error) {
+func (s *Set) Pick(in Info) (Pick, error) { return s.pick(&in) }
+
+// pick does what Pick does. Pick and Done of a Pick only take the address of what they are given, so that compilers put them
+// in the place of the call and nothing is copied.
+func (s *Set) pick(in *Info) (Pick, error) {
 	p := s.current()
 	if p == nil {
 		return Pick{}, ErrNoEndpoints
 	}
-	in.Random = s.balancer.cfg.Rand()
+	if s.chance {
+		in.Random = s.balancer.random()
+	}
 	if s.banded && s.measure(s.balancer.since(in.Now), in.Random) {
 		s.balancer.changes.Add(1)
 		p = s.current()
 	}
 	if in.Node != 0 {
-		if pick, err := s.bound(p, &in); err == nil || in.Strict {
+		if pick, err := s.bound(p, in); err == nil || in.Strict {
 			return pick, err
 		}
 	}
 	if p.ejected != nil {
-		if pick, ok := s.probe(p, &in); ok {
+		if pick, ok := s.probe(p, in); ok {
 			return pick, nil
 		}
 	}
-	n := s.choose(p, &in)
+	n := s.choose(p, in)
 	if in.Other && slices.Contains(in.Avoid, n) {
 		return Pick{}, ErrNoOther
 	}
@@ -89,17 +96,17 @@ func (s *Set) Pick(in Info) (Pick, error) {
 func (s *Set) choose(p *plan, in *Info) *Node {
 	first := &p.shares[0]
 	if len(p.shares) > 1 {
-		first = p.draw(s.balancer.cfg.Rand())
+		first = p.draw(s.balancer.random())
 	}
 	in.panicking = first.panicking
-	n := first.level.picker.Pick(*in)
+	n := pick(first.level.picker, in)
 	if n.young.Load() != 0 && in.Hash == 0 { // or calls of one key would go to and fro
 		n = s.older(n, first.level, in)
 	}
 	if len(s.levels) > 1 && !in.Usable(n) {
 		for i := range s.levels {
 			if l := &s.levels[i]; l != first.level {
-				if m := l.picker.Pick(*in); in.Usable(m) {
+				if m := pick(l.picker, in); in.Usable(m) {
 					return m
 				}
 			}
@@ -113,11 +120,11 @@ func (s *Set) older(n *Node, l *level, in *Info) *Node {
 	again := *in
 	for range draws {
 		part := n.part(n.since(in.Now))
-		if part >= 1 || !in.Usable(n) || float64(s.balancer.cfg.Rand()>>11) < part*(1<<53) {
+		if part >= 1 || !in.Usable(n) || float64(s.balancer.random()>>11) < part*(1<<53) {
 			return n
 		}
-		again.Random, again.except = s.balancer.cfg.Rand(), n
-		m := l.picker.Pick(again)
+		again.Random, again.except = s.balancer.random(), n
+		m := pick(l.picker, &again)
 		if !in.Usable(m) {
 			return n
 		}
@@ -157,7 +164,7 @@ func (s *Set) Sound(in Info) bool {
 	if p == nil {
 		return false
 	}
-	in.Sound, in.Random, in.panicking = true, s.balancer.cfg.Rand(), p.panicking
+	in.Sound, in.Random, in.panicking = true, s.balancer.random(), p.panicking
 	for i := range s.levels {
 		if sound(s.levels[i].nodes, &in) != nil {
 			return true
@@ -168,14 +175,15 @@ func (s *Set) Sound(in Info) bool {
 
 // admitted looks for any node whose breaker admits an attempt, after that of rejected did not: untried nodes
 // first, and those out of service after others. Rejections are rare enough for a walk.
-func (s *Set) admitted(p *plan, in Info, rejected *Node) (Pick, error) {
+func (s *Set) admitted(p *plan, in *Info, rejected *Node) (Pick, error) {
+	r := s.balancer.random()
 	for _, round := range []struct{ tried, out bool }{{false, false}, {false, true}, {true, false}, {true, true}} {
 		if round.tried && in.Other {
 			return Pick{}, ErrNoOther
 		}
 		for i := range s.levels {
 			nodes := s.levels[i].nodes
-			start := index(in.Random, len(nodes))
+			start := index(r, len(nodes))
 			for k := range nodes {
 				n := nodes[(start+k)%len(nodes)]
 				if n == rejected || slices.Contains(in.Avoid, n) != round.tried || (n.out.Load() != 0 && !p.panicking) != round.out {
@@ -233,7 +241,9 @@ type Report struct {
 }
 
 // Done ends the attempt.
-func (p Pick) Done(r Report) {
+func (p Pick) Done(r Report) { p.done(&r) }
+
+func (p Pick) done(r *Report) {
 	n := p.node
 	if n == nil {
 		return
@@ -260,7 +270,7 @@ func (p Pick) Done(r Report) {
 	case resilience.Failure, resilience.Overload:
 		// A slow failure is at least as slow as it was; a fast one says nothing about speed.
 		n.cost.raise(now, r.Latency)
-		n.penalty.fail(start, now, r.After, n.owner.cfg.Rand())
+		n.penalty.fail(start, now, r.After, n.owner.random())
 		f = alive
 		if r.Outcome == resilience.Failure {
 			f = failed
@@ -269,7 +279,7 @@ func (p Pick) Done(r Report) {
 		if r.Overdue {
 			// Its cost alone keeps nobody away for long: where all attempts are given up, none is in flight,
 			// and one on an idle hung endpoint looks cheaper than a third one on a busy good one.
-			n.penalty.fail(start, now, 0, n.owner.cfg.Rand())
+			n.penalty.fail(start, now, 0, n.owner.random())
 			f = failed
 		}
 		if r.Latency > 0 {

@@ -55,7 +55,7 @@ func (c UtilizationConfig) RoundRobin(nodes []*Node) Picker {
 		p.reports[i] = n.report()
 		p.strides[i].Store(fullStride)
 	}
-	p.next.Store(nodes[0].owner.cfg.Rand() >> 16)
+	p.next.Store(nodes[0].owner.random() >> 16)
 	return p
 }
 
@@ -79,7 +79,9 @@ const (
 
 // Pick goes through the nodes round by round. A node moves on by its stride in each and gets a call when that brings it past
 // a full one, at once if it always does.
-func (p *utilization) Pick(in Info) *Node {
+func (p *utilization) Pick(in Info) *Node { return p.pick(&in) }
+
+func (p *utilization) pick(in *Info) *Node {
 	now := p.nodes[0].since(in.Now)
 	if due := p.due.Load(); int64(now) >= due && p.due.CompareAndSwap(due, int64(now+p.cfg.Update)) {
 		p.update(now)
@@ -97,7 +99,7 @@ func (p *utilization) Pick(in Info) *Node {
 			return n
 		}
 	}
-	return firstUsable(p.nodes, &in)
+	return firstUsable(p.nodes, in)
 }
 
 // update works the strides out in place: picks that see some of the old ones do no harm. Nodes without a weight get the mean
