@@ -99,8 +99,9 @@ func (s SlowStart) over(wide SlowStart) SlowStart {
 type Locality struct {
 	// Mode switches it. The built-in default is On. It matters only if Config.Zone is set.
 	Mode Switch `json:"mode,omitempty" yaml:"mode,omitempty"`
-	// Low and High bound the calls in flight per endpoint of the zone: above High, and while the zone is slower than
-	// others, calls leave it, and below Low they return. The built-in defaults are 0.8 and 2.
+	// Low and High bound the calls in flight per endpoint of the zone: above High, or when the zone is twice as slow as
+	// usual, and while it is slower than others, calls leave it, and below Low they return. The built-in defaults are 0.8
+	// and 2.
 	Low  float64 `json:"low,omitempty" yaml:"low,omitempty"`
 	High float64 `json:"high,omitempty" yaml:"high,omitempty"`
 }

@@ -74,7 +74,7 @@ func New(cfg Config) *Balancer {
 		b.slowStart = &c
 	}
 	if cfg.Locality.Zone != "" {
-		b.locality, b.timed = newLocality(cfg.Locality), true
+		b.locality = newLocality(cfg.Locality)
 	}
 	b.checked.Store(cfg.Unproven)
 	b.set.Store(&Set{balancer: b})

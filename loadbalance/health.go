@@ -13,6 +13,7 @@ type health struct {
 	// since is when the node was last ejected, spared or returned. What began before tells nothing new.
 	since atomic.Int64
 	lease atomic.Int64 // how long a probe may keep others away
+	toll  toll
 	// ring counts the responses of the last slots of time. A word holds the slot it is for in its upper 24 bits, and
 	// below all responses and the failed ones in 20 bits each, so that it expires by itself.
 	ring [slots]atomic.Uint64
@@ -86,6 +87,29 @@ func (h *health) bound(d time.Duration) {
 
 // average returns the average latency in nanoseconds, 0 if unknown.
 func (h *health) average() float32 { return math.Float32frombits(h.latency.Load()) }
+
+// toll is how many good answers a node gave, and what time was spent on them and on attempts that failed. One word holds
+// both, so that they fit together: microseconds above 20 bits of answers, modulo what there is room for.
+type toll struct {
+	sum, seen atomic.Uint64
+}
+
+const answersShift = 20
+
+func (c *toll) add(d time.Duration, good bool) {
+	word := uint64(d/time.Microsecond) << answersShift
+	if good {
+		word++
+	}
+	c.sum.Add(word)
+}
+
+// since returns what has come since it was last called.
+func (c *toll) since() (answers int64, spent time.Duration) {
+	sum := c.sum.Load()
+	diff := sum - c.seen.Swap(sum)
+	return int64(diff & (1<<answersShift - 1)), time.Duration(diff>>answersShift) * time.Microsecond
+}
 
 // reset forgets everything but the times of ejection.
 func (h *health) reset(now time.Duration) {

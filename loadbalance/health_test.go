@@ -65,3 +65,30 @@ func TestHealthAveragesLatency(t *testing.T) {
 		t.Errorf("average after one slow response = %v ms, want %v", got, want)
 	}
 }
+
+func TestTollTellsWhatIsNew(t *testing.T) {
+	var c toll
+	want := func(answers int64, spent time.Duration) {
+		t.Helper()
+		if n, d := c.since(); n != answers || d != spent {
+			t.Errorf("since() = %d, %v, want %d, %v", n, d, answers, spent)
+		}
+	}
+	want(0, 0)
+	c.add(20*ms, true)
+	c.add(30*ms, false)
+	want(1, 50*ms)
+	want(0, 0)
+	c.add(500*24*time.Hour, true) // more than there is room for
+	c.since()
+	for range 3 << 19 {
+		c.add(0, true)
+		c.add(ms, false)
+		if c.sum.Load()%1000 == 0 {
+			c.since()
+		}
+	}
+	c.since()
+	c.add(ms, true)
+	want(1, ms)
+}

@@ -1,10 +1,10 @@
 package loadbalance
 
 import (
-	"container/heap"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,151 +13,185 @@ import (
 	"github.com/zerohop/zerohop/resilience"
 )
 
-// zoned returns so many endpoints in zones a, b, c ...
-func zoned(counts ...int) (eps []discovery.Endpoint) {
-	for z, n := range counts {
-		for i := range n {
-			zone := string(rune('a' + z))
-			eps = append(eps, discovery.Endpoint{Addr: fmt.Sprintf("%s%d", zone, i), Zone: zone, Weight: 1})
+var townPolicy = Config{Outlier: &OutlierConfig{}, SlowStart: &SlowStart{}}
+
+// brownOut makes a zone five times as slow from 20 s to 80 s, and reports on the time before, during and, 10 s later, after.
+func brownOut(t *testing.T, c *town) (before, during, after tally) {
+	c.service = func(zone string, at time.Duration) time.Duration {
+		if zone == "b" && at > 20*time.Second && at < 80*time.Second {
+			return 250 * ms
+		}
+		return 50 * ms
+	}
+	before = c.run(t, 20*time.Second)
+	during = c.run(t, 80*time.Second)
+	c.run(t, 90*time.Second)
+	after = c.run(t, 110*time.Second)
+	t.Logf("crossing: %.4f before, %.4f during, %.4f after; failures: %.5f before, %.5f during, %.5f after; %.4f attempts a call during",
+		before.crossing(), during.crossing(), after.crossing(), before.failures(), during.failures(), after.failures(),
+		float64(during.attempts)/float64(during.all))
+	return before, during, after
+}
+
+// Three zones of ten endpoints; one zone has a fifth of its capacity for a minute, which the other two can make up for. What
+// is counted is calls of a second at most, all attempts included: the queues of the zone are full half a second after
+// it becomes slow.
+func TestZoneThatBrownsOutLosesFewCalls(t *testing.T) {
+	type trial struct {
+		policy  int
+		callers int // in each zone
+		load    float64
+		seed    uint64
+	}
+	var trials []trial
+	for _, callers := range []int{1, 4, 16, 64} {
+		for _, load := range []float64{0.3, 0.5, 0.6} {
+			trials = append(trials, trial{0, callers, load, 1})
 		}
 	}
-	return eps
-}
-
-// town is a simulation of callers in zones whose calls queue at the endpoints.
-type town struct {
-	rnd      *rand.Rand
-	callers  []*Balancer
-	zones    []string                                          // of the callers
-	rate     float64                                           // of all callers together, in calls a second
-	service  func(zone string, at time.Duration) time.Duration // mean, of a worker
-	workers  int                                               // of each endpoint
-	distance time.Duration                                     // to another zone
-	deadline time.Duration
-
-	now  time.Duration
-	ends townEnds
-	free map[string][]time.Duration // when each worker has done what it was given
-}
-
-type townEnd struct {
-	at      time.Duration
-	pick    Pick
-	outcome resilience.Outcome
-}
-
-type townEnds []townEnd
-
-func (e townEnds) Len() int           { return len(e) }
-func (e townEnds) Less(i, j int) bool { return e[i].at < e[j].at }
-func (e townEnds) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
-func (e *townEnds) Push(x any)        { *e = append(*e, x.(townEnd)) }
-func (e *townEnds) Pop() any {
-	last := (*e)[len(*e)-1]
-	*e = (*e)[:len(*e)-1]
-	return last
-}
-
-func newTown(cfg Config, perZone int, eps []discovery.Endpoint, zones ...string) *town {
-	rnd := rand.New(rand.NewPCG(2026, 3))
-	c := &town{rnd: rnd, workers: 8, distance: time.Millisecond, deadline: time.Second, free: map[string][]time.Duration{}}
-	cfg.Rand = rnd.Uint64
-	for _, zone := range zones {
-		for range perZone {
-			cfg.Locality.Zone = zone
-			b := New(cfg)
-			b.Update(eps)
-			c.callers, c.zones = append(c.callers, b), append(c.zones, zone)
-		}
+	for policy := 1; policy < len(policies); policy++ {
+		trials = append(trials, trial{policy, 16, 0.5, 1})
 	}
-	c.service = func(string, time.Duration) time.Duration { return 50 * ms }
-	return c
-}
-
-// tally is how the calls of a span of time went.
-type tally struct{ all, failed, crossed int }
-
-func (c tally) failures() float64 { return float64(c.failed) / float64(c.all) }
-func (c tally) crossing() float64 { return float64(c.crossed) / float64(c.all) }
-
-// run makes calls until the given time.
-func (c *town) run(t *testing.T, until time.Duration) (sum tally) {
-	for {
-		c.now += time.Duration(c.rnd.ExpFloat64() / c.rate * float64(time.Second))
-		if c.now > until {
-			return sum
-		}
-		for len(c.ends) > 0 && c.ends[0].at <= c.now {
-			e := heap.Pop(&c.ends).(townEnd)
-			e.pick.Done(Report{Now: e.pick.node.owner.base.Add(e.at), Outcome: e.outcome, Latency: e.at - e.pick.start})
-		}
-		i := c.rnd.IntN(len(c.callers))
-		b := c.callers[i]
-		p, err := b.Pick(Info{Now: b.base.Add(c.now)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ep := p.Node().Endpoint()
-		if c.free[ep.Addr] == nil {
-			c.free[ep.Addr] = make([]time.Duration, c.workers)
-		}
-		worker := &c.free[ep.Addr][0]
-		for k := range c.free[ep.Addr] {
-			if w := &c.free[ep.Addr][k]; *w < *worker {
-				worker = w
+	for seed := uint64(2); seed < 5; seed++ {
+		trials = append(trials, trial{0, 16, 0.5, seed})
+	}
+	if raced {
+		trials = trials[10:11]
+	}
+	for _, c := range trials {
+		t.Run(fmt.Sprintf("%s/%d callers/load %v/seed %d", policies[c.policy].name, c.callers, c.load, c.seed), func(t *testing.T) {
+			cfg := townPolicy
+			cfg.Builder = policies[c.policy].build
+			town := newTown(cfg, c.seed, c.callers, zoned(10, 10, 10), "a", "b", "c")
+			town.rate = c.load * 30 * 8 / 0.05
+			before, during, after := brownOut(t, town)
+			if x := max(before.crossing(), after.crossing()); x > 0.05 {
+				t.Errorf("part of the calls that cross zones while all is well = %.4f, want <= 0.05", x)
 			}
-		}
-		start := max(*worker, c.now)
-		end, outcome := start, resilience.Failure
-		// A worker has no use for a call that nobody waits for any more.
-		if start < c.now+c.deadline {
-			end += time.Duration((1 + c.rnd.ExpFloat64()) / 2 * float64(c.service(ep.Zone, start)))
-			outcome = resilience.Success
-			*worker = end
-		}
-		sum.all++
-		if ep.Zone != c.zones[i] {
-			sum.crossed++
-			end += c.distance
-		}
-		if end > c.now+c.deadline {
-			end, outcome = c.now+c.deadline, resilience.Failure
-		}
-		if outcome == resilience.Failure {
-			sum.failed++
-		}
-		heap.Push(&c.ends, townEnd{end, p, outcome})
+			if x := during.failures(); x > 0.001 {
+				t.Errorf("part of the calls that fail while one zone is slow = %.5f, want <= 0.001", x)
+			}
+			if x := during.crossing(); x < 0.15 {
+				t.Errorf("part of the calls that cross zones while one is slow = %.4f, want the calls of the slow one to leave it", x)
+			}
+		})
 	}
 }
 
-// Three zones of ten endpoints, half busy; one zone has a fifth of its capacity for a minute, which the other two
-// could make up for.
-func TestZoneThatBrownsOutKeepsFewCalls(t *testing.T) {
-	for _, p := range policies {
-		for _, perZone := range []int{1, 4} {
-			t.Run(fmt.Sprintf("%s/%d callers", p.name, perZone), func(t *testing.T) {
-				c := newTown(Config{Builder: p.build, Outlier: &OutlierConfig{}, SlowStart: &SlowStart{}}, perZone, zoned(10, 10, 10), "a", "b", "c")
-				c.rate = 0.5 * 30 * 8 / 0.05
-				c.service = func(zone string, at time.Duration) time.Duration {
-					if zone == "b" && at > 20*time.Second && at < 80*time.Second {
-						return 250 * ms
-					}
-					return 50 * ms
+// The same without retries and backups, which is what the band alone does.
+func TestZoneThatBrownsOutLosesFewAttempts(t *testing.T) {
+	for _, callers := range []int{4, 64} {
+		town := newTown(townPolicy, 1, callers, zoned(10, 10, 10), "a", "b", "c")
+		town.rate, town.single = 0.5*30*8/0.05, true
+		if _, during, _ := brownOut(t, town); during.failures() > 0.004 {
+			t.Errorf("%d callers: part of the attempts that fail while one zone is slow = %.5f, want <= 0.004", callers, during.failures())
+		}
+	}
+}
+
+// A service with a long tail, and one that is slow for a while everywhere, is no reason to cross zones.
+func TestUnevenServiceStaysInItsZone(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		most    float64 // of the calls cross; callers in dozens have nine calls a second each to judge by
+		service func(rnd *rand.Rand, at time.Duration) time.Duration
+	}{
+		{"one call in a hundred takes twenty times as long", 0.05, func(rnd *rand.Rand, _ time.Duration) time.Duration {
+			if rnd.IntN(100) == 0 {
+				return time.Second
+			}
+			return 50 * ms
+		}},
+		{"one call in ten takes ten times as long", 0.1, func(rnd *rand.Rand, _ time.Duration) time.Duration {
+			if rnd.IntN(10) == 0 {
+				return 250 * ms
+			}
+			return 25 * ms
+		}},
+		{"everywhere four times as slow from 20 s on", 0.05, func(_ *rand.Rand, at time.Duration) time.Duration {
+			if at > 20*time.Second {
+				return 100 * ms
+			}
+			return 25 * ms
+		}},
+	} {
+		for _, callers := range []int{4, 64} {
+			if raced && callers > 4 {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s/%d callers", c.name, callers), func(t *testing.T) {
+				town := newTown(townPolicy, 5, callers, zoned(10, 10, 10), "a", "b", "c")
+				town.rate, town.deadline = 0.35*30*8/0.05, 5*time.Second
+				town.service = func(_ string, at time.Duration) time.Duration { return c.service(town.rnd, at) }
+				town.run(t, 10*time.Second)
+				got := town.run(t, 60*time.Second)
+				t.Logf("crossing %.4f, failures %.5f", got.crossing(), got.failures())
+				if got.crossing() > c.most {
+					t.Errorf("part of the calls that cross zones = %.4f, want <= %.2f", got.crossing(), c.most)
 				}
-				before := c.run(t, 20*time.Second)
-				during := c.run(t, 80*time.Second)
-				c.run(t, 90*time.Second)
-				after := c.run(t, 110*time.Second)
-				if x := max(before.crossing(), after.crossing()); x > 0.05 {
-					t.Errorf("part of the calls that cross zones while all is well = %.4f, want <= 0.05", x)
-				}
-				if x := during.failures(); x > 0.001 { // without a single retry
-					t.Errorf("part of the calls that fail while one zone is slow = %.5f, want <= 0.001", x)
-				}
-				t.Logf("crossing: %.4f before, %.4f during, %.4f after; failures: %.5f before, %.5f during, %.5f after",
-					before.crossing(), during.crossing(), after.crossing(), before.failures(), during.failures(), after.failures())
 			})
 		}
+	}
+}
+
+// One of three regions, 35 ms from one another in the median and 163 ms at the 99th percentile, loses half of its servers,
+// after the evaluation of "ServiceRouter: Hyperscale and Minimal Cost Service Mesh at Meta" (OSDI 2023). Callers that know
+// the nearest servers only drown what is left.
+func TestRegionThatLosesHalfOfItsServers(t *testing.T) {
+	for _, nearest := range []bool{true, false} {
+		t.Run(fmt.Sprintf("nearest only %v", nearest), func(t *testing.T) {
+			eps := zoned(10, 10, 10)
+			town := newTown(townPolicy, 6, 16, eps, "a", "b", "c")
+			town.rate = 0.6 * 30 * 8 / 0.05
+			town.distance = func(string, string) time.Duration {
+				return time.Duration(35 * math.Exp(0.661*town.rnd.NormFloat64()) * float64(ms))
+			}
+			update := func(eps []discovery.Endpoint) {
+				for _, b := range town.callers {
+					var known []discovery.Endpoint
+					for _, ep := range eps {
+						if !nearest || ep.Zone == b.zone {
+							known = append(known, ep)
+						}
+					}
+					b.Update(known)
+				}
+			}
+			update(eps)
+			before := town.run(t, 20*time.Second)
+			update(slices.Concat(eps[:10], eps[15:]))
+			during := town.run(t, 80*time.Second)
+			t.Logf("crossing: %.4f before, %.4f during; failures: %.5f before, %.5f during", before.crossing(), during.crossing(), before.failures(), during.failures())
+			switch {
+			case nearest && during.failures() < 0.02:
+				t.Errorf("failures = %.5f: the trial is too easy", during.failures())
+			case !nearest && during.failures() > 0.001:
+				t.Errorf("failures = %.5f, want <= 0.001", during.failures())
+			case before.crossing() > 0.05 || before.failures() > 0.001:
+				t.Errorf("before: crossing %.4f, failures %.5f", before.crossing(), before.failures())
+			}
+		})
+	}
+}
+
+// Most callers are in one zone, whose servers could not serve them all.
+func TestCrowdedZoneUsesTheOthers(t *testing.T) {
+	town := newTown(townPolicy, 7, 16, zoned(10, 10, 10), "a", "b", "c")
+	for _, b := range town.callers {
+		if b.zone == "a" {
+			b.weight = 6
+		}
+	}
+	town.rate = 0.6 * 30 * 8 / 0.05 // 1.35 times what zone a can do comes from there
+	town.run(t, 10*time.Second)
+	got := town.run(t, 70*time.Second)
+	t.Logf("crossing %.4f, failures %.5f", got.crossing(), got.failures())
+	if got.failures() > 0.001 {
+		t.Errorf("failures = %.5f, want <= 0.001", got.failures())
+	}
+	// At least a quarter of the calls of that zone has to leave, and 3/4 of all are such; 0.5 would leave if no zone mattered.
+	if x := got.crossing(); x < 0.15 || x > 0.45 {
+		t.Errorf("part of the calls that cross zones = %.4f, want 0.15 to 0.45", x)
 	}
 }
 
@@ -165,11 +199,11 @@ func TestZoneThatBrownsOutKeepsFewCalls(t *testing.T) {
 func TestTinyZoneIsNotFlooded(t *testing.T) {
 	for _, p := range policies {
 		t.Run(p.name, func(t *testing.T) {
-			c := newTown(Config{Builder: p.build, Outlier: &OutlierConfig{}, SlowStart: &SlowStart{}}, 2, zoned(1, 99), "a")
+			c := newTown(Config{Builder: p.build, Outlier: &OutlierConfig{}, SlowStart: &SlowStart{}}, 3, 2, zoned(1, 99), "a")
 			c.rate = 1000 // six times the capacity of the one endpoint
 			c.run(t, 10*time.Second)
 			got := c.run(t, 60*time.Second)
-			local := float64(got.all-got.crossed) / 50
+			local := float64(got.attempts-got.crossed) / 50
 			t.Logf("%.0f of 160 calls a second stay, failures %.5f", local, got.failures())
 			if local > 160 {
 				t.Errorf("the endpoint in the zone gets %.0f calls a second, want <= 160", local)
@@ -244,33 +278,82 @@ func TestRetriesLeaveTheZone(t *testing.T) {
 func TestBand(t *testing.T) {
 	cfg := Locality{}.withDefaults()
 	b := newLocality(cfg).band(0)
-	// after makes so many decisions on the same state and returns what stays.
-	after := func(times int, load, ratio float64) float64 {
+	// after makes so many decisions on the same state, latencies in units of 50 ms and 0 if unknown, and returns what stays.
+	after := func(times int, load, here, there float64) float64 {
+		pace := func(latency float64) pace {
+			if latency == 0 {
+				return pace{}
+			}
+			return pace{load: load, answers: 100, spent: latency * 5}
+		}
 		for range times {
-			b.decide(&cfg, bandTick, load, ratio)
+			b.here, b.there = pace(here), pace(there)
+			b.here.load = load
+			b.decide(&cfg, bandTick)
 		}
 		return b.stays()
 	}
 	for _, c := range []struct {
-		what        string
-		times       int
-		load, ratio float64
-		want        float64
+		what              string
+		times             int
+		load, here, there float64
+		want              float64
 	}{
-		{"little load", 50, 0.5, 1, 1},
-		{"little load, slow", 50, 0.5, 9, 1},
-		{"a load within the band, slow", 50, 1.5, 9, 1},
-		{"a load above it that others would bear no better", 50, 5, 1.2, 0.98},
-		{"the same, slow", 4, 5, 3, 0.98 * 0.8 * 0.8 * 0.8 * 0.8},
-		{"the same for long", 100, 5, 3, 0.02},
-		{"a load within the band", 100, 1.5, 3, 0.02},
-		{"little load, but ten times slower", 104, 0.5, 10, 0.04}, // the smoothed load takes four ticks to fall
-		{"the same as fast", 48, 0.5, 1, 1},
-		{"one above it while nothing is known of the others", 5, 20, math.Inf(1), 0.8 * 0.8 * 0.8 * 0.8 * 0.8},
+		{"nothing known", 50, 0, 0, 0, 1},
+		{"little load", 50, 0.5, 1, 0, 1},
+		{"a load within the band", 50, 1.5, 1, 0, 1},
+		{"the others always faster", 50, 1.5, 1, 0.1, 1},
+		{"a load above the band that others would bear no better", 50, 5, 1.2, 1, 0.98},
+		{"the same, slow", 4, 5, 3, 1, 0.98 * 0.8 * 0.8 * 0.8 * 0.8},
+		{"the same for long", 100, 5, 3, 1, 0.02},
+		{"a load within the band", 100, 1.5, 3, 1, 0.02},
+		{"little load, but still ten times slower", 100, 0.5, 10, 1, 0.02},
+		{"little load and still twice as slow", 4, 0.5, 2, 1, 0.06},
+		{"the same as fast", 20, 0.5, 1, 1, 0.85},
+		{"the same as fast for long", 300, 0.5, 1, 1, 1},
+		{"slower than usual while nothing is known of the others", 2, 0.5, 3, 0, 0.8 * 0.8},
+		{"the same for longer", 20, 0.5, 3, 0, 0.5},
+		{"an hour of answers all over as slow", 36_000, 0.5, 3, 3, 1},
+		{"the same, which is usual now, and the others better", 50, 0.5, 3, 1, 1},
 	} {
-		if got := after(c.times, c.load, c.ratio); !near(got, c.want, 0.03) {
+		if got := after(c.times, c.load, c.here, c.there); !near(got, c.want, 0.02) {
 			t.Errorf("after %s: %.3f of the calls stay, want %.3f", c.what, got, c.want)
 		}
+	}
+}
+
+// Time spent counts for the answers that it yields, be it spent in vain or not over yet.
+func TestPace(t *testing.T) {
+	var p pace
+	if _, known := p.latency(); known {
+		t.Error("something is known before anything was seen")
+	}
+	for range 50 {
+		p.add(bandTick, 2, 10, 0.5, 0.45)
+	}
+	want := func(when string, want float64) {
+		t.Helper()
+		if got, known := p.latency(); !known || !near(got, want, 0.002) {
+			t.Errorf("%s: latency() = %.4f, %v, want %.4f", when, got, known, want)
+		}
+	}
+	want("50 ms each", 0.05)
+	if !near(p.load, 2, 0.01) {
+		t.Errorf("load = %.3f, want 2", p.load)
+	}
+	for range 3 {
+		p.add(bandTick, 20, 0, 0, 2)
+	}
+	if got, _ := p.latency(); got < 0.2 {
+		t.Errorf("latency() = %.4f after 0.3 s without an answer to 20 calls, want >= 0.2", got)
+	}
+	for range 50 {
+		p.add(bandTick, 2, 5, 0.5, 0.5)
+	}
+	want("every other call fails after 50 ms", 0.1)
+	p.add(time.Minute, 0, 0, 0, 0)
+	if _, known := p.latency(); known {
+		t.Error("something is known after a minute of silence")
 	}
 }
 

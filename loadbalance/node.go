@@ -50,7 +50,7 @@ func (b *Balancer) newNode(ep discovery.Endpoint) *Node {
 	if b.cfg.Breaker != nil {
 		n.breaker = resilience.NewBreaker(*b.cfg.Breaker)
 	}
-	if b.outliers != nil || b.timed {
+	if b.outliers != nil || b.locality != nil {
 		n.health = &health{}
 	}
 	n.set(ep)

@@ -7,7 +7,8 @@ type level struct {
 	nodes  []*Node
 	all    int // with those it calls unhealthy; draining ones are leaving and nobody waits for them
 	picker Picker
-	band   *band // of those in the zone, if the next level is those out of it, else nil
+	band   *band  // of those in the zone, if there are others out of it, else nil
+	around *level // these others, the next level
 }
 
 // levels returns the levels that can take calls, the most preferred first. If the source calls no endpoint healthy there is
@@ -50,6 +51,11 @@ func levels(nodes []*Node, build Builder, near *locality) []level {
 			l.band = near.band(uint8(r / 2))
 		}
 		list = append(list, l)
+	}
+	for i := range list {
+		if list[i].band != nil {
+			list[i].around = &list[i+1]
+		}
 	}
 	if list == nil {
 		return []level{{nodes: nodes, all: len(nodes), picker: build(nodes)}}

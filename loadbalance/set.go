@@ -65,7 +65,7 @@ func (s *Set) pick(in *Info) (Pick, error) {
 	if s.chance {
 		in.Random = s.balancer.random()
 	}
-	if s.banded && s.measure(s.balancer.since(in.Now), in.Random) {
+	if s.banded && s.measure(s.balancer.since(in.Now)) {
 		s.balancer.changes.Add(1)
 		p = s.current()
 	}
@@ -99,13 +99,17 @@ func (s *Set) choose(p *plan, in *Info) *Node {
 		first = p.draw(s.balancer.random())
 	}
 	in.panicking = first.panicking
-	n := pick(first.level.picker, in)
+	from := first.level
+	if from.around != nil && len(in.Avoid) > 0 && s.leaves(from) {
+		from = from.around
+	}
+	n := pick(from.picker, in)
 	if n.young.Load() != 0 && in.Hash == 0 { // or calls of one key would go to and fro
-		n = s.older(n, first.level, in)
+		n = s.older(n, from, in)
 	}
 	if len(s.levels) > 1 && !in.Usable(n) {
 		for i := range s.levels {
-			if l := &s.levels[i]; l != first.level {
+			if l := &s.levels[i]; l != from {
 				if m := pick(l.picker, in); in.Usable(m) {
 					return m
 				}
@@ -113,6 +117,12 @@ func (s *Set) choose(p *plan, in *Info) *Node {
 		}
 	}
 	return n
+}
+
+// leaves decides whether another attempt of a call leaves the zone, as it would if there were none: what one endpoint of the
+// zone failed at the next may well fail at, too.
+func (s *Set) leaves(zone *level) bool {
+	return index(s.balancer.random(), len(zone.nodes)+len(zone.around.nodes)) >= len(zone.nodes)
 }
 
 // older picks again while the pick falls on a node in its slow start that is not yet due so many calls.
@@ -255,6 +265,9 @@ func (p Pick) done(r *Report) {
 	}
 	if n.owner.timed && r.Outcome != resilience.Success {
 		n.health.bound(r.Latency)
+	}
+	if n.owner.locality != nil && r.Latency > 0 {
+		n.health.toll.add(r.Latency, r.Outcome == resilience.Success)
 	}
 	var f finding
 	switch r.Outcome {
