@@ -32,17 +32,31 @@ type Prequal struct {
 	Pool int `json:"pool,omitempty" yaml:"pool,omitempty"`
 	// MaxAge is how long a report counts. 0 inherits; the built-in default is 1 s.
 	MaxAge time.Duration `json:"maxAge,omitempty" yaml:"maxAge,omitempty"`
+	// Probes is how many endpoints are asked for their load at most when a call was made, of those that have said nothing
+	// for half of MaxAge. 0 inherits; the built-in default is 3, the most is 16; less than 0 means none.
+	Probes int `json:"probes,omitempty" yaml:"probes,omitempty"`
+	// ProbeTimeout is how long the answer to a probe is waited for, beside the calls. 0 inherits; the built-in default
+	// is 3 ms.
+	ProbeTimeout time.Duration `json:"probeTimeout,omitempty" yaml:"probeTimeout,omitempty"`
+	// ProbeRate is how many probes are sent per second at most. 0 inherits; the built-in default is 500.
+	ProbeRate float64 `json:"probeRate,omitempty" yaml:"probeRate,omitempty"`
 }
 
 func (q Prequal) config() loadbalance.PrequalConfig {
-	return loadbalance.PrequalConfig{Quantile: q.Quantile, Pool: q.Pool, MaxAge: q.MaxAge}
+	return loadbalance.PrequalConfig{
+		Quantile: q.Quantile, Pool: q.Pool, MaxAge: q.MaxAge,
+		Probes: q.Probes, ProbeTimeout: q.ProbeTimeout, ProbeRate: q.ProbeRate,
+	}
 }
 
 func (q Prequal) over(wide Prequal) Prequal {
 	return Prequal{
-		Quantile: pick(q.Quantile, wide.Quantile),
-		Pool:     pick(q.Pool, wide.Pool),
-		MaxAge:   pick(q.MaxAge, wide.MaxAge),
+		Quantile:     pick(q.Quantile, wide.Quantile),
+		Pool:         pick(q.Pool, wide.Pool),
+		MaxAge:       pick(q.MaxAge, wide.MaxAge),
+		Probes:       pick(q.Probes, wide.Probes),
+		ProbeTimeout: pick(q.ProbeTimeout, wide.ProbeTimeout),
+		ProbeRate:    pick(q.ProbeRate, wide.ProbeRate),
 	}
 }
 

@@ -127,6 +127,10 @@ var drivers = []driver{
 func serveHTTP(t *testing.T, f *faults) string {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		addr := r.Context().Value(http.LocalAddrContextKey).(net.Addr).String()
+		if r.URL.Path == httpmesh.LoadPath { // a probe, which is no call
+			http.NotFound(w, r)
+			return
+		}
 		if f.next(addr) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return

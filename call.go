@@ -266,6 +266,7 @@ func (c *Call) open(now time.Time, a *Attempt) bool {
 		c.mu.Unlock()
 	}
 	a.started = true
+	c.target.service.stir()
 	if c.own && a.joinable {
 		c.mesh.overdue.watch(&c.listed, a.start+c.machine.Config.Backup)
 	}

@@ -71,6 +71,7 @@ var places = map[string]place{
 	"internal/stdsuite":           {testLayer, nil},
 	"internal/testenv":            {testLayer, nil},
 	"internal/echopb":             {0, grpcPrice},
+	"internal/orca":               {2, corePrice},
 }
 
 // sideways lists the imports within a layer that are meant.

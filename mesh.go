@@ -33,6 +33,9 @@ type Config struct {
 	Balancers map[string]loadbalance.Builder
 	// Checkers make active health checks, by the name that HealthCheck.Protocol refers to.
 	Checkers map[string]healthcheck.Checker
+	// Probers ask the endpoints of services for their load, by the name of the service, where Prequal picks them. They
+	// are for calls by Do and for protocols of the user's own: httpmesh and grpcmesh have theirs, which these replace.
+	Probers map[string]loadbalance.Prober
 	// Classify, if not nil, has the last word on what the answer or the error of an attempt means, unless the
 	// attempt was given up. verdict is what zerohop made of it. It must be safe for concurrent use.
 	Classify func(call CallInfo, result AttemptResult, verdict resilience.Verdict) resilience.Verdict
@@ -86,6 +89,11 @@ func New(cfg Config) (*Mesh, error) {
 	}
 	// Policies are looked up when a service or a route is first used: by then the caller may have changed his maps.
 	cfg.Balancers, cfg.Checkers = maps.Clone(cfg.Balancers), maps.Clone(cfg.Checkers)
+	probers := make(map[string]loadbalance.Prober, len(cfg.Probers))
+	for name, p := range cfg.Probers {
+		probers[strings.ToLower(name)] = p
+	}
+	cfg.Probers = probers
 	cfg.Spec.Services, cfg.Spec.Policies = maps.Clone(cfg.Spec.Services), maps.Clone(cfg.Spec.Policies)
 	cfg.Spec.Defaults.Hash = slices.Clone(cfg.Spec.Defaults.Hash)
 	for _, policies := range []map[string]Policy{cfg.Spec.Services, cfg.Spec.Policies} {

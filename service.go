@@ -36,6 +36,7 @@ type service struct {
 	used     atomic.Int64 // when a call was last made, in seconds; kept if dated
 	dated    bool
 	serving  atomic.Bool // there are endpoints
+	probing  atomic.Pointer[probing]
 
 	mu      sync.Mutex    // guards what follows
 	known   bool          // the source has answered

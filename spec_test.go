@@ -48,6 +48,9 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"hash of a route", route(Policy{Hash: []HashSource{{}}}), []string{"policies.x.hash[0]: needs one of"}},
 		{"hash without the algorithm", service(Policy{Hash: []HashSource{{Path: true}}}), []string{`services.orders.hash: does nothing, as the service is balanced by "peak-ewma"`}},
 		{"choices without the algorithm", service(Policy{LeastRequest: LeastRequest{Choices: 3}}), []string{`services.orders.leastRequest: does nothing, as the service is balanced by "peak-ewma"`}},
+		{"probes", service(Policy{Balance: "prequal", Prequal: Prequal{Probes: 17}}), []string{"services.orders.prequal.probes: must not be above 16, got 17"}},
+		{"probe timeout", service(Policy{Balance: "prequal", Prequal: Prequal{ProbeTimeout: -1}}), []string{"services.orders.prequal.probeTimeout: must not be negative, got -1ns"}},
+		{"probe rate", service(Policy{Balance: "prequal", Prequal: Prequal{ProbeRate: -1}}), []string{"services.orders.prequal.probeRate: must be between 0 and a million, got -1"}},
 		{"parameters of another algorithm", service(Policy{Balance: "maglev", Prequal: Prequal{Pool: 3}, Utilization: Utilization{Update: time.Second}}), []string{
 			`services.orders.prequal: does nothing, as the service is balanced by "maglev"`, `services.orders.utilization: does nothing`,
 		}},
@@ -193,7 +196,7 @@ func full(n int) Policy {
 	mode := []Switch{On, Off}[n%2]
 	return Policy{
 		Balance: slices.Sorted(maps.Keys(balancers))[n], Timeout: d, AttemptTimeout: 10 * d, ReadTimeout: 20 * d,
-		LeastRequest: LeastRequest{Choices: n}, Prequal: Prequal{Quantile: f / 3, Pool: n, MaxAge: d},
+		LeastRequest: LeastRequest{Choices: n}, Prequal: Prequal{Quantile: f / 3, Pool: n, MaxAge: d, Probes: n, ProbeTimeout: d, ProbeRate: f},
 		Utilization: Utilization{Blackout: d, Expiration: d, Update: d, ErrorPenalty: f},
 		Hashing:     Hashing{Bound: f, MinRing: n, MaxRing: 2 * n, Table: n},
 		Hash:        []HashSource{{Header: fmt.Sprint(n)}, {Cookie: "c", Query: "q", Path: true, Client: true}},

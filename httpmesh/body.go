@@ -60,6 +60,9 @@ func (x *exchange) Release(a *zerohop.Attempt) {
 // the end of the body says how the attempt went.
 func guard(b *body, resp *http.Response, way trip, a *zerohop.Attempt, rpc *ending) io.ReadCloser {
 	b.rc, b.req, b.trip, b.attempt, b.rpc = resp.Body, resp.Request, way, a, rpc
+	if n := a.Node(); n != nil && n.WantsLoad() {
+		b.resp = resp
+	}
 	if resp.Body == nil || resp.Body == http.NoBody {
 		b.finish(true)
 		return resp.Body
@@ -81,6 +84,7 @@ type body struct {
 	trip    trip
 	attempt *zerohop.Attempt
 	rpc     *ending
+	resp    *http.Response // nil if nobody wants to know what its trailer says of the load
 	closed  atomic.Bool
 	over    atomic.Bool
 }
@@ -149,7 +153,11 @@ func (b *body) end(err error, late bool) {
 // finish ends the attempt because the caller has read the whole body, or (not eof) wants no more of it.
 func (b *body) finish(eof bool) {
 	if b.leave() {
-		b.attempt.End(b.outcome(eof))
+		outcome, err := b.outcome(eof)
+		if eof && b.resp != nil {
+			reportLoad(b.attempt.Node(), b.resp.Trailer, outcome)
+		}
+		b.attempt.End(outcome, err)
 	}
 }
 

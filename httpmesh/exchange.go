@@ -116,6 +116,9 @@ func (x *exchange) try(ctx context.Context, a *zerohop.Attempt, sent int) resili
 		resp *http.Response
 		way  trip
 	)
+	if a.WantsProber() {
+		a.SetProber(x.transport.prober(a, x.req.URL))
+	}
 	if t := x.transport; t.pool != nil {
 		resp, way, err = t.poolOf(a, req, x.protocol).send(req)
 	} else if resp, err = t.base.RoundTrip(req); again.count() > 0 {
@@ -156,6 +159,9 @@ func (x *exchange) try(ctx context.Context, a *zerohop.Attempt, sent int) resili
 		v = resilience.Verdict{Outcome: resilience.Neutral, Retry: true, Unsent: true, After: -1}
 	default:
 		v.After = -1
+	}
+	if n := a.Node(); n != nil && n.WantsLoad() {
+		reportLoad(n, resp.Header, v.Outcome)
 	}
 	return v
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/internal/orca"
 )
 
 // Handler is the server half of a Transport: an http.Handler around that of a service. It is made by NewHandler. Its
@@ -16,7 +17,8 @@ type Handler struct {
 	next http.Handler
 	o    HandlerOptions
 
-	started, ended atomic.Int64 // requests
+	started, ended atomic.Int64               // requests
+	meter          atomic.Pointer[orca.Meter] // nil until somebody asks for the load
 
 	drain    sync.Once
 	draining chan struct{} // closed by Drain
@@ -28,8 +30,12 @@ type HandlerOptions struct {
 	// 0 means none.
 	MinTime time.Duration
 	// Load returns how busy the server is, for balancers that weigh endpoints by that. It is called for every answer,
-	// from many goroutines, so it should return figures taken before. nil means that answers do not tell.
+	// from many goroutines, so it should return figures taken before. nil means that answers do not tell, but for what
+	// Unmeasured says.
 	Load func() LoadReport
+	// Unmeasured switches off that the Handler measures the load of the server by itself and tells it to clients that ask,
+	// by WantLoadHeader. Servers that strangers can reach may want to keep that to themselves.
+	Unmeasured bool
 	// Quiet is how long no request must have come before Drain returns. Less than the time that callers need to learn
 	// of the drain makes some meet a closed connection. 0 means 1 s, a negative time none.
 	Quiet time.Duration
@@ -46,7 +52,12 @@ type HandlerOptions struct {
 //     (see zerohop.Inbound), and if one of them has failed for good, a failure that next answers with, 429 or 5xx, asks
 //     the caller not to repeat the request, by NoRetryHeader. So an outage at the bottom of a chain of services is not
 //     multiplied by every one of them.
-//   - Answers carry the load of the server, if there is HandlerOptions.Load.
+//   - Answers carry the load of the server, if there is HandlerOptions.Load. To clients that ask, by WantLoadHeader or at
+//     LoadPath, they also tell what the Handler itself has measured, which is what loadbalance.Prequal and
+//     UtilizationRoundRobin need: how many requests are in flight and how long those take that begin with about as
+//     many (loadbalance.InFlightMetric and LatencyMetric, until their answers begin), rates of requests and of failures
+//     (429 and 5xx), and the part of its processors that the process uses. Nothing is measured before the first client
+//     asks.
 //   - Requests are counted, and drained by Drain.
 //
 // The deadlines of gRPC and Connect (grpc-timeout, Connect-Timeout-Ms) are left to their servers. The http.ResponseWriter
@@ -66,9 +77,17 @@ func NewHandler(next http.Handler, o HandlerOptions) *Handler {
 
 // ServeHTTP calls the handler of the service, unless the caller has no time left.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h.started.Add(1)
+	asked := !h.o.Unmeasured && r.Header[WantLoadHeader] != nil
+	if asked && r.Method == http.MethodGet && r.URL.Path == LoadPath {
+		h.tell(w, r)
+		return
+	}
+	started := h.started.Add(1)
 	defer h.ended.Add(1)
 	a := &reply{ResponseWriter: w, handler: h, version: r.ProtoMajor}
+	if m := h.meter.Load(); m != nil || asked {
+		a.time(m, asked, started)
+	}
 	a.inbound.Attempt = sentBefore(r.Header)
 	ctx := r.Context()
 	if left, ok := timeLeft(r.Header); ok {

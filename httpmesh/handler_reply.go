@@ -18,6 +18,7 @@ type reply struct {
 	inbound zerohop.Inbound
 	version int  // of HTTP
 	begun   bool // the header is complete
+	timing
 }
 
 // writer returns a with those methods that the http.ResponseWriter under it has.
@@ -47,10 +48,8 @@ func (a *reply) begin(code int) {
 	if (code == http.StatusTooManyRequests || code >= 500) && a.inbound.Spent() {
 		header.Set(NoRetryHeader, "1")
 	}
-	if load := a.handler.o.Load; load != nil {
-		if v := load().text(); v != "" {
-			header[LoadHeader] = []string{v}
-		}
+	if a.handler.o.Load != nil || a.meter != nil {
+		a.report(header, code)
 	}
 	if a.handler.isDraining() && a.version < 3 {
 		header.Set("Connection", "close") // on HTTP/2, net/http sends GOAWAY instead

@@ -20,9 +20,18 @@ const (
 	// LoadHeader of a response is the load of the server, in the format of ORCA that Envoy and others read, too:
 	// "Endpoint-Load-Metrics: TEXT cpu_utilization=0.7".
 	LoadHeader = "Endpoint-Load-Metrics"
+	// WantLoadHeader of a request asks the server for what it has measured of its load, in the LoadHeader of the answer.
+	// Clients send it whose endpoints are picked by that: "Zerohop-Load: 1".
+	WantLoadHeader = "Zerohop-Load"
 )
 
+// LoadPath is where a Handler answers requests that ask for nothing but its load: GET with a WantLoadHeader. The answer is 204
+// with a LoadHeader. All other requests of that path are for the handler of the service.
+const LoadPath = "/.well-known/zerohop/load"
+
 const (
+	// loadMessage is LoadHeader in gRPC: the message in base64.
+	loadMessage = "Endpoint-Load-Metrics-Bin"
 	// noTime is the NoRetryHeader of a server that did not begin because its caller has too little time.
 	noTime = "deadline"
 	// grpcAttempts is what gRPC calls AttemptHeader.

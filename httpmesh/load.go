@@ -4,6 +4,9 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/zerohop/zerohop/loadbalance"
 )
 
 // LoadReport is how busy a server is: the messages of ORCA (https://github.com/cncf/xds, orca_load_report.proto). Figures
@@ -24,8 +27,8 @@ type LoadReport struct {
 	Named map[string]float64
 }
 
-// text returns the report in the form of LoadHeader, empty if there is nothing to report.
-func (r LoadReport) text() string {
+// text returns the report in the form of LoadHeader, with what else was measured, empty if there is nothing to report.
+func (r LoadReport) text(inflight int, latency time.Duration) string {
 	var room [256]byte // most reports fit, and cost but the string
 	b := append(room[:0], "TEXT "...)
 	empty := len(b)
@@ -34,6 +37,8 @@ func (r LoadReport) text() string {
 	b = appendMetric(b, "", "mem_utilization", r.Memory)
 	b = appendMetric(b, "", "rps_fractional", r.Requests)
 	b = appendMetric(b, "", "eps", r.Errors)
+	b = appendMetric(b, "named_metrics.", loadbalance.InFlightMetric, float64(inflight))
+	b = appendMetric(b, "named_metrics.", loadbalance.LatencyMetric, latency.Seconds())
 	b = appendMetrics(b, "utilization.", r.Utilization)
 	b = appendMetrics(b, "named_metrics.", r.Named)
 	if len(b) == empty {

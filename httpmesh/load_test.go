@@ -21,15 +21,15 @@ func TestLoadReportText(t *testing.T) {
 		{LoadReport{CPU: math.NaN(), Memory: math.Inf(1), Application: -1, Errors: math.Inf(-1), Requests: 1e-9}, "TEXT rps_fractional=1e-09"},
 		{LoadReport{Named: map[string]float64{"": 1, "a=b": 1, "a,b": 1, "a:b": 1, "a b": 1, "a\r\nSet-Cookie": 1, "é": 1, "ok": math.NaN()}}, ""},
 	} {
-		if got := tt.report.text(); got != tt.want {
-			t.Errorf("%+v.text() = %q, want %q", tt.report, got, tt.want)
+		if got := tt.report.text(0, 0); got != tt.want {
+			t.Errorf("%+v.text(0, 0) = %q, want %q", tt.report, got, tt.want)
 		}
 	}
 }
 
 func TestLoadReportCostsOneAllocation(t *testing.T) {
 	r := LoadReport{Application: 0.8, CPU: 0.7, Memory: 0.5, Requests: 1234.5, Errors: 1, Named: map[string]float64{"queue": 7}}
-	if got := testing.AllocsPerRun(100, func() { _ = r.text() }); got > 1 {
+	if got := testing.AllocsPerRun(100, func() { _ = r.text(0, 0) }); got > 1 {
 		t.Errorf("text() makes %v allocations, want at most 1", got)
 	}
 }

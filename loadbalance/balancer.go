@@ -52,6 +52,8 @@ type Balancer struct {
 	changes atomic.Uint64
 	checked atomic.Bool // SetFailing was called, or is to be
 	set     atomic.Pointer[Set]
+	reports atomic.Bool                   // nodes are picked by what they report
+	probing atomic.Pointer[PrequalConfig] // how they are asked for that, nil if they are not
 
 	mu      sync.Mutex // guards what follows and serialises updates; taken before that of outliers
 	nodes   map[string]*Node

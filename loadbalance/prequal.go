@@ -28,8 +28,17 @@ type PrequalConfig struct {
 	Quantile float64
 	// Pool is how many nodes are compared. 0 or less means 8. More than 16 count as 16.
 	Pool int
-	// MaxAge is how long a report counts. 0 or less means 1 s, as in the paper.
+	// MaxAge is how long a report counts. 0 or less means 1 s, as in the paper. Values above 20 days count as that.
 	MaxAge time.Duration
+	// Probes is how many nodes are asked for their load at most when a call was made: r_probe of the paper, which finds
+	// that one is nearly as good as three. 0 means 3, less than 0 none, more than 16 means 16. Only nodes are asked that
+	// have said nothing for half of MaxAge, so that there are no probes where calls are many.
+	Probes int
+	// ProbeTimeout is how long the answer to a probe is waited for. 0 or less means 3 ms, as in the paper: what comes later
+	// is of little use. Clients that are farther from their servers than that need more.
+	ProbeTimeout time.Duration
+	// ProbeRate is how many probes this client sends per second at most, to all nodes together. 0 or less means 500.
+	ProbeRate float64
 }
 
 const maxPool = 16
@@ -42,21 +51,13 @@ const ahead = 1 << 10
 
 // Prequal is the algorithm Prequal with the settings of c. It is a Builder.
 func (c PrequalConfig) Prequal(nodes []*Node) Picker {
-	if c.Quantile == 0 {
-		c.Quantile = 0.75
-	}
-	if c.Pool <= 0 {
-		c.Pool = 8
-	}
-	c.Pool = min(c.Pool, maxPool)
-	if c.MaxAge <= 0 {
-		c.MaxAge = time.Second
-	}
+	c = c.withDefaults()
+	nodes[0].owner.probe(&c)
 	p := &prequal{
 		others: twoChoices{nodes: nodes, costs: true},
 		peers:  make([]peer, len(nodes)),
 		count:  min(c.Pool, len(nodes)),
-		maxAge: uint32(min(c.MaxAge>>tickShift, math.MaxInt32)) + 1,
+		maxAge: uint32(c.MaxAge>>tickShift) + 1,
 	}
 	for count := range p.ranks {
 		if c.Quantile > 0 { // which NaN is not
@@ -69,6 +70,31 @@ func (c PrequalConfig) Prequal(nodes []*Node) Picker {
 		p.peers[i] = peer{n, n.report()}
 	}
 	return p
+}
+
+func (c PrequalConfig) withDefaults() PrequalConfig {
+	if c.Quantile == 0 {
+		c.Quantile = 0.75
+	}
+	if c.Pool <= 0 {
+		c.Pool = 8
+	}
+	c.Pool = min(c.Pool, maxPool)
+	if c.MaxAge <= 0 {
+		c.MaxAge = time.Second
+	}
+	c.MaxAge = min(c.MaxAge, 20*24*time.Hour) // ticks wrap
+	if c.Probes == 0 {
+		c.Probes = 3
+	}
+	c.Probes = min(max(c.Probes, 0), maxPool)
+	if c.ProbeTimeout <= 0 {
+		c.ProbeTimeout = 3 * time.Millisecond
+	}
+	if !(c.ProbeRate > 0) {
+		c.ProbeRate = 500
+	}
+	return c
 }
 
 type prequal struct {

@@ -25,6 +25,12 @@ func (c PrequalConfig) Validate() error {
 		return fmt.Errorf("pool: must be between 2 and %d, got %d", maxPool, c.Pool)
 	case c.MaxAge < 0:
 		return fmt.Errorf("maxAge: must not be negative, got %v", c.MaxAge)
+	case c.Probes > maxPool:
+		return fmt.Errorf("probes: must not be above %d, got %d", maxPool, c.Probes)
+	case c.ProbeTimeout < 0:
+		return fmt.Errorf("probeTimeout: must not be negative, got %v", c.ProbeTimeout)
+	case !(c.ProbeRate >= 0 && c.ProbeRate <= 1e6):
+		return fmt.Errorf("probeRate: must be between 0 and a million, got %v", c.ProbeRate)
 	}
 	return nil
 }
