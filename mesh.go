@@ -28,6 +28,13 @@ type Config struct {
 	// Zone is the failure domain that the process runs in, as the resolver names it. Calls stay in it as long as its
 	// endpoints can carry them; see Policy.Locality. Empty means that zones do not matter.
 	Zone string
+	// Instance names the process among all that call the same services, where Policy.Subset is set: each name has a subset
+	// of its own. It should outlive restarts. Empty means the host name, which is the name of the pod in Kubernetes.
+	Instance string
+	// Peers is how many processes call the same services, with as much to do as this one has, and PeerIndex which of them it is,
+	// from 0 on: replicas and ordinal of a StatefulSet. Then subsets give every endpoint the same number of them. 0 means that
+	// it is not known: subsets are random then, and PeerIndex must be 0.
+	Peers, PeerIndex int
 	// Balancers are algorithms of the user's own, by the name that Policy.Balance refers to. One under the name
 	// of a built-in algorithm takes its place.
 	Balancers map[string]loadbalance.Builder
@@ -83,7 +90,7 @@ func New(cfg Config) (*Mesh, error) {
 	if cfg.StartTimeout < 0 {
 		errs = append(errs, fmt.Errorf("startTimeout: must not be negative, got %v", cfg.StartTimeout))
 	}
-	errs = append(errs, cfg.Spec.validate(cfg.Balancers), cfg.Spec.validateCheckers(cfg.Checkers, true))
+	errs = append(errs, cfg.validatePeers(), cfg.Spec.validate(cfg.Balancers), cfg.Spec.validateCheckers(cfg.Checkers, true))
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("zerohop: invalid configuration: %w", err)
 	}
@@ -104,6 +111,9 @@ func New(cfg Config) (*Mesh, error) {
 	}
 	if cfg.Rand == nil {
 		cfg.Rand = rand.Uint64
+	}
+	if cfg.Instance == "" {
+		cfg.Instance = instance()
 	}
 	if cfg.StartTimeout == 0 {
 		cfg.StartTimeout = 5 * time.Second

@@ -40,6 +40,18 @@ type Policy struct {
 	// one. CallOptions.HashKey comes before. Calls without a key go to a random endpoint each. Empty inherits; the built-in
 	// default is none. A retry or a backup goes to the next endpoint in the order of the key.
 	Hash []HashSource `json:"hash,omitempty" yaml:"hash,omitempty"`
+	// Subset is how many endpoints of each priority the process keeps to, where there are more than 32: so it is connected
+	// to a few endpoints of a large service only. Which depends on Config.Instance, or on Config.Peers; see
+	// loadbalance.Subset. 0 inherits; the built-in default is all, and so is less than 0. It belongs to a service.
+	Subset int `json:"subset,omitempty" yaml:"subset,omitempty"`
+	// Panic is the share of the endpoints of a priority that must be in service for ejections and failed health checks to
+	// count: below it calls go to all of them. 0 inherits; the built-in default is 0.5; less than 0 means that they always
+	// count, as long as one endpoint is in service. It belongs to a service.
+	Panic float64 `json:"panic,omitempty" yaml:"panic,omitempty"`
+	// OverProvisioning is how much more than its part of the endpoints those in service of a priority are taken to be able to
+	// carry before calls spill over to the next priority. 0 inherits; the built-in default is 1.4, the least is 1, the most
+	// is 1,000, with which they spill when hardly any is left. It belongs to a service.
+	OverProvisioning float64 `json:"overProvisioning,omitempty" yaml:"overProvisioning,omitempty"`
 	// Timeout bounds the whole call, its body included, but not a connection once it was upgraded. 0 inherits; the
 	// built-in default is none, so that downloads and event streams are not cut. The caller's own deadline always
 	// holds.
@@ -205,12 +217,17 @@ func listed[T any](narrow, wide []T) []T {
 // over returns p with every unset field taken from wide.
 func (p Policy) over(wide Policy) Policy {
 	return Policy{
-		Balance:        pick(p.Balance, wide.Balance),
-		LeastRequest:   p.LeastRequest.over(wide.LeastRequest),
-		Prequal:        p.Prequal.over(wide.Prequal),
-		Utilization:    p.Utilization.over(wide.Utilization),
-		Hashing:        p.Hashing.over(wide.Hashing),
-		Hash:           listed(p.Hash, wide.Hash),
+		Balance:      pick(p.Balance, wide.Balance),
+		LeastRequest: p.LeastRequest.over(wide.LeastRequest),
+		Prequal:      p.Prequal.over(wide.Prequal),
+		Utilization:  p.Utilization.over(wide.Utilization),
+		Hashing:      p.Hashing.over(wide.Hashing),
+		Hash:         listed(p.Hash, wide.Hash),
+		Subset:       pick(p.Subset, wide.Subset),
+		Panic:        pick(p.Panic, wide.Panic),
+
+		OverProvisioning: pick(p.OverProvisioning, wide.OverProvisioning),
+
 		Timeout:        pick(p.Timeout, wide.Timeout),
 		AttemptTimeout: pick(p.AttemptTimeout, wide.AttemptTimeout),
 		ReadTimeout:    pick(p.ReadTimeout, wide.ReadTimeout),
@@ -261,7 +278,7 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 	fail := func(field, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%s.%s: %s", path, field, fmt.Sprintf(format, args...)))
 	}
-	errs = append(errs, p.validateBalance(path, own), validateHash(path, p.Hash))
+	errs = append(errs, p.validateBalance(path, own), validateHash(path, p.Hash), p.validateSharing(path))
 	for _, d := range []struct {
 		field string
 		value time.Duration

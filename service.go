@@ -56,7 +56,11 @@ func newService(m *Mesh, name string, named bool) *service {
 	s.keyed = hashes(s.policy.Balance) || m.cfg.Balancers[s.policy.Balance] != nil
 	s.used.Store(time.Now().Unix()) // or it would seem to be the one idle longest
 	s.ctx, s.stop = context.WithCancel(m.ctx)
-	lb := loadbalance.Config{Builder: s.policy.builder(m.cfg.Balancers), Rand: m.cfg.Rand}
+	lb := loadbalance.Config{
+		Builder: s.policy.builder(m.cfg.Balancers), Rand: m.cfg.Rand,
+		Panic: s.policy.Panic, OverProvisioning: s.policy.OverProvisioning,
+		Subset: loadbalance.Subset{Size: s.policy.Subset, Client: m.cfg.Instance, Clients: m.cfg.Peers, Index: m.cfg.PeerIndex},
+	}
 	if s.policy.Breaker.Mode == On {
 		c := s.policy.Breaker.config()
 		lb.Breaker = &c

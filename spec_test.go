@@ -47,6 +47,15 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"cookie of a hash", service(Policy{Balance: "maglev", Hash: []HashSource{{Cookie: "a;b"}}}), []string{`services.orders.hash[0].cookie: "a;b" is not the name of a cookie`}},
 		{"hash of a route", route(Policy{Hash: []HashSource{{}}}), []string{"policies.x.hash[0]: needs one of"}},
 		{"hash without the algorithm", service(Policy{Hash: []HashSource{{Path: true}}}), []string{`services.orders.hash: does nothing, as the service is balanced by "peak-ewma"`}},
+		{"panic", service(Policy{Panic: 1.5}), []string{"services.orders.panic: must not be above 1, got 1.5"}},
+		{"panic not a number", service(Policy{Panic: math.NaN()}), []string{"services.orders.panic: must not be above 1, got NaN"}},
+		{"over-provisioning", service(Policy{OverProvisioning: 0.9}), []string{"services.orders.overProvisioning: must be between 1 and 1000, got 0.9"}},
+		{"sharing of a route", route(Policy{Panic: -1, OverProvisioning: 2, Subset: 20}), []string{
+			"policies.x.panic: belongs to a service, not to a route", "policies.x.overProvisioning: ", "policies.x.subset: ",
+		}},
+		{"peer index", Config{Resolver: discovery.Static{}, Peers: 3, PeerIndex: 3}, []string{"peerIndex: must be between 0 and the number of peers less one, got 3 of 3"}},
+		{"peer index without peers", Config{Resolver: discovery.Static{}, PeerIndex: 1}, []string{"peerIndex: "}},
+		{"negative peers", Config{Resolver: discovery.Static{}, Peers: -1}, []string{"peerIndex: "}},
 		{"choices without the algorithm", service(Policy{LeastRequest: LeastRequest{Choices: 3}}), []string{`services.orders.leastRequest: does nothing, as the service is balanced by "peak-ewma"`}},
 		{"probes", service(Policy{Balance: "prequal", Prequal: Prequal{Probes: 17}}), []string{"services.orders.prequal.probes: must not be above 16, got 17"}},
 		{"probe timeout", service(Policy{Balance: "prequal", Prequal: Prequal{ProbeTimeout: -1}}), []string{"services.orders.prequal.probeTimeout: must not be negative, got -1ns"}},
@@ -196,6 +205,7 @@ func full(n int) Policy {
 	mode := []Switch{On, Off}[n%2]
 	return Policy{
 		Balance: slices.Sorted(maps.Keys(balancers))[n], Timeout: d, AttemptTimeout: 10 * d, ReadTimeout: 20 * d,
+		Subset: n, Panic: f / 10, OverProvisioning: f,
 		LeastRequest: LeastRequest{Choices: n}, Prequal: Prequal{Quantile: f / 3, Pool: n, MaxAge: d, Probes: n, ProbeTimeout: d, ProbeRate: f},
 		Utilization: Utilization{Blackout: d, Expiration: d, Update: d, ErrorPenalty: f},
 		Hashing:     Hashing{Bound: f, MinRing: n, MaxRing: 2 * n, Table: n},

@@ -33,6 +33,17 @@ type Config struct {
 	SlowStart *SlowStart
 	// Locality prefers endpoints of one zone. The zero value is off.
 	Locality Locality
+	// Subset is the part of the endpoints that this client keeps to. The zero value is all.
+	Subset Subset
+	// Panic is the share of the endpoints of a priority that must be in service for ejections and failed checks to count.
+	// Below it the few that are left would get more than they can take, and so much failing at once is more often the fault of
+	// who judges than of who is judged. 0 means 0.5, which is Envoy's and Finagle's panic threshold; less than 0 means that
+	// they always count, as long as one endpoint is in service; the most is 1.
+	Panic float64
+	// OverProvisioning is how much more than its part of the endpoints the ones in service of a priority are taken to be able
+	// to carry before calls spill over to the next priority. 0 means 1.4, Envoy's default; the least is 1, with which they
+	// spill at the first one that fails. With 2, half of a priority carries everything.
+	OverProvisioning float64
 	// Unproven lets new nodes count as failing their active health checks until SetFailing says otherwise.
 	Unproven bool
 	// Rand is the source of random words. It must be safe for concurrent use. nil means math/rand/v2.
@@ -66,6 +77,14 @@ func New(cfg Config) *Balancer {
 	if cfg.Builder == nil {
 		cfg.Builder = PeakEWMA
 	}
+	if cfg.Panic == 0 || cfg.Panic != cfg.Panic {
+		cfg.Panic = 0.5
+	}
+	cfg.Panic = min(cfg.Panic, 1)
+	if !(cfg.OverProvisioning > 0) {
+		cfg.OverProvisioning = 1.4
+	}
+	cfg.OverProvisioning = max(cfg.OverProvisioning, 1)
 	b := &Balancer{cfg: cfg, base: time.Now(), nodes: map[string]*Node{}}
 	if cfg.Outlier != nil {
 		b.outliers = newOutliers(*cfg.Outlier, b.random, &b.changes)
@@ -88,6 +107,7 @@ func New(cfg Config) *Balancer {
 // in the set a short while ago with what was known then. It does not keep the slice.
 func (b *Balancer) Update(eps []discovery.Endpoint) {
 	now := time.Since(b.base)
+	eps = b.cfg.Subset.of(eps, b.cfg.Locality.Zone)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.absent.expire(now)

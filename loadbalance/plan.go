@@ -57,7 +57,7 @@ func (s *Set) replan(old *plan) *plan {
 				}
 			}
 		}
-		loads[i] = levelHealth(serving[i], l.all)
+		loads[i] = levelHealth(serving[i], l.all, s.balancer.cfg.OverProvisioning)
 		if l.band != nil {
 			loads[i] *= l.band.stays()
 		}
@@ -67,7 +67,7 @@ func (s *Set) replan(old *plan) *plan {
 	var sum float64
 	for i := range s.levels {
 		l := &s.levels[i]
-		panicking := !enough && serving[i] < len(l.nodes) && float64(serving[i]) < panicShare*float64(l.all)
+		panicking := !enough && serving[i] < len(l.nodes) && float64(serving[i]) < s.balancer.cfg.Panic*float64(l.all)
 		if loads[i] == 0 {
 			continue
 		}

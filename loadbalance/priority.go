@@ -74,18 +74,9 @@ func uniform(nodes []*Node) bool {
 	return true
 }
 
-// overProvisioning is how much more than its part of the endpoints the healthy ones of a level are taken to be able to carry
-// before calls spill over to the next level: Envoy's default. 1 would spill at the first endpoint that fails, 2 would let
-// half a level carry everything.
-const overProvisioning = 1.4
-
-// panicShare is the share of a level's endpoints that must be in service for ejections to count: Envoy's and
-// Finagle's panic threshold. Below it the few that are left would get more than they can take, and so much failing at
-// once is more often the fault of who judges than of who is judged.
-const panicShare = 0.5
-
-// levelHealth returns what part of all calls a level can take of whose endpoints so many are in service.
-func levelHealth(serving, all int) float64 {
+// levelHealth returns what part of all calls a level can take of whose endpoints so many are in service; see
+// Config.OverProvisioning.
+func levelHealth(serving, all int, overProvisioning float64) float64 {
 	if all == 0 {
 		return 0
 	}

@@ -32,7 +32,7 @@ func TestLevelLoads(t *testing.T) {
 	} {
 		loads := make([]float64, len(c.healthy))
 		for i, h := range c.healthy {
-			loads[i] = levelHealth(h, 100)
+			loads[i] = levelHealth(h, 100, 1.4)
 		}
 		enough := levelLoads(loads)
 		got := make([]int, len(loads))

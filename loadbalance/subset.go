@@ -4,79 +4,112 @@ import (
 	"cmp"
 	"math/bits"
 	"slices"
+
+	"github.com/zerohop/zerohop/discovery"
 )
 
-// Subset returns the nodes that a client keeps to where each client of a large service is to know a few of its nodes only:
-// the size nodes with the highest hash of their address and the client, in the order of the list. The same client gets
-// the same nodes from every list with the same addresses, and each node that comes or goes changes at most one of
-// them. nodes itself is returned if it has no more than size; a size below 1 counts as 1.
+// Subset is the part of a large service that a client keeps to, where each client is to be connected to a few endpoints
+// only. The endpoints of each priority, and those in the zone of the client and out of it, are chosen from separately,
+// and only where there are more than 32. Those that the source does not call healthy do not count, and remain known if
+// their turn is before that of the last one that does: an endpoint that fails is replaced by one other.
 //
-// client must differ between clients, such as the name of the pod does, and should outlive restarts. Subsets are random:
-// of N clients with k nodes of S each, a node has as many as N*k/S on average, with a coefficient of variation of
-// sqrt((1-k/S)/(N*k/S)), so that small subsets make for uneven load. gRFC A68.
-func Subset(nodes []*Node, size int, client string) []*Node {
-	if size = max(size, 1); len(nodes) <= size {
-		return nodes
+// Unless Clients is set the subset is random: the endpoints with the highest hash of their address and the client (gRFC A68).
+// An endpoint that comes or goes changes one endpoint of the subset at most. Of N clients with k endpoints of S each, an
+// endpoint has as many as N*k/S on average, with a coefficient of variation of sqrt((1-k/S)/(N*k/S)), so that small
+// subsets make for uneven load.
+//
+// With Clients the subset is an aperture: the endpoints from the client's own place on, of all on a circle in the order of
+// the hash of their address. Every endpoint has the same number of clients, or one more. The price is that the number
+// of clients matters: when it changes, most of them change some endpoints. An endpoint that comes or goes changes at
+// most two. After the deterministic aperture of Finagle
+// (https://twitter.github.io/finagle/guide/ApertureLoadBalancers.html), whose least aperture is 12.
+type Subset struct {
+	// Size is how many healthy endpoints the client keeps to. 0 or less means all.
+	Size int
+	// Client differs between clients, such as the name of the pod does, and should outlive restarts.
+	Client string
+	// Clients is how many there are, 0 or less if that is not known, and Index which of them this one is, from 0 on. An
+	// Index outside counts modulo Clients.
+	Clients, Index int
+}
+
+// fewEndpoints are so few that every client may know them all.
+const fewEndpoints = 32
+
+// of returns the endpoints of the subset in the order of the list, which is not changed.
+func (s *Subset) of(eps []discovery.Endpoint, zone string) []discovery.Endpoint {
+	if s.Size <= 0 || len(eps) <= max(s.Size, fewEndpoints) {
+		return eps
 	}
-	type candidate struct {
-		score uint64
-		at    int
+	type group struct {
+		priority uint8
+		near     bool
 	}
-	list := make([]candidate, len(nodes))
-	seed := xxh64(client, 0)
-	for i, n := range nodes {
-		list[i] = candidate{xxh64(n.addr, seed), i}
+	groups := map[group][]int{}
+	for i := range eps {
+		g := group{eps[i].Priority, zone != "" && eps[i].Zone == zone}
+		groups[g] = append(groups[g], i)
 	}
-	slices.SortFunc(list, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(nodes[a.at].addr, nodes[b.at].addr))
-	})
-	list = list[:size]
-	slices.SortFunc(list, func(a, b candidate) int { return cmp.Compare(a.at, b.at) })
-	subset := make([]*Node, size)
-	for i, c := range list {
-		subset[i] = nodes[c.at]
+	own := make([]int, 0, len(eps))
+	for _, list := range groups {
+		if len(list) > max(s.Size, fewEndpoints) {
+			list = s.choose(eps, list)
+		}
+		own = append(own, list...)
+	}
+	slices.Sort(own)
+	subset := make([]discovery.Endpoint, len(own))
+	for k, i := range own {
+		subset[k] = eps[i]
 	}
 	return subset
 }
 
-// Aperture returns the nodes that a client keeps to where the number of clients is known, and which of them it is: the size
-// nodes from its own place on, of all nodes on a circle in the order of the hash of their address. Clients are numbered
-// from 0 on; numbers outside and fewer than one client count modulo what there are. The nodes are in the order of the list,
-// and nodes itself is returned if it has no more than size; a size below 1 counts as 1.
-//
-// Every node has the same number of clients, or one more, while Subset leaves that to chance. The price is that the number
-// of clients matters: when it changes, most of them change some nodes. A node that comes or goes changes at most two
-// nodes of each client. After the deterministic aperture of Finagle
-// (https://twitter.github.io/finagle/guide/ApertureLoadBalancers.html), whose least aperture is 12.
-func Aperture(nodes []*Node, size, client, clients int) []*Node {
-	if size = max(size, 1); len(nodes) <= size {
-		return nodes
+// choose returns those of the list, which are places in eps, that the client keeps to. No more than half of them can be
+// other than healthy.
+func (s *Subset) choose(eps []discovery.Endpoint, list []int) []int {
+	list = s.order(eps, list)
+	healthy := 0
+	for k, i := range list {
+		if eps[i].Health == discovery.Healthy {
+			healthy++
+		}
+		if healthy == s.Size || k+1 >= 2*s.Size {
+			return list[:k+1]
+		}
+	}
+	return list
+}
+
+// order returns the places in eps in the order in which the client would have them.
+func (s *Subset) order(eps []discovery.Endpoint, list []int) []int {
+	var seed uint64
+	if s.Clients <= 0 {
+		seed = xxh64(s.Client, 0)
 	}
 	type place struct {
 		hash uint64
 		at   int
 	}
-	circle := make([]place, len(nodes))
-	for i, n := range nodes {
-		circle[i] = place{xxh64(n.addr, 0), i}
+	circle := make([]place, len(list))
+	for k, i := range list {
+		circle[k] = place{xxh64(eps[i].Addr, seed), i}
 	}
 	slices.SortFunc(circle, func(a, b place) int {
-		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(nodes[a.at].addr, nodes[b.at].addr))
+		return cmp.Or(cmp.Compare(b.hash, a.hash), cmp.Compare(eps[a.at].Addr, eps[b.at].Addr))
 	})
-	clients = max(clients, 1)
-	if client %= clients; client < 0 {
-		client += clients
+	first := uint64(0)
+	if s.Clients > 0 && len(list) > 0 {
+		client := s.Index % s.Clients
+		if client < 0 {
+			client += s.Clients
+		}
+		hi, lo := bits.Mul64(uint64(client), uint64(len(list)))
+		first, _ = bits.Div64(hi, lo, uint64(s.Clients))
 	}
-	hi, lo := bits.Mul64(uint64(client), uint64(len(nodes)))
-	first, _ := bits.Div64(hi, lo, uint64(clients))
-	own := make([]int, size)
-	for k := range own {
-		own[k] = circle[(int(first)+k)%len(circle)].at
+	order := make([]int, len(circle))
+	for k := range order {
+		order[k] = circle[(int(first)+k)%len(circle)].at
 	}
-	slices.Sort(own)
-	aperture := make([]*Node, size)
-	for k, i := range own {
-		aperture[k] = nodes[i]
-	}
-	return aperture
+	return order
 }

@@ -5,28 +5,42 @@ import (
 	"math"
 	"slices"
 	"testing"
+
+	"github.com/zerohop/zerohop/discovery"
 )
+
+// chosen returns the addresses that a client keeps to, however few there are.
+func (s Subset) chosen(eps []discovery.Endpoint) (addrs []string) {
+	all := make([]int, len(eps))
+	for i := range all {
+		all[i] = i
+	}
+	for _, i := range s.choose(eps, all) {
+		addrs = append(addrs, eps[i].Addr)
+	}
+	return addrs
+}
 
 // The dispersion is that of random subsets, by the formula in the comment of Subset.
 func TestSubsetsSpreadTheClients(t *testing.T) {
 	for _, c := range []struct {
 		clients, servers, size int
 	}{{100, 100, 25}, {100, 100, 5}, {1000, 1000, 20}} {
-		nodes := newNodes(c.servers)
-		counts := map[*Node]float64{}
+		eps := endpoints(c.servers)
+		counts := map[string]float64{}
 		for client := range c.clients {
-			s := Subset(nodes, c.size, fmt.Sprint("client-", client))
+			s := (&Subset{Size: c.size, Client: fmt.Sprint("client-", client)}).of(eps, "")
 			if len(s) != c.size {
-				t.Fatalf("subset has %d nodes, want %d", len(s), c.size)
+				t.Fatalf("subset has %d endpoints, want %d", len(s), c.size)
 			}
-			for _, n := range s {
-				counts[n]++
+			for _, ep := range s {
+				counts[ep.Addr]++
 			}
 		}
 		mean := float64(c.clients*c.size) / float64(c.servers)
 		var squares float64
-		for _, n := range nodes {
-			squares += (counts[n] - mean) * (counts[n] - mean)
+		for _, ep := range eps {
+			squares += (counts[ep.Addr] - mean) * (counts[ep.Addr] - mean)
 		}
 		cv := math.Sqrt(squares/float64(c.servers)) / mean
 		want := math.Sqrt((1 - float64(c.size)/float64(c.servers)) / mean)
@@ -37,103 +51,175 @@ func TestSubsetsSpreadTheClients(t *testing.T) {
 	}
 }
 
-func TestSubsetsAreStable(t *testing.T) {
-	nodes := newNodes(100)
-	before := Subset(nodes, 10, "a")
-	if turned := slices.Clone(nodes); true {
-		slices.Reverse(turned)
-		after := Subset(turned, 10, "a")
-		slices.Reverse(after)
-		if !slices.Equal(before, after) {
-			t.Error("the subset depends on the order of the list")
-		}
-	}
-	for i := range nodes {
-		left := slices.Delete(slices.Clone(nodes), i, i+1)
-		kept := 0
-		for _, n := range Subset(left, 10, "a") {
-			if slices.Contains(before, n) {
-				kept++
-			}
-		}
-		want := 10
-		if slices.Contains(before, nodes[i]) {
-			want = 9
-		}
-		if kept != want {
-			t.Errorf("without node %d the subset kept %d nodes, want %d", i, kept, want)
-		}
-	}
-	for _, size := range []int{100, 101, math.MaxInt} {
-		if got := Subset(nodes, size, "a"); !slices.Equal(got, nodes) {
-			t.Errorf("subset of %d of 100 nodes has %d", size, len(got))
-		}
-	}
-	for _, size := range []int{1, 0, -1, math.MinInt} {
-		if got := Subset(nodes, size, "a"); len(got) != 1 {
-			t.Errorf("subset of size %d has %d nodes, want 1", size, len(got))
-		}
-	}
-	if got := Subset(nil, 3, "a"); len(got) != 0 {
-		t.Errorf("subset of no nodes has %d", len(got))
-	}
-}
-
-func TestAperturesGiveEveryNodeAsManyClients(t *testing.T) {
+func TestAperturesGiveEveryEndpointAsManyClients(t *testing.T) {
 	for _, c := range []struct {
 		clients, servers, size, spread int
 	}{{100, 100, 25, 0}, {100, 100, 5, 0}, {1000, 1000, 20, 0}, {300, 100, 12, 0}, {97, 101, 12, 1}, {7, 1000, 20, 1}, {1000, 7, 3, 1}, {1, 10, 3, 1}} {
-		nodes := newNodes(c.servers)
-		counts := map[*Node]int{}
+		eps := endpoints(c.servers)
+		counts := map[string]int{}
 		for client := range c.clients {
-			for _, n := range Aperture(nodes, c.size, client, c.clients) {
-				counts[n]++
+			for _, addr := range (Subset{Size: c.size, Index: client, Clients: c.clients}).chosen(eps) {
+				counts[addr]++
 			}
 		}
 		least, most, sum := math.MaxInt, 0, 0
-		for _, n := range nodes {
-			least, most, sum = min(least, counts[n]), max(most, counts[n]), sum+counts[n]
+		for _, ep := range eps {
+			n := counts[ep.Addr]
+			least, most, sum = min(least, n), max(most, n), sum+n
 		}
 		if sum != c.clients*c.size || most-least > c.spread {
-			t.Errorf("%+v: nodes have %d to %d clients, %d in all, want no more than %d apart", c, least, most, sum, c.spread)
+			t.Errorf("%+v: endpoints have %d to %d clients, %d in all, want no more than %d apart", c, least, most, sum, c.spread)
 		}
 	}
 }
 
-func TestAperturesAreStable(t *testing.T) {
-	const clients, size = 40, 12
-	nodes := newNodes(100)
-	for client := range clients {
-		before := Aperture(nodes, size, client, clients)
-		for i := range nodes {
-			left := slices.Delete(slices.Clone(nodes), i, i+1)
+func TestSubsetsAreStable(t *testing.T) {
+	eps := endpoints(100)
+	turned := slices.Clone(eps)
+	slices.Reverse(turned)
+	for _, c := range []struct {
+		subset  Subset
+		changes int // at most, where one leaves
+	}{
+		{Subset{Size: 10, Client: "a"}, 1},
+		{Subset{Size: 12, Clients: 40, Index: 0}, 2},
+		{Subset{Size: 12, Clients: 40, Index: 17}, 2},
+		{Subset{Size: 12, Clients: 40, Index: 39}, 2},
+	} {
+		before := c.subset.chosen(eps)
+		if !slices.Equal(before, c.subset.chosen(turned)) {
+			t.Errorf("%+v depends on the order of the list", c.subset)
+		}
+		for i := range eps {
 			kept := 0
-			for _, n := range Aperture(left, size, client, clients) {
-				if slices.Contains(before, n) {
+			for _, addr := range c.subset.chosen(slices.Delete(slices.Clone(eps), i, i+1)) {
+				if slices.Contains(before, addr) {
 					kept++
 				}
 			}
-			if kept < size-2 {
-				t.Fatalf("without node %d client %d kept %d of %d nodes, want all but two", i, client, kept, size)
+			if kept < c.subset.Size-c.changes {
+				t.Errorf("without endpoint %d %+v kept %d, want all but %d", i, c.subset, kept, c.changes)
 			}
 		}
 	}
 }
 
-func TestAperturesTakeAnyNumbers(t *testing.T) {
-	nodes := newNodes(10)
-	extremes := []int{math.MinInt, -1, 0, 1, 3, 10, math.MaxInt}
+// An endpoint that fails stays known, for it may come back, and one other takes its place.
+func TestSubsetsReplaceEndpointsThatFail(t *testing.T) {
+	for _, s := range []Subset{{Size: 10, Client: "a"}, {Size: 10, Clients: 7, Index: 3}} {
+		eps := endpoints(100)
+		before := s.chosen(eps)
+		for i := range eps {
+			if eps[i].Addr == before[4] {
+				eps[i].Health = discovery.Unhealthy
+			}
+		}
+		if got := s.chosen(eps); len(got) != 11 || !slices.Equal(got[:10], before) {
+			t.Errorf("%+v with one that fails = %v, want one more than %v", s, got, before)
+		}
+		for i := range eps {
+			eps[i].Health = discovery.Draining
+		}
+		if got := s.chosen(eps); len(got) != 20 {
+			t.Errorf("%+v has %d endpoints where none is healthy, want 20", s, len(got))
+		}
+	}
+}
+
+func TestSubsetsAreChosenOfEachPriorityAndZone(t *testing.T) {
+	var eps []discovery.Endpoint
+	for i := range 300 {
+		ep := discovery.Endpoint{Addr: fmt.Sprint("a", i), Zone: []string{"near", "far", "farther"}[i%3]}
+		if i%10 == 0 {
+			ep.Priority = 1 // 30 of them, which are few
+		}
+		eps = append(eps, ep)
+	}
+	for _, c := range []struct {
+		subset Subset
+		zone   string
+		want   [2]int // of priority 0: near, and not
+	}{
+		{Subset{Size: 20, Client: "a"}, "near", [2]int{20, 20}},
+		{Subset{Size: 20, Clients: 5}, "near", [2]int{20, 20}},
+		{Subset{Size: 100, Client: "a"}, "near", [2]int{90, 100}},
+		{Subset{}, "near", [2]int{90, 180}},
+		{Subset{Size: -1}, "", [2]int{90, 180}},
+	} {
+		b := New(Config{Subset: c.subset, Locality: Locality{Zone: c.zone}})
+		b.Update(eps)
+		var got [2]int
+		second := 0
+		last := -1
+		for _, n := range b.Set().Nodes() {
+			at := slices.IndexFunc(eps, func(ep discovery.Endpoint) bool { return ep.Addr == n.Addr() })
+			if at <= last {
+				t.Errorf("%+v changes the order", c.subset)
+			}
+			last = at
+			switch ep := eps[at]; {
+			case ep.Priority == 1:
+				second++
+			case ep.Zone == "near":
+				got[0]++
+			default:
+				got[1]++
+			}
+		}
+		if got != c.want || second != 30 {
+			t.Errorf("%+v near %q: endpoints = %v and %d, want %v and 30", c.subset, c.zone, got, second, c.want)
+		}
+	}
+	b := New(Config{Subset: Subset{Size: 20, Client: "a"}}) // without a zone of its own
+	b.Update(eps)
+	if got := len(b.Set().Nodes()); got != 50 {
+		t.Errorf("endpoints of a client without a zone = %d, want 20 and 30", got)
+	}
+}
+
+func TestSubsetsTakeAnyNumbers(t *testing.T) {
+	eps := endpoints(100)
+	extremes := []int{math.MinInt, -1, 0, 1, 3, 99, 100, math.MaxInt}
 	for _, size := range extremes {
-		for _, client := range extremes {
+		for _, index := range extremes {
 			for _, clients := range extremes {
-				got := Aperture(nodes, size, client, clients)
-				if want := min(max(size, 1), len(nodes)); len(got) != want {
-					t.Errorf("Aperture(10 nodes, %d, %d, %d) has %d nodes, want %d", size, client, clients, len(got), want)
+				s := Subset{Size: size, Index: index, Clients: clients}
+				want := 100
+				if size > 0 {
+					want = min(size, 100)
+				}
+				if got := len(s.of(eps, "")); got != want {
+					t.Errorf("%+v of 100 endpoints = %d, want %d", s, got, want)
+				}
+				if got := len(s.of(eps[:fewEndpoints], "")); got != fewEndpoints {
+					t.Errorf("%+v of %d endpoints = %d, want all", s, fewEndpoints, got)
 				}
 			}
 		}
 	}
-	if got := Aperture(nil, 3, 1, 2); len(got) != 0 {
-		t.Errorf("aperture of no nodes has %d", len(got))
+	if got := (&Subset{Size: 1}).of(nil, ""); len(got) != 0 {
+		t.Errorf("subset of no endpoints has %d", len(got))
+	}
+}
+
+// What a client knows of an endpoint that stays in its subset is kept, and it makes no nodes for others.
+func TestBalancersKnowTheirSubsetOnly(t *testing.T) {
+	b := New(Config{Subset: Subset{Size: 5, Client: "a"}})
+	eps := endpoints(1000)
+	b.Update(eps)
+	before := b.Set().Nodes()
+	if len(before) != 5 || len(b.nodes) != 5 {
+		t.Fatalf("nodes = %d, of which the balancer knows %d, want 5", len(before), len(b.nodes))
+	}
+	eps = slices.DeleteFunc(eps, func(ep discovery.Endpoint) bool { return ep.Addr == before[2].Addr() })
+	b.Update(eps)
+	kept := 0
+	for _, n := range b.Set().Nodes() {
+		if slices.Contains(before, n) {
+			kept++
+		}
+	}
+	if kept != 4 || len(b.Set().Nodes()) != 5 {
+		t.Errorf("nodes kept = %d of %d, want 4 of 5", kept, len(b.Set().Nodes()))
 	}
 }
