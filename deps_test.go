@@ -62,6 +62,7 @@ var places = map[string]place{
 	".":                           {2, corePrice},
 	"httpmesh":                    {3, slices.Concat(corePrice, []string{"golang.org/x/net"})}, // SOCKS
 	"grpcmesh":                    {3, slices.Concat(corePrice, grpcPrice)},
+	"sim":                         {3, corePrice},
 	"telemetry":                   {3, slices.Concat(corePrice, otelPrice)},
 	"examples/...":                {4, nil},
 	"examples/grpc/stockpb":       {0, grpcPrice},

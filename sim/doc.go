@@ -1,0 +1,27 @@
+// Package sim tests a policy of zerohop before it is deployed: what becomes of calls when capacity halves, endpoints hang,
+// or a service fails, answered in milliseconds by a simulation that makes the very decisions of production.
+//
+//	func TestOrdersSurviveBrownOut(t *testing.T) {
+//		result := sim.Run(t, sim.Scenario{
+//			Services: map[string]sim.Service{
+//				"orders": {Endpoints: 4, Workers: 20, Time: sim.Exponential(20 * time.Millisecond)},
+//			},
+//			Clients: []sim.Client{{Service: "orders", Rate: 2800, Timeout: time.Second, Mesh: zerohop.Config{Spec: spec}}},
+//			Faults:  []sim.Fault{{Service: "orders", At: 20 * time.Second, For: 10 * time.Second, Capacity: 0.5}},
+//			For:     time.Minute,
+//		})
+//		result.Check(t, sim.Bounds{Amplification: 1.1})
+//		result.Check(t, sim.Bounds{From: 35 * time.Second, Success: 0.999, P99: 300 * time.Millisecond})
+//	}
+//
+// A Service is a set of endpoints with workers, a queue and a law of how long a request takes; it may call other services.
+// A Client makes calls at a rate, however slowly they are answered. Every client, and every endpoint of a service that calls
+// others, has a zerohop.Mesh of its own: the balancer, the budget, ejection, breakers and the state machine of calls are those
+// that a program is linked with. Only the network, the servers and the clock are simulated.
+//
+// A run is deterministic. It happens in one goroutine, in a bubble of testing/synctest that Run makes, and all
+// randomness comes from Scenario.Seed. Seeds runs a scenario, or a random one, for many seeds at once and says how to replay
+// those that fail.
+//
+// It does not simulate what bytes do: bodies, connections and TLS are for tests with real servers.
+package sim

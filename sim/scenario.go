@@ -1,0 +1,167 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/zerohop/zerohop"
+)
+
+// Scenario says what is simulated.
+type Scenario struct {
+	// Services by name.
+	Services map[string]Service
+	// Clients make the calls that start it all.
+	Clients []Client
+	// Faults happen on the way. They may overlap.
+	Faults []Fault
+	// For is how long clients make calls. What is under way at the end is given up and not counted. Required.
+	For time.Duration
+	// Seed is that of all randomness. Run replaces 0 by 1.
+	Seed uint64
+}
+
+// Service is a set of endpoints that are alike.
+type Service struct {
+	// Endpoints is how many there are. 0 means 1.
+	Endpoints int
+	// Workers is how many requests an endpoint works on at the same time. 0 means 1.
+	Workers int
+	// Time is how long a worker takes for a request. nil means none.
+	Time Law
+	// Queue is how many requests an endpoint lets wait for a worker; others are answered with 503 at once. 0 means that
+	// there is no limit.
+	Queue int
+	// LIFO takes the request that came last from the queue, and not the one that came first.
+	LIFO bool
+	// MinTime is how much time the caller of a request must have left when a worker could take it, so that it is not
+	// answered with 503 instead. It needs a deadline to go by. 0 means that the worker begins whatever time is left.
+	MinTime time.Duration
+	// DropLeft lets workers pass over requests whose caller has left. Else they work on them, for nobody.
+	DropLeft bool
+	// Latency is how long a message from a client to an endpoint or back takes. nil means half a millisecond.
+	Latency Law
+	// Zones are those of the endpoints, in turn.
+	Zones []string
+	// Calls are made for each request after the work of the worker, which does not wait for them, one after the other. If
+	// one fails, so does the request, with 503.
+	Calls []Call
+	// Mesh is that of each endpoint for its Calls. Resolver and Rand are those of the simulation.
+	Mesh zerohop.Config
+}
+
+// Call is what a service does to others.
+type Call struct {
+	// Service is the service called. Required.
+	Service string
+	// Times is how often, all at once. 0 means 1.
+	Times int
+	// Timeout is the time that the call may take, of what the caller of the request has left. 0 means all of that.
+	Timeout time.Duration
+}
+
+// Client makes calls.
+type Client struct {
+	// Service is the service called. Required.
+	Service string
+	// Rate is how many calls begin per second, at random, whether or not others have been answered. Required.
+	Rate float64
+	// Count is how many clients share the rate, each with a mesh of its own. 0 means 1.
+	Count int
+	// Timeout is how long a caller waits. 0 means for ever.
+	Timeout time.Duration
+	// Unsafe calls must not be executed twice, unless the policy says that they may.
+	Unsafe bool
+	// Mesh is that of each client. Resolver and Rand are those of the simulation.
+	Mesh zerohop.Config
+}
+
+// Fault is something that goes wrong. Those that concern the same endpoint at the same time add up.
+type Fault struct {
+	// At is when it begins, and For how long it lasts. 0 means to the end.
+	At, For time.Duration
+	// Service is the service that it happens to. Required.
+	Service string
+	// Endpoints are those that it happens to, by their number from 0. nil means all.
+	Endpoints []int
+
+	// Capacity is what is left of the workers, between 0 and 1. 0 means all of them; see Hang.
+	Capacity float64
+	// Slow is how many times longer requests take that begin meanwhile. 0 means 1.
+	Slow float64
+	// Fail is the share of requests that are answered with 503 at once.
+	Fail float64
+	// Latency is added to every message.
+	Latency time.Duration
+	// Hang stops an endpoint as SIGSTOP would: it takes requests and answers them when it goes on.
+	Hang bool
+	// Kill ends an endpoint: what it works on is reset, and connections are refused.
+	Kill bool
+	// Partition lets no message pass. They arrive when it is over.
+	Partition bool
+	// Leave takes an endpoint off the list that resolvers get. It still answers those who do not know yet.
+	Leave bool
+	// Load multiplies the rate of the Clients of the service. 0 means 1.
+	Load float64
+}
+
+// effects reports whether a fault does anything.
+func (f *Fault) effects() bool {
+	return f.Capacity != 0 || f.Slow != 0 || f.Fail != 0 || f.Latency != 0 || f.Hang || f.Kill || f.Partition || f.Leave || f.Load != 0
+}
+
+// validate reports every mistake with the path of its field.
+func (s *Scenario) validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	known := func(path, name string) {
+		_, ok := s.Services[name]
+		check(ok, "%s: there is no service %q", path, name)
+	}
+	check(s.For > 0, "for: must be positive, got %v", s.For)
+	check(len(s.Clients) > 0, "clients: there must be one")
+	for _, name := range slices.Sorted(maps.Keys(s.Services)) {
+		v, path := s.Services[name], "services."+name
+		check(v.Endpoints >= 0 && v.Endpoints <= maxEndpoints, "%s.endpoints: must be between 1 and %d, got %d", path, maxEndpoints, v.Endpoints)
+		check(v.Workers >= 0, "%s.workers: must not be negative, got %d", path, v.Workers)
+		check(v.Queue >= 0, "%s.queue: must not be negative, got %d", path, v.Queue)
+		check(v.MinTime >= 0, "%s.minTime: must not be negative, got %v", path, v.MinTime)
+		for i, c := range v.Calls {
+			known(fmt.Sprintf("%s.calls[%d].service", path, i), c.Service)
+			check(c.Times >= 0, "%s.calls[%d].times: must not be negative, got %d", path, i, c.Times)
+			check(c.Timeout >= 0, "%s.calls[%d].timeout: must not be negative, got %v", path, i, c.Timeout)
+		}
+	}
+	for i, c := range s.Clients {
+		path := fmt.Sprintf("clients[%d]", i)
+		known(path+".service", c.Service)
+		check(c.Rate > 0 && c.Rate <= 1e9, "%s.rate: must be above 0 and at most 1e9, got %v", path, c.Rate)
+		check(c.Count >= 0, "%s.count: must not be negative, got %d", path, c.Count)
+		check(c.Timeout >= 0, "%s.timeout: must not be negative, got %v", path, c.Timeout)
+	}
+	for i := range s.Faults {
+		f, path := &s.Faults[i], fmt.Sprintf("faults[%d]", i)
+		known(path+".service", f.Service)
+		check(f.At >= 0 && f.For >= 0, "%s: at and for must not be negative, got %v and %v", path, f.At, f.For)
+		check(f.effects(), "%s: does nothing", path)
+		check(f.Capacity >= 0 && f.Capacity <= 1, "%s.capacity: must be between 0 and 1, got %v", path, f.Capacity)
+		check(f.Slow >= 0 && f.Slow <= 1e6, "%s.slow: must be between 0 and 1e6, got %v", path, f.Slow)
+		check(f.Fail >= 0 && f.Fail <= 1, "%s.fail: must be between 0 and 1, got %v", path, f.Fail)
+		check(f.Load >= 0 && f.Load <= 1e6, "%s.load: must be between 0 and 1e6, got %v", path, f.Load)
+		check(f.Latency >= 0, "%s.latency: must not be negative, got %v", path, f.Latency)
+		for _, n := range f.Endpoints {
+			check(n >= 0 && n < max(s.Services[f.Service].Endpoints, 1), "%s.endpoints: there is no endpoint %d", path, n)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// maxEndpoints is how many there are addresses for.
+const maxEndpoints = 10_000
