@@ -1,6 +1,8 @@
 package zerohop
 
 import (
+	"context"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -16,16 +18,16 @@ type Attempt struct {
 	Status int
 	// Err is the error of the attempt, set by Exchange.Attempt; nil if there is an answer.
 	Err error
-	// Idle is how much of the attempt passed waiting for the caller and not for the endpoint, set by
-	// Exchange.Attempt. Nothing is learned from that part.
-	Idle time.Duration
-	// Resends is how often the attempt was sent again without being asked for it; see Resent.
-	Resends int
-	// State is what the transport keeps of the attempt, for when it meets it again by AttemptOf.
-	State any
 
 	call     *Call
-	scope    scope
+	waited   atomic.Pointer[scopeState] // nil until somebody waits for the end of the attempt's context, or that ends
+	rare     atomic.Pointer[rarity]     // nil until there is something in it
+	verdict  resilience.Verdict
+	pick     loadbalance.Pick
+	start    time.Duration
+	took     time.Duration // until the answer or the error
+	latency  time.Duration // what is to be learned from it; 0 if nothing
+	ended    atomic.Bool
 	cause    resilience.Cause
 	spawned  bool // it runs in a goroutine of the library
 	begun    bool
@@ -38,20 +40,39 @@ type Attempt struct {
 	disowned bool // the endpoint had no part in it
 	overdue  bool // another attempt won after this one had run long enough for a backup
 	answer   bool // the call's
-	ended    atomic.Bool
-	verdict  resilience.Verdict
-	pick     loadbalance.Pick
-	start    time.Duration  // after the base of the mesh
-	took     time.Duration  // until the answer or the error
-	latency  time.Duration  // what is to be learned from it; 0 if nothing
-	refused  error          // why there is no endpoint
-	record   *AttemptRecord // of an attempt that was let go of
-	alarm    *time.Timer    // of the attempt timeout
+}
+
+// rarity is what few attempts have. Its fields are set with the lock of the call held.
+type rarity struct {
+	ctx     context.Context // that AttemptStart returned
+	idle    time.Duration   // of the caller, not of the endpoint
+	resends int             // that nobody asked for
+	refused error           // why there is no endpoint
+	record  *AttemptRecord  // of an attempt that was let go of
+	alarm   *time.Timer     // of the attempt timeout
+}
+
+var noRarity rarity
+
+// rarity returns what is rare about the attempt, to be read.
+func (a *Attempt) rarity() *rarity {
+	if r := a.rare.Load(); r != nil {
+		return r
+	}
+	return &noRarity
+}
+
+// ownRarity returns what is rare about the attempt, to be changed. c.mu is held.
+func (a *Attempt) ownRarity() *rarity {
+	if a.rare.Load() == nil {
+		a.rare.Store(&rarity{})
+	}
+	return a.rare.Load()
 }
 
 // begin notes that the attempt begins. c.mu is held.
-func (a *Attempt) begin(now time.Time) {
-	a.begun, a.start, a.joinable = true, now.Sub(a.call.mesh.base), !a.call.machine.Wake().IsZero()
+func (a *Attempt) begin(now time.Duration) {
+	a.begun, a.start, a.joinable = true, now, a.call.machine.Wake() > 0
 }
 
 // Node returns the endpoint of the attempt, nil if there is none (yet).
@@ -63,6 +84,10 @@ func (a *Attempt) Verdict() resilience.Verdict { return a.verdict }
 // Policy returns the policy of the call.
 func (a *Attempt) Policy() *Policy { return &a.call.target.policy }
 
+// Exchange returns the exchange of the call: how a transport that meets the attempt again, by AttemptOf, finds what it keeps
+// of it.
+func (a *Attempt) Exchange() Exchange { return a.call.exchange }
+
 // OwnEndpoints reports whether the Request said that the transport has endpoints of its own.
 func (a *Attempt) OwnEndpoints() bool { return a.call.own }
 
@@ -71,34 +96,43 @@ func (a *Attempt) Service() string { return a.call.target.service.name }
 
 // Pick chooses the endpoint of an attempt whose Request asked for LatePick, from the given set. It may be
 // called again if the transport finds that it cannot reach the node after all. Its error ends the attempt.
-func (a *Attempt) Pick(now time.Time, set *loadbalance.Set) (*loadbalance.Node, error) {
-	in := loadbalance.Info{Now: now, Other: a.Backup(), Hash: a.call.hash}
+func (a *Attempt) Pick(set *loadbalance.Set) (*loadbalance.Node, error) {
+	return a.pickAt(a.call.mesh().now(), set)
+}
+
+func (a *Attempt) pickAt(now time.Duration, set *loadbalance.Set) (*loadbalance.Node, error) {
+	c := a.call
+	m := c.mesh()
+	in := loadbalance.Info{Now: m.at(now), Other: a.Backup(), Hash: c.hash}
 	if a.cause != resilience.First || a.Node() != nil {
-		a.choose(now, loadbalance.Pick{}).Done(loadbalance.Report{Now: now, Outcome: resilience.Neutral})
-		in.Avoid, in.Sound = a.call.avoid()
+		a.choose(now, loadbalance.Pick{}).Done(loadbalance.Report{Now: in.Now, Outcome: resilience.Neutral})
+		in.Avoid, in.Sound = c.avoid()
 		in.Sound = in.Sound && set.Sound(in) // there may be none any more
 	}
 	p, err := set.Pick(in)
-	if a.refused = err; err != nil {
+	if err != nil || a.rarity().refused != nil {
+		a.Refuse(err)
+	}
+	if err != nil {
 		return nil, err
 	}
 	// What came before, such as waiting for a connection, is not the time the node takes, and a backup would have had
 	// to wait, too.
 	a.choose(now, p)
-	if m := a.call.mesh; a.joinable {
-		m.overdue.watch(&a.call.listed, now.Sub(m.base)+a.call.machine.Config.Backup)
+	if a.joinable {
+		m.overdue.watch(c, now+c.machine.Config.Backup)
 	}
 	return p.Node(), nil
 }
 
 // choose replaces the choice of the attempt and returns the one before. Other attempts of the call read it.
-func (a *Attempt) choose(now time.Time, p loadbalance.Pick) (old loadbalance.Pick) {
+func (a *Attempt) choose(now time.Duration, p loadbalance.Pick) (old loadbalance.Pick) {
 	c := a.call
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old, a.pick = a.pick, p
 	if p.Node() != nil {
-		a.start = now.Sub(c.mesh.base)
+		a.start = now
 	}
 	if n := old.Node(); n != nil {
 		c.rest().dropped = append(c.rest().dropped, n)
@@ -110,7 +144,8 @@ func (a *Attempt) choose(now time.Time, p loadbalance.Pick) (old loadbalance.Pic
 // when the answer begins. If it returns false, ctx has ended and the rest of the answer will not come.
 func (a *Attempt) Arrived() bool {
 	if !a.arrived {
-		a.arrived = a.alarm == nil || a.alarm.Stop()
+		alarm := a.rarity().alarm
+		a.arrived = alarm == nil || alarm.Stop()
 	}
 	return a.arrived
 }
@@ -131,7 +166,32 @@ func (a *Attempt) Disown() {
 
 // Refuse says that no endpoint could be reached for an attempt whose Request asked for LatePick, and why. It is not
 // counted as an attempt then.
-func (a *Attempt) Refuse(err error) { a.refused = err }
+func (a *Attempt) Refuse(err error) {
+	a.call.mu.Lock()
+	defer a.call.mu.Unlock()
+	a.ownRarity().refused = err
+}
+
+// Idle says how much of the attempt passed waiting for the caller and not for the endpoint. Nothing is learned from that
+// part. It is called by Exchange.Attempt.
+func (a *Attempt) Idle(d time.Duration) {
+	if d > 0 {
+		a.call.mu.Lock()
+		defer a.call.mu.Unlock()
+		a.ownRarity().idle = d
+	}
+}
+
+// Ran returns how long ago the endpoint was chosen. Attempts without one have run for ever.
+func (a *Attempt) Ran() time.Duration {
+	c := a.call
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a.Node() == nil {
+		return math.MaxInt64
+	}
+	return c.mesh().now() - a.start
+}
 
 func (a *Attempt) info() AttemptInfo {
 	return AttemptInfo{Number: a.Number, Backup: a.Backup(), Node: a.pick.Node()}
@@ -145,10 +205,11 @@ func (a *Attempt) End(outcome resilience.Outcome, err error) {
 		return
 	}
 	c := a.call
-	hooks := &c.mesh.cfg.Hooks
-	now := c.mesh.base.Add(a.start + a.took) // when the answer came
+	m := c.mesh()
+	hooks := &m.cfg.Hooks
+	now := a.start + a.took // when the answer came
 	if outcome != resilience.Success || hooks.AttemptDone != nil {
-		now = c.mesh.now()
+		now = m.now()
 	}
 	if err == nil {
 		err = a.Err
@@ -156,14 +217,14 @@ func (a *Attempt) End(outcome resilience.Outcome, err error) {
 	if a.answer {
 		defer c.close(a.Status, outcome, err)
 	}
-	a.pick.Done(loadbalance.Report{Now: now, Outcome: outcome, Latency: a.latency, Overdue: a.overdue, After: a.verdict.After})
-	if a.alarm != nil {
-		a.alarm.Stop()
+	a.pick.Done(loadbalance.Report{Now: m.at(now), Outcome: outcome, Latency: a.latency, Overdue: a.overdue, After: a.verdict.After})
+	if alarm := a.rarity().alarm; alarm != nil {
+		alarm.Stop()
 	}
-	a.scope.cancel()
+	a.scope().cancel()
 	if hooks.AttemptDone != nil && a.started {
-		hooks.AttemptDone(a.scope.parent, c.info(), a.info(), AttemptResult{
-			Status: a.Status, Outcome: outcome, Err: err, Latency: a.took, Duration: now.Sub(c.mesh.base) - a.start, Resends: a.Resends,
+		hooks.AttemptDone(a.scope().parent(), c.info(), a.info(), AttemptResult{
+			Status: a.Status, Outcome: outcome, Err: err, Latency: a.took, Duration: now - a.start, Resends: a.rarity().resends,
 		})
 	}
 }
@@ -171,12 +232,12 @@ func (a *Attempt) End(outcome resilience.Outcome, err error) {
 // result returns what became of an attempt that was judged, or has so far. c.mu is held.
 func (a *Attempt) result() AttemptRecord {
 	c := a.call
-	r := AttemptRecord{Addr: a.addr(), Cause: a.cause, Start: a.start - c.start.Sub(c.mesh.base), Outcome: resilience.Neutral, Status: -1}
+	r := AttemptRecord{Addr: a.addr(), Cause: a.cause, Start: a.start - c.start, Outcome: resilience.Neutral, Status: -1}
 	if r.Running = !a.judged; r.Running {
-		r.Duration = max(time.Since(c.mesh.base)-a.start, 0)
+		r.Duration = max(c.mesh().now()-a.start, 0)
 	} else {
 		r.Outcome, r.Status, r.Duration, r.Err = a.verdict.Outcome, a.Status, a.took, a.Err
-		r.Resends = a.Resends
+		r.Resends = a.rarity().resends
 	}
 	return r
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // tick is called by the watchdog when an attempt is overdue.
-func (c *Call) tick(now time.Time) {
+func (c *Call) tick(now time.Duration) {
 	if act := c.step(now, &resilience.Event{Kind: resilience.Tick}); act.Kind == resilience.Launch {
 		c.spawn(now, act)
 	}
@@ -16,11 +16,11 @@ func (c *Call) tick(now time.Time) {
 
 // spawn makes a backup in a goroutine of its own, which ends when the attempt does: at the latest soon after the
 // call has finished and cancelled it. Close of the mesh waits for it.
-func (c *Call) spawn(now time.Time, act resilience.Action) {
+func (c *Call) spawn(now time.Duration, act resilience.Action) {
 	c.mu.Lock()
 	c.slot(act.Attempt).spawned = true
 	c.mu.Unlock()
-	started := c.mesh.task(func() { c.guarded(now, act) })
+	started := c.mesh().task(func() { c.guarded(now, act) })
 	if !started {
 		c.post(c.step(now, &resilience.Event{Kind: resilience.Rejected, Attempt: act.Attempt}))
 	}
@@ -28,7 +28,7 @@ func (c *Call) spawn(now time.Time, act resilience.Action) {
 
 // guarded makes an attempt in a goroutine of the library, where a panic of user code would end the process without
 // the caller having a chance to catch it.
-func (c *Call) guarded(now time.Time, act resilience.Action) {
+func (c *Call) guarded(now time.Duration, act resilience.Action) {
 	var next resilience.Action
 	returned := false
 	defer func() {
@@ -48,7 +48,7 @@ func (c *Call) panicked(attempt int, p any) resilience.Action {
 	a := c.slot(attempt)
 	a.verdict, a.judged = resilience.Verdict{Outcome: resilience.Failure}, true
 	a.Err, a.Status = fmt.Errorf("%w: %v", errPanicked, p), -1
-	return c.stepLocked(c.mesh.now(), &resilience.Event{Kind: resilience.Done, Attempt: attempt, Verdict: a.verdict})
+	return c.stepLocked(c.mesh().now(), &resilience.Event{Kind: resilience.Done, Attempt: attempt, Verdict: a.verdict})
 }
 
 // post hands on what is to be done after a backup.
@@ -59,8 +59,8 @@ func (c *Call) post(act resilience.Action) {
 	}
 	busy, signal, wake := !c.waiting && !c.over, c.rest().signal, c.machine.Wake()
 	c.mu.Unlock()
-	if busy && act.Kind == resilience.Wait && !wake.IsZero() {
-		c.mesh.overdue.watch(&c.listed, wake.Sub(c.mesh.base))
+	if busy && act.Kind == resilience.Wait && wake > 0 {
+		c.mesh().overdue.watch(c, wake)
 	}
 	select {
 	case signal <- struct{}{}:
@@ -80,8 +80,8 @@ func (c *Call) wait() resilience.Action {
 	c.mu.Unlock()
 
 	var alarm <-chan time.Time
-	if !wake.IsZero() {
-		t := time.NewTimer(time.Until(wake))
+	if wake > 0 {
+		t := time.NewTimer(wake - c.mesh().now())
 		defer t.Stop()
 		alarm = t.C
 	}
@@ -98,7 +98,7 @@ func (c *Call) wait() resilience.Action {
 	if act, ok := c.pending(); ok {
 		return act
 	}
-	return c.stepLocked(c.mesh.now(), &ev)
+	return c.stepLocked(c.mesh().now(), &ev)
 }
 
 // pending returns what a backup left to do, if anything. c.mu is held.

@@ -18,41 +18,39 @@ import (
 // The first attempt runs in the goroutine of the caller, without a timer; further goroutines exist only while
 // backups run.
 type Call struct {
-	mesh     *Mesh
 	target   *target
 	exchange Exchange
-	ctx      context.Context // of the call, from Run to the end of its answer: attempts start under it
-	limit    *timeLimit      // of the policy, nil if there is none
-	inbound  *Inbound
-	start    time.Time
-	protocol string
-	host     string
-	method   string
-	timeout  time.Duration       // of an attempt
+	ctx      context.Context     // of the call, from Run to the end of its answer: attempts start under it
+	said     *sayings            // by the context that Run got
+	details  *details            // nil if nobody asks for them
 	hash     uint64              // of its key, 0 if it has none
 	latency  *resilience.Latency // learned from attempts like these; nil if nothing is known yet
-	listed   watched
-	closed   atomic.Bool // CallDone was called
+	place    watched
+	start    time.Duration // after the base of the mesh, as are all times in here
+	listed   atomic.Bool   // place is in its list
+	closed   atomic.Bool   // CallDone was called
 	late     bool
 	stream   bool
-	named    bool // method is an operation, and what is learned is for that
+	named    bool // what is called is an operation, and what is learned is for that
 	own      bool // the transport has endpoints of its own
 	whole    bool // attempts are over when they return, and nothing gives them up before
 
-	mu      sync.Mutex // guards over to more
-	over    bool       // the machine has finished
-	left    bool       // next is to be done
-	waiting bool       // the caller's goroutine is in wait
+	over    bool // the machine has finished; guarded by mu, as is all that follows
+	left    bool // next is to be done
+	waiting bool // the caller's goroutine is in wait
+	mu      sync.Mutex
 	machine resilience.Call
 	next    resilience.Action // the machine's last action if over; else what a backup left to do
 	first   Attempt
 	more    *further
 }
 
-// timeLimit is the context of a call that its policy bounds.
-type timeLimit struct {
-	outer  context.Context // that CallDone gets
-	cancel context.CancelFunc
+// details are what is told of a call, and what few calls need.
+type details struct {
+	start                  time.Time // as the user's clock showed it; zero if nobody asks
+	protocol, host, method string
+	outer                  context.Context    // of the call without the bound of its policy, that CallDone gets; nil if there is none
+	cancel                 context.CancelFunc // of that bound
 }
 
 // further is what a call needs when its first attempt is not its last.
@@ -69,10 +67,6 @@ type further struct {
 // owes it a call of End. Or it returns an *Error, and the call is over.
 func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attempt, error) {
 	said := heard(ctx)
-	now := m.now()
-	if m.observed || said.report != nil {
-		now = time.Now() // which is what the user's clock shows
-	}
 	o := &said.options
 	t, err := m.target(&r.Request)
 	switch {
@@ -81,23 +75,20 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 	case err != nil:
 		return nil, &Error{Service: r.Service, Reason: NoEndpoints, Detail: resilience.Unroutable, Err: err}
 	}
-	t.service.touch(now)
-	m.overdue.place(c, now)
-	c.mesh, c.target, c.exchange, c.late, c.stream = m, t, x, r.LatePick, r.Stream
-	c.start, c.protocol, c.host, c.method = now, r.Protocol, r.Service, pick(r.Operation, r.Method)
+	c.target, c.exchange, c.said, c.late, c.stream = t, x, said, r.LatePick || r.OwnEndpoints, r.Stream
 	c.latency, c.named, c.own = t.latencyOf(r.Operation), r.Operation != "", r.OwnEndpoints
-	c.late = c.late || c.own
 	if t.service.keyed && (o.HashKey != "" || len(t.policy.Hash) > 0) {
 		c.hash = hashOf(o.HashKey, t.policy.Hash, x)
 	}
+	now := c.begin(r)
+	t.service.touch(now)
 	said.report.add(c)
 	if h := m.cfg.Hooks.CallStart; h != nil {
 		ctx = h(ctx, c.info())
 	}
 	c.ctx = ctx
 	if d := pick(max(o.Timeout, 0), t.policy.Timeout); d > 0 {
-		c.limit = &timeLimit{outer: ctx}
-		c.ctx, c.limit.cancel = context.WithTimeoutCause(ctx, d, limitError(d))
+		c.limit(d)
 	}
 	if err := c.ctx.Err(); err != nil {
 		return nil, c.fail(&Error{Reason: Ended, Detail: resilience.Canceled, Err: withCause(c.ctx, err)}, resilience.Neutral)
@@ -106,32 +97,62 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 		if err := c.await(o.WaitReady || r.WaitReady); err != nil {
 			return nil, err
 		}
-		now = c.mesh.now()
+		now = m.now()
 	}
-	c.timeout = pick(max(o.AttemptTimeout, 0), t.policy.AttemptTimeout)
 	t.limit(c.ctx, &c.machine.Config, c.latency, now, r, o)
-	c.whole = r.Whole && c.timeout == 0 && c.machine.Config.Backup == 0
-	if c.inbound = said.inbound; c.inbound != nil {
-		c.machine.Config.Nested = c.inbound.Attempt > 0
+	c.whole = r.Whole && c.timeout() == 0 && c.machine.Config.Backup == 0
+	if in := said.inbound; in != nil {
+		c.machine.Config.Nested = in.Attempt > 0
 	}
 	return c.drive(now, nil, resilience.Verdict{})
 }
 
+// begin notes when the call begins, and the details that somebody will ask for.
+func (c *Call) begin(r *Request) time.Duration {
+	m := c.mesh()
+	if told := m.observed || c.said.report != nil; !told && (c.latency != nil || !c.named) {
+		c.start = m.now()
+	} else {
+		now := time.Now()
+		c.start = now.Sub(m.base)
+		c.details = &details{start: now, protocol: r.Protocol, host: r.Service, method: pick(r.Operation, r.Method)}
+	}
+	return c.start
+}
+
+// limit bounds the call.
+func (c *Call) limit(d time.Duration) {
+	if c.details == nil {
+		c.details = &details{}
+	}
+	c.details.outer = c.ctx
+	c.ctx, c.details.cancel = context.WithTimeoutCause(c.ctx, d, limitError(d))
+}
+
+func (c *Call) mesh() *Mesh { return c.target.service.mesh }
+
+// timeout returns the bound of an attempt, 0 if there is none.
+func (c *Call) timeout() time.Duration {
+	return pick(max(c.said.options.AttemptTimeout, 0), c.target.policy.AttemptTimeout)
+}
+
+// info returns what hooks and reports tell of the call. It has details if there are any.
 func (c *Call) info() CallInfo {
+	d := c.details
 	return CallInfo{
-		Service: c.target.service.name, Host: c.host, Route: c.target.route,
-		Protocol: c.protocol, Method: c.method, Start: c.start,
+		Service: c.target.service.name, Host: d.host, Route: c.target.route,
+		Protocol: d.protocol, Method: d.method, Start: d.start,
 	}
 }
 
 // drive carries out what the machine decides until it finishes or an attempt is left open. It starts with the answer of
 // attempt answered, or with the call if that is nil.
-func (c *Call) drive(now time.Time, answered *Attempt, v resilience.Verdict) (*Attempt, error) {
+func (c *Call) drive(now time.Duration, answered *Attempt, v resilience.Verdict) (*Attempt, error) {
 	returned := false
 	defer func() {
 		if !returned { // user code panicked: let go of everything, and let the panic pass
-			c.mesh.overdue.forget(&c.listed)
-			c.step(c.mesh.now(), &resilience.Event{Kind: resilience.Cancel})
+			c.mesh().overdue.forget(c)
+			c.step(c.mesh().now(), &resilience.Event{Kind: resilience.Cancel})
 			if answered != nil {
 				answered.End(resilience.Neutral, errPanicked)
 			}
@@ -161,19 +182,19 @@ func (c *Call) drive(now time.Time, answered *Attempt, v resilience.Verdict) (*A
 			return a, err
 		}
 		if act.Kind == resilience.Launch {
-			now = c.mesh.now()
+			now = c.mesh().now()
 		}
 	}
 }
 
 // step tells the machine what happened. When it finishes, the attempts that still run are given up.
-func (c *Call) step(now time.Time, ev *resilience.Event) resilience.Action {
+func (c *Call) step(now time.Duration, ev *resilience.Event) resilience.Action {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.stepLocked(now, ev)
 }
 
-func (c *Call) stepLocked(now time.Time, ev *resilience.Event) resilience.Action {
+func (c *Call) stepLocked(now time.Duration, ev *resilience.Event) resilience.Action {
 	if c.over {
 		return c.next
 	}
@@ -181,7 +202,7 @@ func (c *Call) stepLocked(now time.Time, ev *resilience.Event) resilience.Action
 	switch act.Kind {
 	case resilience.Launch:
 		a := c.slot(act.Attempt)
-		a.Number, a.Status, a.call, a.cause, a.scope.parent, a.scope.attempt = act.Attempt, -1, c, act.Cause, c.ctx, a
+		a.Number, a.Status, a.call, a.cause = act.Attempt, -1, c, act.Cause
 		if act.Cause == resilience.First { // it begins at once
 			a.begin(now)
 		}
@@ -189,7 +210,7 @@ func (c *Call) stepLocked(now time.Time, ev *resilience.Event) resilience.Action
 		c.over, c.next = true, act
 		for i := range c.machine.Launched() {
 			if c.machine.Running(i) {
-				c.slot(i).scope.cancel()
+				c.slot(i).scope().cancel()
 			}
 		}
 	}
@@ -213,7 +234,7 @@ func (c *Call) rest() *further {
 }
 
 // attempt makes attempt act.Attempt in the present goroutine and returns what to do next.
-func (c *Call) attempt(now time.Time, act resilience.Action) resilience.Action {
+func (c *Call) attempt(now time.Duration, act resilience.Action) resilience.Action {
 	a := &c.first
 	if act.Cause != resilience.First {
 		c.mu.Lock()
@@ -233,9 +254,9 @@ func (c *Call) attempt(now time.Time, act resilience.Action) resilience.Action {
 	}()
 	var next resilience.Action
 	if c.open(now, a) {
-		var ctx context.Context = &a.scope
+		var ctx context.Context = a.scope()
 		if c.stream {
-			ctx = a.scope.prompt()
+			ctx = a.scope().prompt()
 		}
 		v := c.exchange.Attempt(ctx, a)
 		switch {
@@ -253,29 +274,32 @@ func (c *Call) attempt(now time.Time, act resilience.Action) resilience.Action {
 }
 
 // open prepares an attempt: its endpoint and its context. It returns false if there is no endpoint.
-func (c *Call) open(now time.Time, a *Attempt) bool {
+func (c *Call) open(now time.Duration, a *Attempt) bool {
 	if !c.late {
-		if _, err := a.Pick(now, c.target.service.balancer.Set()); err != nil {
+		if _, err := a.pickAt(now, c.target.service.balancer.Set()); err != nil {
 			return false
 		}
 	}
-	if h := c.mesh.cfg.Hooks.AttemptStart; h != nil {
+	if h := c.mesh().cfg.Hooks.AttemptStart; h != nil {
 		ctx := h(c.ctx, c.info(), a.info())
 		c.mu.Lock() // it may be cancelled meanwhile
-		a.scope.parent = ctx
+		a.ownRarity().ctx = ctx
 		c.mu.Unlock()
 	}
 	a.started = true
 	c.target.service.stir()
 	if c.own && a.joinable {
-		c.mesh.overdue.watch(&c.listed, a.start+c.machine.Config.Backup)
+		c.mesh().overdue.watch(c, a.start+c.machine.Config.Backup)
 	}
-	if c.timeout > 0 {
+	if d := c.timeout(); d > 0 {
 		// Not a deadline of the context: that would cut the body of an answer, too.
-		a.alarm = time.AfterFunc(c.timeout, a.scope.cancel)
+		alarm := time.AfterFunc(d, a.scope().cancel)
+		c.mu.Lock()
+		a.ownRarity().alarm = alarm
+		c.mu.Unlock()
 	}
 	if a.spawned { // Close waits for it
-		c.more.detach[a.Number-1] = context.AfterFunc(c.mesh.ctx, a.scope.cancel)
+		c.more.detach[a.Number-1] = context.AfterFunc(c.mesh().ctx, a.scope().cancel)
 	}
 	return true
 }
@@ -283,30 +307,31 @@ func (c *Call) open(now time.Time, a *Attempt) bool {
 // answered judges an attempt that has returned, tells the machine and lets go of the attempt unless it is the
 // answer.
 func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
-	now := c.mesh.now()
-	a.took = now.Sub(c.mesh.base) - a.start
-	a.latency = max(a.took-a.Idle, 0)
+	m := c.mesh()
+	now := m.now()
+	a.took = now - a.start
+	a.latency = max(a.took-a.rarity().idle, 0)
 	if !a.Arrived() && v.Outcome != resilience.Success && c.ctx.Err() == nil {
 		v = resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: v.Unsent}
-		a.Err, a.Status = timeoutError(c.timeout), -1
+		a.Err, a.Status = timeoutError(c.timeout()), -1
 	}
 	if v.Outcome == resilience.Failure && a.Err == nil && c.due(now) {
 		v.Outcome = c.blame(a, context.DeadlineExceeded)
 	}
-	if f := c.mesh.cfg.Classify; f != nil {
+	if f := m.cfg.Classify; f != nil {
 		v = f(c.info(), AttemptResult{Status: a.Status, Outcome: v.Outcome, Err: a.Err, Latency: a.took, Duration: a.took}, v)
 	}
-	c.mesh.overdue.forget(&c.listed)
+	m.overdue.forget(c)
 	ev := resilience.Event{Kind: resilience.Done, Attempt: a.Number, Unrepeatable: a.gone}
 	if v.Retry {
-		ev.Random = c.mesh.cfg.Rand()
+		ev.Random = m.cfg.Rand()
 		ev.Elsewhere = v.After > 0 && c.elsewhere(now)
 		ev.Nowhere = v.Unsent && c.nowhere()
 	}
 	shut := a.spawned && !c.more.detach[a.Number-1]()
 
 	c.mu.Lock()
-	unsent := v.Unsent || a.refused != nil
+	unsent := v.Unsent || a.rarity().refused != nil
 	var gone error
 	if v.Outcome != resilience.Success {
 		gone = c.ctx.Err()
@@ -322,13 +347,13 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 		a.overdue = c.machine.Config.Backup > 0 && a.latency >= c.machine.Config.Backup
 	case gone != nil:
 		if a.Node() == nil && !c.own { // no endpoint was reached in time, and the transport knows why
-			a.refused = a.Err
+			a.ownRarity().refused = a.Err
 		}
 		ev.Kind, v = resilience.Cancel, resilience.Verdict{Outcome: c.blame(a, gone), Unsent: unsent}
 		if v.Outcome == resilience.Neutral {
 			a.latency = 0
 		}
-	case a.refused != nil, shut, c.over:
+	case a.rarity().refused != nil, shut, c.over:
 		ev.Kind, v = resilience.Rejected, resilience.Verdict{Outcome: resilience.Neutral, Unsent: unsent}
 		a.latency = 0
 	case v.Outcome == resilience.Neutral:
@@ -343,7 +368,7 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 	mine := a.answer
 	if !mine {
 		record := a.result()
-		a.record = &record
+		a.ownRarity().record = &record
 		c.rest().letting.Add(1)
 	}
 	c.mu.Unlock()
@@ -366,15 +391,15 @@ func (c *Call) letGo(a *Attempt) {
 
 // learn takes note of how long a successful attempt took. An error that is an answer may be that there is no such
 // operation, whose name is not kept.
-func (c *Call) learn(now time.Time, a *Attempt) {
+func (c *Call) learn(now time.Duration, a *Attempt) {
 	l := c.latency
 	if l == nil && c.named {
 		if a.Err != nil {
 			return
 		}
-		l = c.target.learn(c.method)
+		l = c.target.learn(c.details.method)
 	}
-	l.Observe(now.Sub(c.mesh.base), a.latency)
+	l.Observe(now, a.latency)
 }
 
 // blame decides whose fault it is that the caller went away before an answer came. That the caller cancelled
@@ -398,29 +423,29 @@ func (c *Call) blame(a *Attempt, gone error) resilience.Outcome {
 
 // due reports whether the deadline of the call is about to pass. A server that was told so fails for that a moment
 // before: it counts in milliseconds, and its timers are not ours.
-func (c *Call) due(now time.Time) bool {
+func (c *Call) due(now time.Duration) bool {
 	d, ok := c.ctx.Deadline()
-	return ok && d.Sub(now) < 5*time.Millisecond
+	return ok && d.Sub(c.mesh().at(now)) < 5*time.Millisecond
 }
 
 // unknownUsual is what an endpoint is taken to need usually before anything is known.
 const unknownUsual time.Duration = unlearnedBackup / 2
 
 // Propagates reports whether there is a hook that sets headers of attempts.
-func (c *Call) Propagates() bool { return c.mesh.cfg.Hooks.Propagate != nil }
+func (c *Call) Propagates() bool { return c.mesh().cfg.Hooks.Propagate != nil }
 
 // Propagate calls the hook that sets headers of an attempt, given the context of the attempt.
 func (c *Call) Propagate(ctx context.Context, set func(key, value string)) {
-	if h := c.mesh.cfg.Hooks.Propagate; h != nil {
+	if h := c.mesh().cfg.Hooks.Propagate; h != nil {
 		h(ctx, set)
 	}
 }
 
 // elsewhere reports whether an endpoint is ready that the call has not tried, so that the pause that another one asked
 // for need not be kept. Where the transport chooses, nobody knows.
-func (c *Call) elsewhere(now time.Time) bool {
+func (c *Call) elsewhere(now time.Duration) bool {
 	tried, _ := c.avoid()
-	return !c.late && c.target.service.balancer.Set().Sound(loadbalance.Info{Now: now, Avoid: tried})
+	return !c.late && c.target.service.balancer.Set().Sound(loadbalance.Info{Now: c.mesh().at(now), Avoid: tried})
 }
 
 // nowhere reports whether there is no endpoint that the call has not tried, or perhaps none at all where the transport has

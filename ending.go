@@ -37,7 +37,7 @@ func (e limitError) Is(target error) bool { return target == context.DeadlineExc
 
 // finish returns the answer of the call, or its error.
 func (c *Call) finish(act resilience.Action) (*Attempt, error) {
-	c.mesh.overdue.forget(&c.listed)
+	c.mesh().overdue.forget(c)
 	var a *Attempt
 	if act.Attempt >= 0 {
 		a = c.slot(act.Attempt) // needs no lock: nothing is launched any more, and answer was set with over
@@ -47,11 +47,11 @@ func (c *Call) finish(act resilience.Action) (*Attempt, error) {
 		}
 	}
 	if a != nil && (a.Err == nil || a.Status >= 0) {
-		if c.inbound != nil { // now, because the server it is for may answer before it has read all of this answer
+		if in := c.said.inbound; in != nil { // now, because the server it is for may answer before it has read all of this answer
 			c.mu.Lock()
 			made := c.made()
 			c.mu.Unlock()
-			c.inbound.learn(a.verdict.Outcome, act.Reason, made)
+			in.learn(a.verdict.Outcome, act.Reason, made)
 		}
 		if a.ended.Load() {
 			c.close(a.Status, a.verdict.Outcome, a.Err)
@@ -112,8 +112,8 @@ func (c *Call) ended() error {
 	var last error
 	c.mu.Lock()
 	for i := range c.machine.Launched() {
-		if a := c.slot(i); a.record != nil && a.record.Err != nil && (a.refused != nil || !c.machine.Running(i)) {
-			last = a.record.Err
+		if r := c.slot(i).rarity(); r.record != nil && r.record.Err != nil && (r.refused != nil || !c.machine.Running(i)) {
+			last = r.record.Err
 		}
 	}
 	c.mu.Unlock()
@@ -136,10 +136,10 @@ func withCause(ctx context.Context, err error) error {
 func (c *Call) refusal() (Reason, error) {
 	s := c.target.service
 	c.mu.Lock()
-	err := c.first.refused
+	err := c.first.rarity().refused
 	c.mu.Unlock()
 	switch {
-	case c.mesh.ctx.Err() != nil:
+	case c.mesh().ctx.Err() != nil:
 		return Closed, ErrClosed
 	case errors.Is(err, loadbalance.ErrUnavailable):
 		return Unavailable, err
@@ -165,10 +165,10 @@ func (c *Call) recordsLocked() (list []AttemptRecord, sent bool) {
 	for i := range c.machine.Launched() {
 		a := c.slot(i)
 		switch {
-		case !a.begun, a.judged && a.refused != nil, !a.judged && !c.machine.Running(i): // without an endpoint
+		case !a.begun, a.judged && a.rarity().refused != nil, !a.judged && !c.machine.Running(i): // without an endpoint
 			continue
-		case a.record != nil:
-			list = append(list, *a.record)
+		case a.rarity().record != nil:
+			list = append(list, *a.rarity().record)
 		default:
 			list = append(list, a.result())
 		}
@@ -193,19 +193,19 @@ func (c *Call) close(status int, outcome resilience.Outcome, err error) {
 		return
 	}
 	outer := c.ctx
-	if c.limit != nil {
-		outer = c.limit.outer
-		c.limit.cancel()
+	if d := c.details; d != nil && d.cancel != nil {
+		outer = d.outer
+		d.cancel()
 	}
-	h := c.mesh.cfg.Hooks.CallDone
-	if h == nil && c.inbound == nil {
+	h, in := c.mesh().cfg.Hooks.CallDone, c.said.inbound
+	if h == nil && in == nil {
 		return
 	}
-	result := CallResult{Status: status, Outcome: outcome, Err: err, Duration: time.Since(c.start)}
+	result := CallResult{Status: status, Outcome: outcome, Err: err, Duration: c.mesh().now() - c.start}
 	c.mu.Lock()
 	result.Detail, result.Attempts = c.next.Reason, c.made()
 	c.mu.Unlock()
-	c.inbound.learn(outcome, result.Detail, result.Attempts)
+	in.learn(outcome, result.Detail, result.Attempts)
 	if h != nil {
 		h(outer, c.info(), result)
 	}
@@ -214,7 +214,7 @@ func (c *Call) close(status int, outcome resilience.Outcome, err error) {
 // made counts the attempts that got as far as an endpoint and were not refused there. c.mu is held.
 func (c *Call) made() (n int) {
 	for i := range c.machine.Launched() {
-		if a := c.slot(i); (a.Node() != nil || c.own && a.started) && !(a.judged && a.refused != nil) {
+		if a := c.slot(i); (a.Node() != nil || c.own && a.started) && !(a.judged && a.rarity().refused != nil) {
 			n++
 		}
 	}

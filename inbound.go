@@ -31,7 +31,7 @@ func WithInbound(ctx context.Context, in *Inbound) context.Context {
 func (in *Inbound) Spent() bool { return in != nil && in.spent.Load() }
 
 // Inbound returns the request that the call is made for, nil if it is not known.
-func (c *Call) Inbound() *Inbound { return c.inbound }
+func (c *Call) Inbound() *Inbound { return c.said.inbound }
 
 // learn takes note of how a call ended.
 func (in *Inbound) learn(o resilience.Outcome, why resilience.Reason, attempts int) {

@@ -157,9 +157,12 @@ func (m *Mesh) Close() error {
 	return nil
 }
 
-// now returns the time for two thirds of what time.Now takes: it reads the monotonic clock only. What a wall clock would
-// show is off by the steps and sleeps that the machine has made since New.
-func (m *Mesh) now() time.Time { return m.base.Add(time.Since(m.base)) }
+// now returns the time since New, for two thirds of what time.Now takes: it reads the monotonic clock only.
+func (m *Mesh) now() time.Duration { return time.Since(m.base) }
+
+// at returns the time that is d after New. What a wall clock would show is off by the steps and sleeps that the machine has
+// made since.
+func (m *Mesh) at(d time.Duration) time.Time { return m.base.Add(d) }
 
 // IsService reports whether a URL host means a service rather than a host: it is named in the spec or by a
 // route, or it is a single label without a port, and neither "localhost" nor an IP address. Case does not matter.

@@ -14,7 +14,7 @@ func (a *Attempt) Open() { a.opened = true }
 // called again before it has returned.
 func (c *Call) Resume(a *Attempt, v resilience.Verdict) (next *Attempt, err error) {
 	a.opened = false
-	return c.drive(c.mesh.now(), a, v)
+	return c.drive(c.mesh().now(), a, v)
 }
 
 // Opened reports whether the attempt is open, so that it is owed a call of Call.Resume.

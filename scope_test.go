@@ -12,26 +12,24 @@ import (
 
 type testKey struct{}
 
-func newScope(parent context.Context) *scope {
-	a := &Attempt{call: &Call{mesh: &Mesh{}}}
-	a.scope.parent, a.scope.attempt = parent, a
-	return &a.scope
+func newScope(parent context.Context) scope {
+	return (&Attempt{call: &Call{ctx: parent}}).scope()
 }
 
 func TestScopeEnds(t *testing.T) {
 	cause := errors.New("cause")
 	for _, c := range []struct {
 		name    string
-		end     func(s *scope, parent context.CancelCauseFunc)
+		end     func(s scope, parent context.CancelCauseFunc)
 		want    error
 		causing error
 	}{
-		{"itself", func(s *scope, _ context.CancelCauseFunc) { s.cancel() }, context.Canceled, context.Canceled},
-		{"with its parent", func(_ *scope, parent context.CancelCauseFunc) { parent(cause) }, context.Canceled, cause},
-		{"after its parent", func(s *scope, parent context.CancelCauseFunc) { parent(cause); s.cancel() }, context.Canceled, cause},
-		{"before its parent", func(s *scope, parent context.CancelCauseFunc) { s.cancel(); parent(cause) }, context.Canceled, context.Canceled},
-		{"with a deadline", func(*scope, context.CancelCauseFunc) { time.Sleep(time.Hour + 1) }, context.DeadlineExceeded, context.DeadlineExceeded},
-		{"after a deadline", func(s *scope, _ context.CancelCauseFunc) { time.Sleep(time.Hour + 1); s.cancel() }, context.DeadlineExceeded, context.DeadlineExceeded},
+		{"itself", func(s scope, _ context.CancelCauseFunc) { s.cancel() }, context.Canceled, context.Canceled},
+		{"with its parent", func(_ scope, parent context.CancelCauseFunc) { parent(cause) }, context.Canceled, cause},
+		{"after its parent", func(s scope, parent context.CancelCauseFunc) { parent(cause); s.cancel() }, context.Canceled, cause},
+		{"before its parent", func(s scope, parent context.CancelCauseFunc) { s.cancel(); parent(cause) }, context.Canceled, context.Canceled},
+		{"with a deadline", func(scope, context.CancelCauseFunc) { time.Sleep(time.Hour + 1) }, context.DeadlineExceeded, context.DeadlineExceeded},
+		{"after a deadline", func(s scope, _ context.CancelCauseFunc) { time.Sleep(time.Hour + 1); s.cancel() }, context.DeadlineExceeded, context.DeadlineExceeded},
 	} {
 		for _, waiting := range []bool{false, true} {
 			t.Run(c.name, func(t *testing.T) {
@@ -143,7 +141,7 @@ func TestScopeIsSafeForConcurrentUse(t *testing.T) {
 func TestScopeAllocatesNothingUnlessWaitedFor(t *testing.T) {
 	s := newScope(t.Context())
 	if got := testing.AllocsPerRun(100, func() {
-		s.state.Store(nil)
+		s.attempt.waited.Store(nil)
 		if s.Err() != nil {
 			t.Error("ended early")
 		}

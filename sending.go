@@ -10,7 +10,9 @@ func (a *Attempt) Repeatable() bool {
 // Resent says that what the attempt was sent with sent it n more times by itself, as net/http does with idempotent
 // requests on connections that break. The budget of the service pays for that. It is called by Exchange.Attempt.
 func (a *Attempt) Resent(n int) {
-	a.Resends += n
+	a.call.mu.Lock()
+	a.ownRarity().resends += n
+	a.call.mu.Unlock()
 	for range n {
 		a.call.machine.Config.Budget.Failure()
 	}

@@ -166,8 +166,11 @@ func (s *service) busy() bool {
 
 // touch notes that the service is in use. A second is exact enough to find the one idle longest, and the
 // word is written once a second only.
-func (s *service) touch(now time.Time) {
-	if sec := now.Unix(); s.dated && s.used.Load() != sec {
+func (s *service) touch(now time.Duration) {
+	if !s.dated {
+		return
+	}
+	if sec := s.mesh.at(now).Unix(); s.used.Load() != sec {
 		if last := s.used.Swap(sec); s.checks != nil {
 			s.checks.used(sec, last)
 		}

@@ -274,7 +274,7 @@ func TestPoliciesRefineEachOther(t *testing.T) {
 			t.Errorf("policy of %s%s (-want +got):\n%s", c.service, c.path, diff)
 		}
 		var got resilience.CallConfig
-		target.limit(t.Context(), &got, nil, time.Now(), r, &c.options)
+		target.limit(t.Context(), &got, nil, 0, r, &c.options)
 		if got.Attempts != c.attempts || got.Idempotent != c.idempotent {
 			t.Errorf("call of %s%s: attempts %d, idempotent %v, want %d, %v", c.service, c.path, got.Attempts, got.Idempotent, c.attempts, c.idempotent)
 		}

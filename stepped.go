@@ -43,18 +43,21 @@ func (s *Stepped) Wake() time.Time {
 		return time.Time{}
 	}
 	c := &s.call
-	wake := c.machine.Wake()
+	var wake time.Time
 	earlier := func(t time.Time) {
 		if wake.IsZero() || t.Before(wake) {
 			wake = t
 		}
 	}
+	if d := c.machine.Wake(); d > 0 {
+		earlier(c.mesh().at(d))
+	}
 	if d, ok := c.ctx.Deadline(); ok {
 		earlier(d)
 	}
-	if c.timeout > 0 {
+	if c.timeout() > 0 {
 		for a := range s.running {
-			earlier(s.expires(a))
+			earlier(c.mesh().at(s.expires(a)))
 		}
 	}
 	return wake
@@ -67,7 +70,7 @@ func (s *Stepped) Tick() {
 		return
 	}
 	c := &s.call
-	now := c.mesh.now()
+	now := c.mesh().now()
 	if c.ctx.Err() != nil {
 		for a := range s.running {
 			s.carryOut(s.giveUp(a))
@@ -76,9 +79,9 @@ func (s *Stepped) Tick() {
 		s.carryOut(c.step(now, &resilience.Event{Kind: resilience.Cancel}))
 		return
 	}
-	if c.timeout > 0 {
+	if c.timeout() > 0 {
 		for a := range s.running {
-			if !now.Before(s.expires(a)) {
+			if now >= s.expires(a) {
 				a.arrived = false // and its alarm has been stopped: it is found to be late
 				s.carryOut(s.end(a, resilience.Verdict{Outcome: resilience.Failure}))
 			}
@@ -93,9 +96,7 @@ func (s *Stepped) Over() bool { return s.over }
 // Result returns what Call.Run would have returned, once the call is over. The answer is owed a call of Attempt.End.
 func (s *Stepped) Result() (*Attempt, error) { return s.answer, s.err }
 
-func (s *Stepped) expires(a *Attempt) time.Time {
-	return s.call.mesh.base.Add(a.start + s.call.timeout)
-}
+func (s *Stepped) expires(a *Attempt) time.Duration { return a.start + s.call.timeout() }
 
 // running calls yield with the attempts that are under way.
 func (s *Stepped) running(yield func(*Attempt) bool) {
@@ -115,7 +116,7 @@ func (s *Stepped) end(a *Attempt, v resilience.Verdict) resilience.Action {
 func (s *Stepped) carryOut(act resilience.Action) {
 	c := &s.call
 	for act.Kind == resilience.Launch {
-		act = c.attempt(c.mesh.now(), act)
+		act = c.attempt(c.mesh().now(), act)
 	}
 	if act.Kind != resilience.Finish || s.over {
 		return

@@ -74,12 +74,14 @@ func newTarget(s *service, route string, p Policy) *target {
 const unlearnedBackup = time.Second
 
 // limit sets what a call may do. l is where its latency is learned, nil if nothing is known.
-func (t *target) limit(ctx context.Context, c *resilience.CallConfig, l *resilience.Latency, now time.Time, r *Request, o *CallOptions) {
+func (t *target) limit(ctx context.Context, c *resilience.CallConfig, l *resilience.Latency, now time.Duration, r *Request, o *CallOptions) {
 	*c = t.limits
 	if d, ok := ctx.Deadline(); ok {
-		if c.Deadline = d; d == d.Round(0) { // it has no monotonic reading: what counts is the wall clock's present time
-			c.Deadline = now.Add(time.Until(d))
+		left := d.Sub(t.service.mesh.base) - now
+		if d == d.Round(0) { // it has no monotonic reading: what counts is the wall clock's present time
+			left = time.Until(d)
 		}
+		c.Deadline = now + max(left, 1)
 	}
 	if o.Attempts > 0 {
 		c.Attempts = o.Attempts
@@ -106,8 +108,8 @@ func (t *target) limit(ctx context.Context, c *resilience.CallConfig, l *resilie
 		if learned {
 			c.Backup = time.Duration(t.policy.Backup.Factor * float64(tail))
 		}
-		if !c.Deadline.IsZero() { // one that comes after the deadline saves nobody
-			c.Backup = min(c.Backup, c.Deadline.Sub(now)/2)
+		if c.Deadline > 0 { // one that comes after the deadline saves nobody
+			c.Backup = min(c.Backup, (c.Deadline-now)/2)
 		}
 		c.Backup = max(c.Backup, t.policy.Backup.Min)
 	}

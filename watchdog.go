@@ -23,38 +23,32 @@ type watchdog struct {
 // watchLists is how many lists there are, so that calls on other processors seldom wait for the lock of one.
 const watchLists = 8
 
-// watchList is a ring of calls, on two cache lines of its own.
+// watchList is a list of calls, on two cache lines of its own.
 type watchList struct {
 	mu   sync.Mutex // guards head and the places linked to it
-	head watched
-	_    [72]byte
+	head *Call
+	_    [112]byte
 }
 
-// watched is the place of a call in a list.
+// watched is the place of a call in its list.
 type watched struct {
-	call       *Call
-	prev, next *watched
+	prev, next *Call
 	due        time.Duration
-	listed     atomic.Bool // so that a call that is not on the list is forgotten without the lock
-	list       uint8
 }
 
-// place gives the call, which begins now, its place. The nanoseconds are as good as a random number for that.
-func (w *watchdog) place(c *Call, now time.Time) {
-	c.listed.call, c.listed.list = c, uint8(uint32(now.Nanosecond())*0x9e3779b9>>29)
-}
+// list returns the list for a call. The nanosecond in which it began is as good as a random number for that.
+func (w *watchdog) list(c *Call) *watchList { return &w.lists[uint32(c.start)*0x9e3779b9>>29] }
 
 // watch lists the call under a due time, or moves it there.
-func (w *watchdog) watch(e *watched, due time.Duration) {
-	l := &w.lists[e.list]
+func (w *watchdog) watch(c *Call, due time.Duration) {
+	l := w.list(c)
 	l.mu.Lock()
-	if l.head.next == nil {
-		l.head.next, l.head.prev = &l.head, &l.head
-	}
-	if e.due = due; e.next == nil {
-		e.listed.Store(true)
-		e.prev, e.next = l.head.prev, &l.head
-		e.prev.next, e.next.prev = e, e
+	if c.place.due = due; !c.listed.Load() {
+		c.listed.Store(true)
+		if c.place.next = l.head; l.head != nil {
+			l.head.place.prev = c
+		}
+		l.head = c
 	}
 	l.mu.Unlock()
 	// fire clears next before it goes through the lists: either it finds the call, or the call what it left.
@@ -79,27 +73,34 @@ func (w *watchdog) arm(at time.Duration) {
 }
 
 // forget takes the call off its list.
-func (w *watchdog) forget(e *watched) {
-	if e.listed.Load() {
-		l := &w.lists[e.list]
+func (w *watchdog) forget(c *Call) {
+	if c.listed.Load() { // else there is no need of the lock
+		l := w.list(c)
 		l.mu.Lock()
-		e.unlink()
+		l.unlink(c)
 		l.mu.Unlock()
 	}
 }
 
-// unlink takes the place out of its list, whose lock is held.
-func (e *watched) unlink() {
-	if e.next != nil {
-		e.prev.next, e.next.prev = e.next, e.prev
-		e.prev, e.next = nil, nil
-		e.listed.Store(false)
+// unlink takes a call out of the list, if it is there. l.mu is held.
+func (l *watchList) unlink(c *Call) {
+	if !c.listed.Load() {
+		return
 	}
+	if p := &c.place; p.prev == nil {
+		l.head = p.next
+	} else {
+		p.prev.place.next = p.next
+	}
+	if next := c.place.next; next != nil {
+		next.place.prev = c.place.prev
+	}
+	c.place.prev, c.place.next = nil, nil
+	c.listed.Store(false)
 }
 
 func (w *watchdog) fire() {
-	now := time.Now()
-	at := now.Sub(w.base)
+	at := time.Since(w.base)
 	w.mu.Lock()
 	w.next.Store(0)
 	w.mu.Unlock()
@@ -108,15 +109,15 @@ func (w *watchdog) fire() {
 	for i := range w.lists {
 		l := &w.lists[i]
 		l.mu.Lock()
-		for e := l.head.next; e != &l.head && e != nil; {
-			following := e.next
-			if e.due <= at {
-				due = append(due, e.call)
-				e.unlink()
-			} else if earliest == 0 || e.due < earliest {
-				earliest = e.due
+		for c := l.head; c != nil; {
+			following := c.place.next
+			if d := c.place.due; d <= at {
+				due = append(due, c)
+				l.unlink(c)
+			} else if earliest == 0 || d < earliest {
+				earliest = d
 			}
-			e = following
+			c = following
 		}
 		l.mu.Unlock()
 	}
@@ -124,7 +125,7 @@ func (w *watchdog) fire() {
 		w.arm(earliest)
 	}
 	for _, c := range due {
-		c.tick(now)
+		c.tick(at)
 	}
 }
 

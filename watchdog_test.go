@@ -98,9 +98,9 @@ func (w *watchdog) busy() bool {
 	for i := range w.lists {
 		l := &w.lists[i]
 		l.mu.Lock()
-		next := l.head.next
+		head := l.head
 		l.mu.Unlock()
-		if next != nil && next != &l.head {
+		if head != nil {
 			return true
 		}
 	}

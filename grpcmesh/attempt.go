@@ -18,15 +18,12 @@ import (
 // attemptState connects an attempt of the mesh with gRPC's pickers, through the context of the RPC.
 type attemptState struct {
 	attempt *zerohop.Attempt
-	cc      *grpc.ClientConn // that it is made on
 
 	mu     sync.Mutex  // guards what follows
-	picked time.Time   // when gRPC began its last try
-	trying bool        // that try is not over
+	trying bool        // gRPC's last try is not over
 	over   bool        // gRPC is done with the RPC
-	armed  bool        // the end of the RPC is that of the attempt, which is still to come
 	ending ending      // of the last try
-	after  func(error) // called after the end of an armed attempt
+	after  func(error) // called after the end of the attempt, which is that of the RPC; nil if it is not, or has come
 }
 
 // attemptOf returns the state of the attempt that an RPC on a connection to the Target of a service is part of, nil if it
@@ -34,18 +31,22 @@ type attemptState struct {
 // it: to fetch a token over another connection, for example.
 func attemptOf(ctx context.Context, service string) *attemptState {
 	var st *attemptState
+	var cc *grpc.ClientConn
 	if a := zerohop.AttemptOf(ctx); a != nil {
-		st, _ = a.State.(*attemptState)
-	}
-	if st == nil {
-		st, _ = ctx.Value(attemptKey{}).(*attemptState)
-	}
-	if st != nil {
-		if name, ok := serviceOf(st.cc); ok && name == service {
-			return st
+		if x, ok := a.Exchange().(*unary); ok {
+			st, cc = x.state(a), x.cc
 		}
 	}
-	return nil
+	if st == nil {
+		if st, _ = ctx.Value(attemptKey{}).(*attemptState); st == nil {
+			return nil
+		}
+		cc = st.attempt.Exchange().(*stream).cc
+	}
+	if name, ok := serviceOf(cc); !ok || name != service {
+		return nil
+	}
+	return st
 }
 
 type attemptKey struct{}
@@ -53,15 +54,15 @@ type attemptKey struct{}
 // ending is what gRPC says of an RPC that is over.
 type ending struct {
 	err            error
-	sent, received bool
 	pushback       time.Duration
+	sent, received bool
 }
 
 // begin notes that gRPC tries the RPC on the node that was picked.
-func (st *attemptState) begin(now time.Time) {
+func (st *attemptState) begin() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.picked, st.trying = now, true
+	st.trying = true
 }
 
 // end notes that gRPC is done with one try of the RPC. Another may follow: gRPC itself repeats what was never
@@ -81,24 +82,24 @@ func (st *attemptState) finish(err error) {
 
 // arm makes the attempt end with the RPC, at once if that is over, and calls after then.
 func (st *attemptState) arm(after func(error)) {
-	st.settle(func() { st.armed, st.after = true, after })
+	st.settle(func() { st.after = after })
 }
 
 // settle applies a change and ends the attempt if it is time. gRPC does not promise an order of finish and end.
 func (st *attemptState) settle(change func()) {
 	st.mu.Lock()
 	change()
-	due := st.armed && st.over && !st.trying
-	if due {
-		st.armed = false
+	var after func(error)
+	if st.over && !st.trying {
+		after, st.after = st.after, nil
 	}
-	e, picked := st.ended(), st.picked
+	e := st.ended()
 	st.mu.Unlock()
-	if due {
-		ran := time.Since(picked)
+	if after != nil {
+		ran := st.attempt.Ran()
 		st.attempt.Conclude(int(status.Code(e.err)))
 		st.attempt.End(e.stream(ran), e.err)
-		st.after(e.err)
+		after(e.err)
 	}
 }
 
@@ -129,13 +130,6 @@ func (st *attemptState) finished() bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	return st.over
-}
-
-// ran returns how long ago gRPC began its last try.
-func (st *attemptState) ran() time.Duration {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	return time.Since(st.picked)
 }
 
 // verdict judges an RPC that is over.

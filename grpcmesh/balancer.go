@@ -274,7 +274,7 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		var node *loadbalance.Node
 		var err error
 		if st != nil {
-			node, err = st.attempt.Pick(in.Now, c.view.Load())
+			node, err = st.attempt.Pick(c.view.Load())
 		} else if pick, err = c.view.Load().Pick(in); err == nil {
 			node = pick.Node()
 		}
@@ -286,7 +286,7 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		}
 		if res, err := c.picker(node).Pick(info); err == nil {
 			if st != nil {
-				st.begin(in.Now)
+				st.begin()
 			}
 			res.Done = done(st, pick, res.Done)
 			return res, nil

@@ -83,7 +83,7 @@ type attemptStream struct {
 }
 
 func (x *stream) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Verdict {
-	st := &attemptState{attempt: a, cc: x.cc}
+	st := &attemptState{attempt: a}
 	finish := st.finish
 	if a.Repeatable() {
 		if x.replay == nil {
@@ -123,7 +123,7 @@ func (x *stream) Wait(ctx context.Context) (context.Context, context.CancelFunc)
 
 // judge records how an attempt that was opened ended before it was answered, and returns what that means.
 func (s *attemptStream) judge(err error) resilience.Verdict {
-	a, e, ran := s.state.attempt, s.state.last(), s.state.ran()
+	a, e, ran := s.state.attempt, s.state.last(), s.state.attempt.Ran()
 	var v resilience.Verdict
 	if a.Node() == nil {
 		a.Err, a.Status = err, int(status.Code(err))
@@ -136,7 +136,7 @@ func (s *attemptStream) judge(err error) resilience.Verdict {
 		return v
 	}
 	// How long a stream was without an answer says nothing about the node.
-	a.Idle = math.MaxInt64
+	a.Idle(math.MaxInt64)
 	if status.Code(err) == codes.DeadlineExceeded && !v.Unsent {
 		v.Outcome = e.stream(ran)
 	}

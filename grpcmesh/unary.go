@@ -48,8 +48,8 @@ func unaryInterceptor(mesh *zerohop.Mesh, service string, p patience) grpc.Unary
 		if !ok {
 			return invoker(ctx, method, req, reply, cc, opts...)
 		}
-		x := &unary{method: method, req: req, reply: reply, cc: cc, invoker: invoker, header: outgoing{ctx}}
-		x.opts = x.finishers.take(opts)
+		var f finishers
+		x := &unary{method: method, req: req, reply: reply, cc: cc, invoker: invoker, opts: f.take(opts), header: outgoing{ctx}}
 		if m, ok := reply.(proto.Message); ok {
 			x.kind = m.ProtoReflect().Type() // now: while an attempt writes to the reply, it cannot be asked
 		}
@@ -63,7 +63,7 @@ func unaryInterceptor(mesh *zerohop.Mesh, service string, p patience) grpc.Unary
 			err = answerError(&x.call, a)
 			a.End(a.Verdict().Outcome, nil)
 		}
-		x.finishers.call(err)
+		f.call(err)
 		return err
 	}
 }
@@ -110,25 +110,43 @@ type unary struct {
 	cc         *grpc.ClientConn
 	invoker    grpc.UnaryInvoker
 	opts       []grpc.CallOption // for each attempt
-	finishers  finishers
 	header     outgoing
 	begun      atomic.Int32 // attempts that may have reached a server
 	first      attemptState // most calls make one attempt only
-	private    [resilience.MaxAttempts]*results
+	more       atomic.Pointer[furtherUnary]
+}
+
+// furtherUnary is what a call needs when its first attempt is not its last.
+type furtherUnary struct {
+	states  [resilience.MaxAttempts - 1]attemptState
+	private [resilience.MaxAttempts - 1]*results
+}
+
+// rest returns what calls with further attempts have.
+func (x *unary) rest() *furtherUnary {
+	if x.more.Load() == nil {
+		x.more.CompareAndSwap(nil, &furtherUnary{})
+	}
+	return x.more.Load()
+}
+
+// state returns the state of an attempt.
+func (x *unary) state(a *zerohop.Attempt) *attemptState {
+	if a.Number == 0 {
+		return &x.first
+	}
+	return &x.rest().states[a.Number-1]
 }
 
 func (x *unary) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Verdict {
-	st := &x.first
-	if a.Number > 0 {
-		st = &attemptState{}
-	}
-	st.attempt, st.cc, a.State = a, x.cc, st
+	st := x.state(a)
+	st.attempt = a
 	sent := int(x.begun.Add(1)) - 1
 	ctx = propagate(announce(ctx, &x.call, a, sent), &x.call)
 	reply, opts := x.reply, x.opts
 	if a.Backup() { // another attempt may be writing to what the caller gave
 		p := newResults(x.reply, x.kind, x.opts)
-		x.private[a.Number] = p
+		x.rest().private[a.Number-1] = p
 		reply, opts = p.reply, p.opts
 	}
 	var seen *evidence
@@ -177,8 +195,8 @@ func (x *unary) Wait(ctx context.Context) (context.Context, context.CancelFunc) 
 
 // deliver gives the caller what the answering attempt got.
 func (x *unary) deliver(a *zerohop.Attempt) {
-	if p := x.private[a.Number]; p != nil {
-		p.deliver(x.reply, x.opts, a.Err == nil)
+	if a.Backup() {
+		x.rest().private[a.Number-1].deliver(x.reply, x.opts, a.Err == nil)
 	}
 }
 

@@ -155,8 +155,8 @@ func TestCallsFitTheirSizeClass(t *testing.T) {
 		name      string
 		size, max uintptr
 	}{
-		{"over connections of our own", unsafe.Sizeof(exchange{}), 1152},
-		{"over a foreign base", unsafe.Sizeof(foreign{}), 1280},
+		{"over connections of our own", unsafe.Sizeof(exchange{}), 896},
+		{"over a foreign base", unsafe.Sizeof(foreign{}), 1152},
 	} {
 		if got := c.size + word; got > c.max {
 			t.Errorf("a call %s takes %d bytes, want at most %d", c.name, got, c.max)

@@ -124,7 +124,7 @@ func (x *exchange) try(ctx context.Context, a *zerohop.Attempt, sent int) resili
 	} else if resp, err = t.base.RoundTrip(req); again.count() > 0 {
 		a.Resent(again.count())
 	}
-	a.Idle = idle(req)
+	a.Idle(idle(req))
 	switch {
 	case err != nil && malformed(req):
 		a.Err = err

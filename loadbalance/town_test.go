@@ -157,7 +157,7 @@ func (b *townCaller) at(now time.Duration) time.Time { return b.base.Add(now) }
 func (c *town) call(t *testing.T, b *townCaller) {
 	call := &townCall{caller: b, began: c.now}
 	cfg := &call.machine.Config
-	cfg.Deadline = b.at(c.now + c.deadline)
+	cfg.Deadline = c.now + c.deadline
 	if !c.single {
 		cfg.Attempts, cfg.Idempotent, cfg.Budget = 3, true, b.budget
 		cfg.Backup = time.Second
@@ -178,8 +178,7 @@ func (c *town) call(t *testing.T, b *townCaller) {
 
 // step is what drivers of calls do.
 func (c *town) step(t *testing.T, call *townCall, ev *resilience.Event) {
-	now := call.caller.at(c.now)
-	act := call.machine.Step(now, ev)
+	act := call.machine.Step(c.now, ev)
 	switch act.Kind {
 	case resilience.Launch:
 		c.launch(t, call, act)
@@ -196,8 +195,8 @@ func (c *town) step(t *testing.T, call *townCall, ev *resilience.Event) {
 		}
 		return
 	}
-	if wake := call.machine.Wake(); !wake.IsZero() {
-		c.after(max(wake.Sub(now), 0), func() {
+	if wake := call.machine.Wake(); wake > 0 {
+		c.after(max(wake-c.now, 0), func() {
 			if !call.over && call.machine.Wake() == wake {
 				c.step(t, call, &resilience.Event{Kind: resilience.Tick})
 			}

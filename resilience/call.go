@@ -1,6 +1,7 @@
 package resilience
 
 import (
+	"math"
 	"math/bits"
 	"time"
 )
@@ -30,8 +31,8 @@ type CallConfig struct {
 	// layers around it repeat, n layers of 3 attempts make 3^n. Only attempts that are proven unsent are repeated
 	// then, and no backup is started.
 	Nested bool
-	// Deadline is when the caller stops waiting. Zero means never.
-	Deadline time.Time
+	// Deadline is when the caller stops waiting, on the clock that Step is told. 0 means never.
+	Deadline time.Duration
 	// MinRemaining is how much time must be left for another attempt to make sense. Less than 1 ms counts
 	// as 1 ms. The first attempt is made in any case.
 	MinRemaining time.Duration
@@ -202,11 +203,12 @@ type Call struct {
 	nowhere   bool
 	random    uint64
 	verdict   Verdict
-	wake      time.Time // when the newest attempt deserves a backup; if none runs, the end of the pause before a retry
+	wake      time.Duration // when the newest attempt deserves a backup; if none runs, the end of the pause before a retry
 }
 
-// Step takes an event, which it only reads, and returns what to do. Events after Finish return Wait.
-func (c *Call) Step(now time.Time, ev *Event) Action {
+// Step takes an event, which it only reads, and returns what to do. Events after Finish return Wait. Times are
+// readings of one clock that never goes back, such as what has passed since some moment; none is negative.
+func (c *Call) Step(now time.Duration, ev *Event) Action {
 	if c.finished {
 		return Action{Kind: Wait}
 	}
@@ -228,8 +230,8 @@ func (c *Call) Step(now time.Time, ev *Event) Action {
 	}
 }
 
-// Wake returns when Tick is due, zero if that is never. Every step may change it.
-func (c *Call) Wake() time.Time { return c.wake }
+// Wake returns when Tick is due, 0 if that is never. Every step may change it.
+func (c *Call) Wake() time.Duration { return c.wake }
 
 // Running reports whether the attempt was launched and has not ended.
 func (c *Call) Running(attempt int) bool { return c.running>>attempt&1 == 1 }
@@ -247,26 +249,26 @@ func (c *Call) spent() bool {
 
 func (c *Call) made() int { return int(c.launched - c.rejected) }
 
-func (c *Call) launch(now time.Time, why Cause) Action {
+func (c *Call) launch(now time.Duration, why Cause) Action {
 	i := int(c.launched)
 	c.running |= 1 << i
 	c.launched++
-	c.wake = time.Time{}
+	c.wake = 0
 	if c.Config.Backup > 0 && c.Config.Idempotent && !c.Config.Nested && !c.spent() {
-		c.wake = now.Add(c.Config.Backup)
+		c.wake = after(now, c.Config.Backup)
 	}
 	return Action{Kind: Launch, Cause: why, Attempt: i}
 }
 
 // repeat launches an attempt after a failure.
-func (c *Call) repeat(now time.Time) Action {
+func (c *Call) repeat(now time.Duration) Action {
 	if c.verdict.Unsent {
 		return c.launch(now, Resend)
 	}
 	return c.launch(now, Repeat)
 }
 
-func (c *Call) done(now time.Time, ev *Event) Action {
+func (c *Call) done(now time.Duration, ev *Event) Action {
 	i, v := ev.Attempt, &ev.Verdict
 	if i < 0 || i >= int(c.launched) || !c.Running(i) {
 		return c.wait()
@@ -292,7 +294,7 @@ func (c *Call) done(now time.Time, ev *Event) Action {
 }
 
 // again decides what follows when every attempt made so far has failed, the last one with c.verdict.
-func (c *Call) again(now time.Time) Action {
+func (c *Call) again(now time.Duration) Action {
 	v := &c.verdict
 	c.pending = false
 	switch {
@@ -315,7 +317,7 @@ func (c *Call) again(now time.Time) Action {
 	if c.elsewhere || v.After == AtOnce {
 		pause = 0
 	}
-	if pause > patience && c.Config.Deadline.IsZero() {
+	if pause > patience && c.Config.Deadline == 0 {
 		return c.giveUp(OutOfTime)
 	}
 	if pause == 0 && v.After != AtOnce && (!v.Unsent || c.nowhere && c.made() > 1) {
@@ -323,17 +325,17 @@ func (c *Call) again(now time.Time) Action {
 		// the wrong moment is made anew at once, too, but not again and again.
 		pause = c.Config.Backoff.pause(c.made(), c.random)
 	}
-	if !c.fits(now.Add(pause)) {
+	if !c.fits(after(now, pause)) {
 		return c.giveUp(OutOfTime)
 	}
 	if pause == 0 {
 		return c.repeat(now)
 	}
-	c.wake = now.Add(pause)
+	c.wake = after(now, pause)
 	return c.wait()
 }
 
-func (c *Call) reject(now time.Time, ev *Event) Action {
+func (c *Call) reject(now time.Duration, ev *Event) Action {
 	i := ev.Attempt
 	if i < 0 || i >= int(c.launched) || !c.Running(i) {
 		return c.wait()
@@ -357,9 +359,9 @@ func (c *Call) reject(now time.Time, ev *Event) Action {
 	}
 }
 
-func (c *Call) tick(now time.Time) Action {
+func (c *Call) tick(now time.Duration) Action {
 	switch {
-	case c.wake.IsZero() || now.Before(c.wake):
+	case c.wake == 0 || now < c.wake:
 		return c.wait()
 	case c.running == 0:
 		if !c.fits(now) {
@@ -368,7 +370,7 @@ func (c *Call) tick(now time.Time) Action {
 		return c.repeat(now)
 	}
 	// One decision an attempt: a backup refused now is not asked for again.
-	c.wake = time.Time{}
+	c.wake = 0
 	if c.rejected == 0 && !c.refused && !c.spent() && c.fits(now) && c.Config.Budget.Take() {
 		c.paid |= 1 << c.launched
 		return c.launch(now, Backup)
@@ -376,10 +378,13 @@ func (c *Call) tick(now time.Time) Action {
 	return c.wait()
 }
 
+// after returns the time d after now, or the last there is.
+func after(now, d time.Duration) time.Duration { return now + min(d, math.MaxInt64-now) }
+
 // fits reports whether an attempt that starts at the given time can be answered before the deadline.
-func (c *Call) fits(start time.Time) bool {
+func (c *Call) fits(start time.Duration) bool {
 	d := c.Config.Deadline
-	return d.IsZero() || d.Sub(start) >= max(time.Millisecond, c.Config.MinRemaining)
+	return d == 0 || d-start >= max(time.Millisecond, c.Config.MinRemaining)
 }
 
 func (c *Call) wait() Action { return Action{Kind: Wait} }
@@ -388,6 +393,6 @@ func (c *Call) wait() Action { return Action{Kind: Wait} }
 func (c *Call) giveUp(why Reason) Action { return c.finish(int(c.last), why) }
 
 func (c *Call) finish(i int, why Reason) Action {
-	c.finished, c.wake = true, time.Time{}
+	c.finished, c.wake = true, 0
 	return Action{Kind: Finish, Attempt: i, Reason: why}
 }

@@ -10,19 +10,19 @@ import (
 const ms = time.Millisecond
 
 // at returns the time d after the call began.
-func at(d time.Duration) time.Time { return epoch.Add(d) }
+func at(d time.Duration) time.Duration { return epoch + d }
 
 func end(attempt int, v Verdict) Event {
 	return Event{Kind: Done, Attempt: attempt, Verdict: v, Random: math.MaxUint64 / 2}
 }
 
 // step makes a step with an event that has no name.
-func step(c *Call, now time.Time, ev Event) Action { return c.Step(now, &ev) }
+func step(c *Call, now time.Duration, ev Event) Action { return c.Step(now, &ev) }
 
 // next is what follows from a step.
 type next struct {
 	Action
-	wake time.Time
+	wake time.Duration
 }
 
 func TestCallSemantics(t *testing.T) {
@@ -279,7 +279,7 @@ func FuzzCall(f *testing.F) {
 		for ; len(events) >= 2; events = events[2:] {
 			moves := x.moves(&w)
 			m := moves[int(events[0])%len(moves)]
-			if later := m.at.Add(time.Duration(events[1]) * ms / 4); w.call.launched > 0 {
+			if later := m.at + time.Duration(events[1])*ms/4; w.call.launched > 0 {
 				m.at = later
 			}
 			var err error
@@ -295,7 +295,7 @@ func ExampleCall() {
 	attempt := func(i int) Verdict { return HTTPStatus([]int{503, 503, 200}[i], 0) }
 
 	call := Call{Config: CallConfig{Attempts: 3, Idempotent: true}}
-	now := time.Now() // stands still here; a real driver sleeps until call.Wake
+	now := time.Duration(0) // stands still here; a real driver reads its clock, and sleeps until call.Wake
 	act := call.Step(now, &Event{Kind: Begin})
 	for act.Kind != Finish {
 		if act.Kind == Launch {

@@ -10,9 +10,9 @@ import (
 // world is a call together with everything that its future, and the checks on it, depend on.
 type world struct {
 	call   Call // its Config lives in the explorer
-	now    time.Time
+	now    time.Duration
 	tokens int64
-	wake   time.Time
+	wake   time.Duration
 	over   bool
 	log    [MaxAttempts]entry
 	latest int8 // attempt that ended last with a verdict, -1 if none
@@ -66,7 +66,8 @@ type explorer struct {
 	kinds  []int8 // the verdicts it tries
 }
 
-var epoch = time.Unix(1_000_000, 0).UTC()
+// epoch is when calls begin.
+const epoch = time.Hour
 
 func newExplorer(c CallConfig, budget *BudgetConfig) (*explorer, world) {
 	x := &explorer{config: c, kinds: []int8{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}}
@@ -89,11 +90,11 @@ func newExplorer(c CallConfig, budget *BudgetConfig) (*explorer, world) {
 type move struct {
 	ev   Event
 	kind int8 // of the verdict of a Done
-	at   time.Time
+	at   time.Duration
 }
 
 func (m move) String() string {
-	return fmt.Sprintf("{%d attempt %d %+v at %v}", m.ev.Kind, m.ev.Attempt, m.ev.Verdict, m.at.Sub(epoch))
+	return fmt.Sprintf("{%d attempt %d %+v at %v}", m.ev.Kind, m.ev.Attempt, m.ev.Verdict, m.at-epoch)
 }
 
 // moves lists what can happen next. Attempts that do not run are reported, too: a driver may be late.
@@ -115,11 +116,11 @@ func (x *explorer) moves(w *world) []move {
 		}
 	}
 	tick := Event{Kind: Tick}
-	if w.wake.IsZero() {
+	if w.wake == 0 {
 		return append(list, move{ev: tick, at: w.now})
 	}
 	for _, late := range []time.Duration{-time.Microsecond, 0, 3 * time.Millisecond} {
-		if at := w.wake.Add(late); !at.Before(w.now) {
+		if at := w.wake + late; at >= w.now {
 			list = append(list, move{ev: tick, at: at})
 		}
 	}
@@ -187,7 +188,7 @@ func explored() []scenario {
 				c.Backup = 20 * time.Millisecond
 			}
 			if bits&4 != 0 {
-				c.Deadline, c.MinRemaining = epoch.Add(60*time.Millisecond), 5*time.Millisecond
+				c.Deadline, c.MinRemaining = epoch+60*time.Millisecond, 5*time.Millisecond
 			}
 			list = append(list, scenario{c, &BudgetConfig{Tokens: 4}})
 			if attempts < 4 && bits < 4 {
@@ -198,7 +199,7 @@ func explored() []scenario {
 	return append(list,
 		scenario{CallConfig{Attempts: 3, NoRetry: true, Idempotent: true, Backup: time.Millisecond}, nil},
 		scenario{CallConfig{Attempts: 3, Idempotent: true, Nested: true, Backup: time.Millisecond}, nil},
-		scenario{CallConfig{Attempts: 3, Idempotent: true, Deadline: epoch.Add(time.Microsecond)}, nil},
+		scenario{CallConfig{Attempts: 3, Idempotent: true, Deadline: epoch + time.Microsecond}, nil},
 		scenario{CallConfig{Attempts: 3, Idempotent: true, Backup: time.Millisecond}, &BudgetConfig{Tokens: 1}},
 	)
 }

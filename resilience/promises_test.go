@@ -54,9 +54,9 @@ func (w *world) misled() bool {
 
 func (x *explorer) attempts() int { return min(max(x.config.Attempts, 1), MaxAttempts) }
 
-func (x *explorer) fits(at time.Time) bool {
+func (x *explorer) fits(at time.Duration) bool {
 	d := x.config.Deadline
-	return d.IsZero() || d.Sub(at) >= max(time.Millisecond, x.config.MinRemaining)
+	return d == 0 || d-at >= max(time.Millisecond, x.config.MinRemaining)
 }
 
 // granted reports whether the budget lets an attempt be repeated at the given level.
@@ -74,7 +74,7 @@ func (x *explorer) checkLaunch(before, w *world, m move, act Action) error {
 		}
 		return nil
 	case !x.fits(m.at):
-		return fmt.Errorf("launch with %v left", x.config.Deadline.Sub(m.at))
+		return fmt.Errorf("launch with %v left", x.config.Deadline-m.at)
 	case w.refused():
 		return fmt.Errorf("launch against the will of the server")
 	}
@@ -84,7 +84,7 @@ func (x *explorer) checkLaunch(before, w *world, m move, act Action) error {
 		}
 	}
 	if before.running() > 0 && m.ev.Kind == Tick {
-		if act.Cause != Backup || x.config.Backup == 0 || m.at.Before(before.wake) || !x.granted(before.tokens) || before.rejected() {
+		if act.Cause != Backup || x.config.Backup == 0 || m.at < before.wake || !x.granted(before.tokens) || before.rejected() {
 			return fmt.Errorf("illegal backup")
 		}
 		return nil
@@ -99,7 +99,7 @@ func (x *explorer) checkLaunch(before, w *world, m move, act Action) error {
 		return fmt.Errorf("useless retry")
 	case !v.Unsent && m.ev.Kind == Done && !x.granted(w.tokens):
 		return fmt.Errorf("retry over budget")
-	case m.ev.Kind == Tick && m.at.Before(before.wake):
+	case m.ev.Kind == Tick && m.at < before.wake:
 		return fmt.Errorf("retry before the end of the pause")
 	case v.After > 0 && m.ev.Kind != Tick:
 		return fmt.Errorf("no pause although the server asked for %v", v.After)
@@ -155,8 +155,8 @@ func (x *explorer) checkFinish(w *world, m move, act Action) error {
 	case OverBudget:
 		right = !x.granted(w.tokens)
 	case OutOfTime:
-		right = !x.fits(m.at.Add(max(min(v.After, maxAfter), 250*time.Millisecond))) ||
-			v.After > patience && x.config.Deadline.IsZero()
+		right = !x.fits(m.at+max(min(v.After, maxAfter), 250*time.Millisecond)) ||
+			v.After > patience && x.config.Deadline == 0
 	case Unroutable:
 		right = m.ev.Kind == Rejected && !m.ev.Unrepeatable
 	case Unrepeatable:
@@ -169,19 +169,19 @@ func (x *explorer) checkFinish(w *world, m move, act Action) error {
 }
 
 func (x *explorer) checkWait(before, w *world, m move) error {
-	if w.running() == 0 && w.wake.IsZero() {
+	if w.running() == 0 && w.wake == 0 {
 		return fmt.Errorf("stuck")
 	}
 	if v := m.ev.Verdict; m.ev.Kind == Done && v.Outcome == Success && (!v.Retry || before.misled()) {
 		return fmt.Errorf("a success does not end the call")
 	}
-	if m.ev.Kind == Tick && !before.wake.IsZero() && !m.at.Before(before.wake) && w.call == before.call {
+	if m.ev.Kind == Tick && before.wake > 0 && m.at >= before.wake && w.call == before.call {
 		return fmt.Errorf("a tick in time changes nothing")
 	}
 	if w.running() > 0 || before.running() == 0 {
 		return nil
 	}
-	v, pause := w.failed(), w.wake.Sub(m.at)
+	v, pause := w.failed(), w.wake-m.at
 	interval := 25 * time.Millisecond << (w.made() - 1)
 	switch {
 	case v.After > 0 && pause != min(v.After, maxAfter):
