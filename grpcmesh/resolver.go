@@ -57,7 +57,8 @@ func (b *resolverBuilder) Build(target resolver.Target, cc resolver.ClientConn, 
 	for i, name := range services {
 		r.link.balancers[name] = r.known[i].Balancer
 		if strings.EqualFold(name, r.link.service) {
-			r.link.hash = r.known[i].Hash
+			first := r.known[i] // what comes later may be written while it is used
+			r.link.hash = first.Hash
 		}
 	}
 	r.linked = true
