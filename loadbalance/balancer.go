@@ -115,21 +115,24 @@ func (b *Balancer) Update(eps []discovery.Endpoint) {
 	start := medianCost(old, now)
 	b.updates++
 	list := make([]*Node, 0, len(eps))
-	at := 0 // in old, where the next endpoint is looked for first: sets are sorted and change little
+	var passed []*Node // of old, that may have left
+	at := 0            // in old, where the next endpoint is looked for first: sets are sorted and change little
 	for i := range eps {
+		ep := &eps[i]
 		var n *Node
-		for skip := range 2 { // one may have left
-			if k := at + skip; k < len(old) && old[k].addr == eps[i].Addr {
-				n, at = old[k], k+1
-				break
-			}
-		}
-		if n == nil {
-			n = b.nodes[eps[i].Addr]
+		switch {
+		case at < len(old) && old[at].addr == ep.Addr:
+			n = old[at]
+			at++
+		case at+1 < len(old) && old[at+1].addr == ep.Addr: // one may have left
+			n, passed = old[at+1], append(passed, old[at])
+			at += 2
+		default:
+			n = b.nodes[ep.Addr]
 		}
 		switch {
 		case n == nil:
-			n = b.newNode(eps[i])
+			n = b.newNode(ep)
 			if !b.absent.resume(n) {
 				if start > 0 {
 					n.cost.observe(now, start)
@@ -145,14 +148,14 @@ func (b *Balancer) Update(eps []discovery.Endpoint) {
 		case n.update == b.updates:
 			continue // named twice
 		default:
-			n.set(eps[i])
+			n.set(ep)
 		}
 		n.update = b.updates
 		list = append(list, n)
 	}
 	set := b.View(list)
 	b.set.Store(set)
-	for _, n := range old {
+	for _, n := range append(passed, old[at:]...) {
 		if n.update != b.updates {
 			delete(b.nodes, n.addr)
 			b.absent.add(n, n.leave(), now)

@@ -1,6 +1,7 @@
 package loadbalance
 
 import (
+	"maps"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -45,7 +46,7 @@ type attachment struct {
 	release func()
 }
 
-func (b *Balancer) newNode(ep discovery.Endpoint) *Node {
+func (b *Balancer) newNode(ep *discovery.Endpoint) *Node {
 	n := &Node{addr: ep.Addr, owner: b}
 	if b.cfg.Breaker != nil {
 		n.breaker = resilience.NewBreaker(*b.cfg.Breaker)
@@ -58,13 +59,19 @@ func (b *Balancer) newNode(ep discovery.Endpoint) *Node {
 }
 
 // set takes over what the source now says about the endpoint.
-func (n *Node) set(ep discovery.Endpoint) {
-	if old := n.ep.Load(); old != nil && old.Equal(ep) {
+func (n *Node) set(ep *discovery.Endpoint) {
+	if old := n.ep.Load(); old != nil && alike(old, ep) {
 		return // most nodes at most updates
 	}
-	stored := ep // ep itself stays off the heap
+	stored := *ep // the slice of ep stays off the heap
 	n.ep.Store(&stored)
 	n.inverse.Store(math.Float32bits(1 / float32(max(ep.Weight, 1))))
+}
+
+// alike is Equal of endpoints with the same address, with the least to load and to copy.
+func alike(a, b *discovery.Endpoint) bool {
+	return a.Weight == b.Weight && a.Priority == b.Priority && a.Health == b.Health && a.Zone == b.Zone &&
+		len(a.Meta) == len(b.Meta) && (len(a.Meta) == 0 || maps.Equal(a.Meta, b.Meta))
 }
 
 // Addr returns the address, the identity of the node.
