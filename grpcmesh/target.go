@@ -38,7 +38,7 @@ type Client struct {
 	ServiceConfig string
 	// Health has each endpoint watched by its health service (grpc.health.v1): one that is not serving gets no
 	// calls, one without a health service does. nil means that endpoints are not watched, unless ServiceConfig
-	// has a healthCheckConfig.
+	// has a healthCheckConfig. zerohop.Policy.HealthCheck checks endpoints independently of connections, for calls of all kinds.
 	Health *Health
 }
 
