@@ -1,0 +1,3 @@
+// Package bench compares the cost of choosing an endpoint with that of other libraries. It is a module of its own, so that
+// only who runs the benchmarks downloads those..
+package bench
