@@ -1,6 +1,7 @@
 package grpcmesh
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/balancer/base"
 	"google.golang.org/grpc/balancer/pickfirst"
@@ -246,6 +248,7 @@ func (c *child) close() {
 // picker picks among the endpoints that gRPC is connected to. There is one for as long as the resolver hands over the
 // same link; what it reads changes under it.
 type picker struct {
+	owner *meshBalancer
 	link  *link
 	pools map[string]*pool // by service in lower case
 }
@@ -288,6 +291,9 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 			if st != nil {
 				st.begin()
 			}
+			if node.WantsLoad() {
+				p.ask(st, c, node, &res)
+			}
 			res.Done = done(st, pick, res.Done)
 			return res, nil
 		}
@@ -321,6 +327,41 @@ func (p *pool) unconnected(info balancer.PickInfo, service string, closed bool) 
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable // it was connected this moment, or begins to be
 	}
 	return balancer.PickResult{}, fmt.Errorf("grpcmesh: %s: none of %d endpoints is connected: %s: %w", service, len(nodes), nodes[0].Addr(), err)
+}
+
+// ask makes an RPC ask for the load of its endpoint, and has endpoints asked between RPCs if it is that of an attempt.
+func (p *picker) ask(st *attemptState, c *pool, node *loadbalance.Node, res *balancer.PickResult) {
+	if st == nil || st.attempt.Policy().Propagate == zerohop.On {
+		res.Metadata = wantLoad
+	}
+	if st != nil && st.attempt.WantsProber() {
+		st.attempt.SetProber(&prober{owner: p.owner, pool: c})
+	}
+	child := res.Done
+	res.Done = func(info balancer.DoneInfo) {
+		reportLoad(node, info.Trailer, endingOf(&info))
+		if child != nil {
+			child(info)
+		}
+	}
+}
+
+// direct gives access to the connection under a picker, past interceptors, which are for the calls of users.
+type direct struct{}
+
+func (direct) Build(conn any) (balancer.Producer, func()) { return conn, func() {} }
+
+// conn returns the connection to a node, until release is called.
+func (p *pool) conn(ctx context.Context, n *loadbalance.Node) (conn grpc.ClientConnInterface, release func(), err error) {
+	res, err := p.picker(n).Pick(balancer.PickInfo{FullMethodName: loadMethod, Ctx: ctx})
+	if err != nil {
+		return nil, nil, err
+	}
+	if res.Done != nil {
+		defer res.Done(balancer.DoneInfo{})
+	}
+	c, release := res.SubConn.GetOrBuildProducer(direct{})
+	return c.(grpc.ClientConnInterface), release, nil
 }
 
 func endingOf(info *balancer.DoneInfo) ending {

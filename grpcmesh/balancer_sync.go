@@ -15,7 +15,7 @@ func (b *meshBalancer) adopt(l *link) (retired []*pool) {
 	if b.picker != nil && b.picker.link == l {
 		return nil
 	}
-	next := &picker{link: l, pools: make(map[string]*pool, len(l.balancers))}
+	next := &picker{owner: b, link: l, pools: make(map[string]*pool, len(l.balancers))}
 	old := map[*loadbalance.Balancer]*pool{}
 	if b.picker != nil {
 		for _, p := range b.picker.pools {

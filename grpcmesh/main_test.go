@@ -96,6 +96,7 @@ type server struct {
 	name    string
 	network *network
 	options []grpc.ServerOption
+	half    *Server // to be registered, nil if not
 	calls   atomic.Int64
 	// behave, if set, runs before a unary call is answered, or instead of a stream, which is nil for unary calls.
 	behave atomic.Pointer[func(ctx context.Context, text string, stream echopb.Echo_ChatServer) error]
@@ -119,6 +120,9 @@ func (s *server) start(l net.Listener) {
 	g, done := grpc.NewServer(append(s.options, grpc.WaitForHandlers(true))...), make(chan struct{})
 	s.grpc, s.done = g, done
 	echopb.RegisterEchoServer(g, s)
+	if s.half != nil {
+		s.half.Register(g)
+	}
 	go func() {
 		defer close(done)
 		_ = g.Serve(l) // it ends with stop

@@ -3,6 +3,7 @@ package grpcmesh
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/internal/orca"
 )
 
 // Server is the server half: it stands before the handlers of a *grpc.Server, and stops that without failing a call. The
@@ -22,14 +24,21 @@ type Server struct {
 	// 0 means none.
 	MinTime time.Duration
 	// Load returns how busy the server is, for balancers that weigh endpoints by that. It is called at the end of every
-	// call, from many goroutines, so it should return figures taken before. nil means that answers do not tell.
+	// call, from many goroutines, so it should return figures taken before. nil means that answers do not tell, but for
+	// what Unmeasured says.
 	Load func() LoadReport
+	// Unmeasured switches off that the Server measures its load by itself and tells it to clients that ask. Servers that
+	// strangers can reach may want to keep that to themselves.
+	Unmeasured bool
 	// Health is told by Drain that no service is served any more. It is the caller's to register with the *grpc.Server.
 	// nil means that there is none.
 	Health *health.Server
 	// Lag is how long Drain goes on serving after it has told everybody. Less than the time that clients need to learn
 	// of it makes some meet a closed port. 0 means 1 s, a negative time none.
 	Lag time.Duration
+
+	inflight atomic.Int64               // calls
+	meter    atomic.Pointer[orca.Meter] // nil until somebody asks for the load
 
 	made, left sync.Once
 	draining   chan struct{} // made by Draining, closed by Drain
@@ -50,7 +59,11 @@ func ServerOptions() []grpc.ServerOption { return new(Server).ServerOptions() }
 //     caller not to repeat the call, by grpc-retry-pushback-ms. So an outage at the bottom of a chain of services is not
 //     multiplied by every one of them. Failures are the codes UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL,
 //     UNAVAILABLE and DATA_LOSS.
-//   - Answers carry the load of the server in their trailers, if there is Load.
+//   - Answers carry the load of the server in their trailers, if there is Load. To clients that ask, with the metadata
+//     zerohop-load, they also tell what the Server itself has measured, which is what loadbalance.Prequal and
+//     UtilizationRoundRobin need: how many calls are in flight and how long unary ones take that begin with about as many
+//     (loadbalance.InFlightMetric and LatencyMetric), rates of calls and of failures, and the part of its processors that
+//     the process uses. Nothing is measured before the first client asks. Register lets clients ask between calls, too.
 //
 // The options are interceptors of the chain and nothing else: limits, keepalive, stats handlers and credentials are set
 // beside them, in any order. Interceptors run in the order of the options, those of grpc.UnaryInterceptor and
@@ -63,23 +76,33 @@ func (s *Server) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream)}
 }
 
-func (s *Server) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (reply any, err error) {
+func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (reply any, err error) {
+	others := int(s.inflight.Add(1)) - 1
+	defer s.inflight.Add(-1)
+	if info != nil && info.FullMethod == loadMethod { // which is not worked on
+		return next(ctx, req)
+	}
+	t := s.time(ctx, others)
 	in, err := s.admit(ctx)
 	if err == nil {
 		reply, err = next(zerohop.WithInbound(ctx, in), req)
 	}
-	if trailer := s.trailer(in, err); trailer != nil {
+	if trailer := s.trailer(in, err, &t); trailer != nil {
 		_ = grpc.SetTrailer(ctx, trailer) // an error means that nobody waits for the answer any more
 	}
 	return reply, err
 }
 
 func (s *Server) stream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	others := int(s.inflight.Add(1)) - 1
+	defer s.inflight.Add(-1)
+	t := s.time(stream.Context(), others)
+	t.began = time.Time{} // streams last as long as there is something to say
 	in, err := s.admit(stream.Context())
 	if err == nil {
 		err = next(srv, &serverStream{stream, zerohop.WithInbound(stream.Context(), in)})
 	}
-	if trailer := s.trailer(in, err); trailer != nil {
+	if trailer := s.trailer(in, err, &t); trailer != nil {
 		stream.SetTrailer(trailer)
 	}
 	return err
@@ -129,7 +152,7 @@ func whole(values []string) (n int) {
 
 // trailer returns what to tell the caller of a call that ended with err, nil if nothing. in is nil if the call was
 // refused.
-func (s *Server) trailer(in *zerohop.Inbound, err error) metadata.MD {
+func (s *Server) trailer(in *zerohop.Inbound, err error, t *timing) metadata.MD {
 	var md metadata.MD
 	switch {
 	case err == nil:
@@ -138,8 +161,8 @@ func (s *Server) trailer(in *zerohop.Inbound, err error) metadata.MD {
 	case in.Spent() && failed(err):
 		md = metadata.MD{pushbackKey: {"-1"}}
 	}
-	if s.Load != nil {
-		if v := s.Load().encode(); v != "" {
+	if s.Load != nil || t.meter != nil {
+		if v := s.report(t, failed(err)); v != "" {
 			if md == nil {
 				md = make(metadata.MD, 1)
 			}

@@ -21,6 +21,8 @@ const (
 	tooLate    = "deadline"
 	// loadKey of a trailer is the load of the server, an OrcaLoadReport.
 	loadKey = "endpoint-load-metrics-bin"
+	// wantLoadKey of a request asks for what the server has measured of its load.
+	wantLoadKey = "zerohop-load"
 )
 
 // noTime is the pushback of a server that did not begin because the caller has too little time.

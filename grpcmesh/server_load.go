@@ -2,9 +2,12 @@ package grpcmesh
 
 import (
 	"math"
+	"time"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/zerohop/zerohop/loadbalance"
 )
 
 // LoadReport is how busy a server is: the messages of ORCA (https://github.com/cncf/xds, orca_load_report.proto). Figures
@@ -37,15 +40,17 @@ const (
 	orcaApplication protowire.Number = 9
 )
 
-// encode returns the report as an OrcaLoadReport, empty if there is nothing to report.
-func (r LoadReport) encode() string {
-	var room [128]byte // most reports fit, and cost but the string
+// encode returns the report as an OrcaLoadReport, with what else was measured, empty if there is nothing to report.
+func (r LoadReport) encode(inflight int, latency time.Duration) string {
+	var room [256]byte // most reports fit, and cost but the string
 	b := room[:0]
 	b = appendMetric(b, orcaCPU, r.CPU)
 	b = appendMetric(b, orcaMemory, r.Memory)
 	b = appendMetrics(b, orcaUtilization, r.Utilization)
 	b = appendMetric(b, orcaRequests, r.Requests)
 	b = appendMetric(b, orcaErrors, r.Errors)
+	b = appendEntry(b, orcaNamed, loadbalance.InFlightMetric, float64(inflight))
+	b = appendEntry(b, orcaNamed, loadbalance.LatencyMetric, latency.Seconds())
 	b = appendMetrics(b, orcaNamed, r.Named)
 	b = appendMetric(b, orcaApplication, r.Application)
 	return string(b)
@@ -53,18 +58,25 @@ func (r LoadReport) encode() string {
 
 // appendMetrics appends a map of names to figures.
 func appendMetrics(b []byte, field protowire.Number, metrics map[string]float64) []byte {
-	const nameField, valueField = 1, 2
 	for name, v := range metrics {
 		// One name that is not UTF-8 makes readers drop the whole report.
-		if name == "" || !utf8.ValidString(name) || !reported(v) {
-			continue
+		if name != "" && utf8.ValidString(name) {
+			b = appendEntry(b, field, name, v)
 		}
-		size := protowire.SizeTag(nameField) + protowire.SizeBytes(len(name)) + protowire.SizeTag(valueField) + protowire.SizeFixed64()
-		b = protowire.AppendVarint(protowire.AppendTag(b, field, protowire.BytesType), uint64(size))
-		b = protowire.AppendString(protowire.AppendTag(b, nameField, protowire.BytesType), name)
-		b = appendMetric(b, valueField, v)
 	}
 	return b
+}
+
+// appendEntry appends an entry of such a map.
+func appendEntry(b []byte, field protowire.Number, name string, v float64) []byte {
+	const nameField, valueField = 1, 2
+	if !reported(v) {
+		return b
+	}
+	size := protowire.SizeTag(nameField) + protowire.SizeBytes(len(name)) + protowire.SizeTag(valueField) + protowire.SizeFixed64()
+	b = protowire.AppendVarint(protowire.AppendTag(b, field, protowire.BytesType), uint64(size))
+	b = protowire.AppendString(protowire.AppendTag(b, nameField, protowire.BytesType), name)
+	return appendMetric(b, valueField, v)
 }
 
 // appendMetric appends a figure.

@@ -20,16 +20,16 @@ func TestLoadReportIsThatOfORCA(t *testing.T) {
 	})
 	const want = "09666666666666e63f" + "11000000000000d03f" + "2a0f0a046469736b119a9999999999b93f" + "31000000000048934039000000000000e03f" +
 		"42100a0571756575651100000000000008" + "4049000000000000e03f"
-	if got := hex.EncodeToString([]byte(full.encode())); got != want {
-		t.Errorf("encode() = %s, want %s", got, want)
+	if got := hex.EncodeToString([]byte(full.encode(0, 0))); got != want {
+		t.Errorf("encode(0, 0) = %s, want %s", got, want)
 	}
 	for _, r := range []LoadReport{
 		{},
 		{CPU: -1, Memory: math.NaN(), Requests: math.Inf(1), Errors: math.Inf(-1)},
 		{Named: map[string]float64{"": 1, "\xff": 1, "zero": 0}},
 	} {
-		if got := r.encode(); got != "" {
-			t.Errorf("%+v: encode() = %x, want nothing", r, got)
+		if got := r.encode(0, 0); got != "" {
+			t.Errorf("%+v: encode(0, 0) = %x, want nothing", r, got)
 		}
 	}
 }
@@ -45,8 +45,8 @@ func TestAnswersCarryTheLoad(t *testing.T) {
 			defer cancel()
 			_, trailers := ask(ctx, b.client)
 			for i, md := range trailers {
-				if got := md.Get(loadKey); len(got) != 1 || got[0] != report.encode() {
-					t.Errorf("call %d: load %q, want %q", i, got, report.encode())
+				if got := md.Get(loadKey); len(got) != 1 || got[0] != report.encode(0, 0) {
+					t.Errorf("call %d: load %q, want %q", i, got, report.encode(0, 0))
 				}
 			}
 			report = LoadReport{}

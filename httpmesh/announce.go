@@ -29,7 +29,7 @@ func (x *exchange) announce(ctx context.Context, req *http.Request, a *zerohop.A
 			h.set(AttemptHeader, "") // it is about the request that the caller works on, if about any
 		}
 	}
-	if n := a.Node(); n != nil && n.WantsLoad() {
+	if n := a.Node(); n != nil && n.WantsLoad() && a.Policy().Propagate == zerohop.On {
 		h.set(WantLoadHeader, "1")
 	} else if _, ok := req.Header[WantLoadHeader]; ok {
 		h.set(WantLoadHeader, "") // it asks for the load of this server

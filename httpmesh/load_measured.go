@@ -37,7 +37,7 @@ func (a *reply) report(header http.Header, code int) {
 	var now time.Time
 	if a.meter != nil {
 		now = time.Now()
-		a.meter.Observe(now, a.inflight, now.Sub(a.began), code == http.StatusTooManyRequests || code >= 500)
+		a.meter.Observe(now, a.inflight, max(now.Sub(a.began), 1), code == http.StatusTooManyRequests || code >= 500)
 	}
 	if m := a.meter; m == nil || !a.asked {
 		a.handler.load(header, nil, now, 0)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/loadbalance"
+	"github.com/zerohop/zerohop/resilience"
 )
 
 // prequal is a mesh whose endpoints are picked by what they report, without probes.
@@ -332,5 +333,41 @@ func TestProbeTellsWhoDoesNotAnswer(t *testing.T) {
 	cancel()
 	if _, err := p.Probe(ctx, node); !errors.Is(err, context.Canceled) || errors.Is(err, loadbalance.ErrNoProbes) {
 		t.Errorf("with a context that has ended: %v, want that it was canceled", err)
+	}
+}
+
+type countingProber struct{ probes int }
+
+func (p *countingProber) Probe(context.Context, *loadbalance.Node) (loadbalance.Load, error) {
+	p.probes++
+	return loadbalance.Load{InFlight: 1}, nil
+}
+
+// A node that said how busy it is, is not asked. What it says with a failure does not count as that.
+func TestReportsOfFailuresTellNothingOfRequestsInFlight(t *testing.T) {
+	const report = "TEXT named_metrics.zerohop.inflight=1"
+	for _, tt := range []struct {
+		values  []string
+		outcome resilience.Outcome
+		probes  int
+	}{
+		{[]string{report}, resilience.Success, 0},
+		{[]string{report}, resilience.Failure, 1},
+		{[]string{report}, resilience.Overload, 1},
+		{[]string{"junk", report}, resilience.Success, 0},
+		{[]string{report, "junk"}, resilience.Success, 1},
+		{nil, resilience.Success, 1},
+	} {
+		b := loadbalance.New(loadbalance.Config{Builder: loadbalance.Prequal})
+		b.Update(source("10.0.0.1:80")["orders"])
+		h := http.Header{"Other": {"x"}}
+		if tt.values != nil {
+			h[LoadHeader] = tt.values
+		}
+		reportLoad(b.Set().Nodes()[0], h, tt.outcome)
+		var p countingProber
+		if err := b.Probe(t.Context(), &p); err != nil || p.probes != tt.probes || len(h) != 1 {
+			t.Errorf("%q, %v: %d probes, %v, header %v; want %d probes, and nothing of the load left", tt.values, tt.outcome, p.probes, err, h, tt.probes)
+		}
 	}
 }

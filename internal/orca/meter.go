@@ -66,15 +66,17 @@ func NewMeter() *Meter {
 }
 
 // Observe takes in a request that was answered, which began when there were so many in flight. What a failure took says
-// nothing: a server that fails at once is not a fast one.
+// nothing: a server that fails at once is not a fast one. 0 says that it tells nothing in any case.
 func (m *Meter) Observe(now time.Time, inflight int, took time.Duration, failed bool) {
 	m.served.Add(1)
 	if failed {
 		m.failed.Add(1)
+	}
+	if failed || took <= 0 {
 		return
 	}
 	c := &m.cells[cellOf(inflight)]
-	c.samples[c.count.Add(1)%depth].Store(uint64(math.Float32bits(float32(max(took, 1))))<<32 | uint64(m.milliseconds(now)))
+	c.samples[c.count.Add(1)%depth].Store(uint64(math.Float32bits(float32(took)))<<32 | uint64(m.milliseconds(now)))
 }
 
 func (m *Meter) milliseconds(now time.Time) uint32 {
