@@ -83,6 +83,7 @@ type meshBalancer struct {
 	idle    []*child    // to be woken
 	awake   bool        // wake is under way
 	timer   *time.Timer // of refresh, nil if there is nothing to refresh
+	expiry  *time.Timer // of expire, nil if nothing can expire
 	closed  bool
 }
 
@@ -136,6 +137,9 @@ func (b *meshBalancer) Close() {
 	if b.timer != nil {
 		b.timer.Stop()
 	}
+	if b.expiry != nil {
+		b.expiry.Stop()
+	}
 	b.mu.Unlock()
 	for _, c := range b.children {
 		c.close()
@@ -151,7 +155,7 @@ func (b *meshBalancer) changed(c *child, s balancer.State) {
 		return
 	}
 	was, is, before := c.state.ConnectivityState, s.ConnectivityState, b.connectivity()
-	c.state = s
+	c.state, c.told = s, c.told || is != connectivity.Connecting
 	b.states[was]--
 	b.states[is]++
 	tell := b.connectivity() != before
@@ -199,7 +203,8 @@ func (b *meshBalancer) tell() {
 type child struct {
 	balancer.ClientConn
 	parent  *meshBalancer
-	state   balancer.State // guarded by parent.mu, as is members
+	state   balancer.State // guarded by parent.mu, as are told and members
+	told    bool           // whether it can be connected
 	members []*member      // that use it
 
 	calls  sync.Mutex // guards what follows, and lets one call in at a time

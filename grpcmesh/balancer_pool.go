@@ -21,8 +21,10 @@ type pool struct {
 	pickers  sync.Map                        // of *loadbalance.Node to the picker of its child
 
 	members map[*loadbalance.Node]*member
-	ready   []*member // those connected now
-	stale   int       // changes of ready since the view was made
+	ready   []*member             // those connected now
+	fresh   map[*member]time.Time // of tiered nodes those that have not said yet whether they can be, and since when
+	viewed  int                   // how many were ready or fresh when the view was made
+	stale   int                   // changes of ready and fresh since then
 }
 
 // member is a node of a pool.
@@ -33,20 +35,28 @@ type member struct {
 	at    int // where it is in pool.ready
 }
 
+// firstConnect is how long nodes that are being connected to for the first time keep calls from those of the next priority, or of
+// other zones. Most servers accept within milliseconds. gRPC's own priorities wait ten seconds (gRFC A56), which callers would
+// notice each time they start while an address does not answer.
+const firstConnect = time.Second
+
 func newPool(lb *loadbalance.Balancer) *pool {
-	p := &pool{balancer: lb, members: map[*loadbalance.Node]*member{}}
+	p := &pool{balancer: lb, members: map[*loadbalance.Node]*member{}, fresh: map[*member]time.Time{}}
 	p.known.Store(new(loadbalance.Set))
 	p.view.Store(new(loadbalance.Set))
 	return p
 }
 
-// join adds a member.
-func (p *pool) join(m *member) {
+// join adds a member. Some nodes may be preferred to others, or not.
+func (p *pool) join(m *member, tiered bool) {
 	m.pool = p
 	m.child.members = append(m.child.members, m)
 	p.members[m.node] = m
 	p.pickers.Store(m.node, m.child.state.Picker)
 	p.enter(m, m.child.state.ConnectivityState)
+	if tiered && m.child.state.ConnectivityState == connectivity.Connecting && !m.child.told {
+		p.fresh[m] = time.Now()
+	}
 }
 
 // leave takes out the member for a node and returns the child it used.
@@ -55,6 +65,7 @@ func (p *pool) leave(n *loadbalance.Node) *child {
 	delete(p.members, n)
 	p.pickers.Delete(n)
 	p.exit(m, m.child.state.ConnectivityState)
+	p.hear(m)
 	m.child.members = slices.DeleteFunc(m.child.members, func(other *member) bool { return other == m })
 	return m.child
 }
@@ -97,6 +108,26 @@ const (
 	staleness = 10 * time.Millisecond
 )
 
+// hear notes that it is known of a member whether it can be connected.
+func (p *pool) hear(m *member) {
+	if _, ok := p.fresh[m]; ok {
+		delete(p.fresh, m)
+		p.stale++
+	}
+}
+
+// awaited returns the nodes that may be connected for the first time soon.
+func (p *pool) awaited() (nodes []*loadbalance.Node) {
+	for m, since := range p.fresh {
+		if time.Since(since) >= firstConnect {
+			delete(p.fresh, m)
+			continue
+		}
+		nodes = append(nodes, m.node)
+	}
+	return nodes
+}
+
 // changed takes over that the child of a member went from one state to another, and reports whether RPCs that wait
 // may go on or fail.
 func (p *pool) changed(m *member, was, is connectivity.State) bool {
@@ -105,26 +136,27 @@ func (p *pool) changed(m *member, was, is connectivity.State) bool {
 	}
 	p.exit(m, was)
 	p.enter(m, is)
-	if p.stale > 0 && (len(p.ready) <= exact || p.stale*growth >= len(p.view.Load().Nodes())) {
-		p.refresh()
+	p.hear(m)
+	filled := false
+	if p.stale > 0 && (max(len(p.ready), p.viewed) <= exact || p.stale*growth >= p.viewed) {
+		filled = p.refresh()
 	}
-	switch {
-	case was == connectivity.Ready: // RPCs that had picked it wait for another
-		return true
-	case is == connectivity.Ready:
-		return len(p.ready) == 1
-	}
-	return len(p.ready) == 0 && p.pending.Load() == 0
+	// RPCs that had picked a lost one wait for another.
+	return was == connectivity.Ready || filled || len(p.ready) == 0 && p.pending.Load() == 0
 }
 
-// refresh makes the view one of the nodes connected now.
-func (p *pool) refresh() {
+// refresh makes the view one of the nodes connected now, and reports whether there are any for the first time since there
+// were none.
+func (p *pool) refresh() (filled bool) {
 	nodes := make([]*loadbalance.Node, len(p.ready))
 	for i, m := range p.ready {
 		nodes[i] = m.node
 	}
-	p.view.Store(p.balancer.View(nodes))
-	p.stale = 0
+	view := p.balancer.Reachable(nodes, p.awaited())
+	filled = len(p.view.Load().Nodes()) == 0 && len(view.Nodes()) > 0
+	p.view.Store(view)
+	p.viewed, p.stale = len(nodes)+len(p.fresh), 0
+	return filled
 }
 
 // outdated reports whether there are nodes that gRPC does not know yet, so that another state of the resolver is on

@@ -2,6 +2,7 @@ package grpcmesh
 
 import (
 	"math/rand/v2"
+	"time"
 
 	"google.golang.org/grpc/connectivity"
 
@@ -53,7 +54,7 @@ func (b *meshBalancer) sync(p *pool, set *loadbalance.Set) {
 			b.children[n.Addr()] = c
 			fresh = append(fresh, c)
 		}
-		p.join(&member{node: n, child: c})
+		p.join(&member{node: n, child: c}, set.Tiered())
 	}
 	for _, n := range gone {
 		if c := p.leave(n); len(c.members) == 0 {
@@ -64,6 +65,7 @@ func (b *meshBalancer) sync(p *pool, set *loadbalance.Set) {
 	}
 	p.known.Store(set)
 	p.refresh()
+	b.expireLater(p)
 	b.untold = true
 	b.mu.Unlock()
 	for _, c := range unused {
@@ -76,6 +78,29 @@ func (b *meshBalancer) sync(p *pool, set *loadbalance.Set) {
 			c.connect(c.members[0].node.Addr())
 		}
 	}
+}
+
+// expireLater has expire look at a pool in time. b.mu is held.
+func (b *meshBalancer) expireLater(p *pool) {
+	if len(p.fresh) > 0 && b.expiry == nil && !b.closed {
+		b.expiry = time.AfterFunc(firstConnect, b.expire)
+	}
+}
+
+// expire lets nodes that are still not connected keep no calls from others.
+func (b *meshBalancer) expire() {
+	b.mu.Lock()
+	b.expiry = nil
+	if !b.closed {
+		for _, p := range b.picker.pools {
+			if len(p.fresh) > 0 {
+				p.refresh()
+				b.expireLater(p)
+			}
+		}
+	}
+	b.mu.Unlock()
+	b.tell()
 }
 
 // refresh brings the views of all pools up to date.

@@ -169,16 +169,50 @@ func (b *Balancer) Update(eps []discovery.Endpoint) {
 // Set returns the present snapshot.
 func (b *Balancer) Set() *Set { return b.set.Load() }
 
-// View returns a snapshot that picks from the given nodes of the balancer only, for transports that can reach
-// some of them. The slice must not be changed afterwards.
+// View returns a snapshot that picks from the given nodes of the balancer only. The slice must not be changed afterwards.
 func (b *Balancer) View(nodes []*Node) *Set {
+	return b.planned(b.view(nodes))
+}
+
+func (b *Balancer) planned(s *Set) *Set {
+	if len(s.nodes) > 0 {
+		s.replan(nil)
+	}
+	return s
+}
+
+// Reachable is View for transports that can reach some nodes of the balancer only. The others count as out of service, so that
+// calls go to the next priority, or leave the zone, as they do when nodes are ejected; but for those in awaited, which may be
+// reached in a moment. While the best level of nodes has none that can be reached, and one that is awaited, the snapshot
+// is empty: calls had better wait.
+func (b *Balancer) Reachable(nodes, awaited []*Node) *Set {
+	s := b.view(nodes)
+	if len(nodes) == 0 || len(s.levels) == 1 && len(awaited) == 0 {
+		return b.planned(s)
+	}
+	coming, _ := count(awaited, b.locality)
+	_, all := count(b.set.Load().nodes, b.locality)
+	for r, n := range coming[:s.levels[0].rank] {
+		if n > 0 && all[r] > 0 {
+			return &Set{balancer: b}
+		}
+	}
+	for i := range s.levels {
+		l := &s.levels[i]
+		l.awaited = coming[l.rank]
+		l.missing = max(all[l.rank]-l.all-l.awaited, 0)
+	}
+	return b.planned(s)
+}
+
+// view returns a set without a plan.
+func (b *Balancer) view(nodes []*Node) *Set {
 	s := &Set{balancer: b, nodes: nodes}
 	if len(nodes) > 0 {
 		s.levels = levels(nodes, b.cfg.Builder, b.locality)
 		s.banded = slices.ContainsFunc(s.levels, func(l level) bool { return l.band != nil })
 		_, turns := s.levels[0].picker.(*roundRobin)
 		s.chance = !turns || len(s.levels) > 1
-		s.replan(nil)
 	}
 	return s
 }

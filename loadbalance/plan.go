@@ -57,7 +57,7 @@ func (s *Set) replan(old *plan) *plan {
 				}
 			}
 		}
-		loads[i] = levelHealth(serving[i], l.all, s.balancer.cfg.OverProvisioning)
+		loads[i] = levelHealth(serving[i]+l.awaited, l.all+l.awaited+l.missing, s.balancer.cfg.OverProvisioning)
 		if l.band != nil {
 			loads[i] *= l.band.stays()
 		}

@@ -9,40 +9,38 @@ type level struct {
 	picker Picker
 	band   *band  // of those in the zone, if there are others out of it, else nil
 	around *level // these others, the next level
+
+	rank int // see rank
+	// Of nodes that are not among these because a transport cannot reach them: those that it may reach in a moment, and
+	// those that it cannot. The first count as in service, lest calls go to another level for that moment.
+	awaited, missing int
 }
+
+// rank numbers levels by preference: 2p is that of priority p in the zone, 2p+1 out of it.
+func rank(ep *discovery.Endpoint, near *locality) int {
+	if near != nil && ep.Zone == near.cfg.Zone {
+		return 2 * int(ep.Priority)
+	}
+	return 2*int(ep.Priority) + 1
+}
+
+const ranks = 512
 
 // levels returns the levels that can take calls, the most preferred first. If the source calls no endpoint healthy there is
 // one with all of them, because a call that may fail is better than one that must.
 func levels(nodes []*Node, build Builder, near *locality) []level {
 	if near == nil && uniform(nodes) {
-		return []level{{nodes: nodes, all: len(nodes), picker: build(nodes)}}
+		return []level{{nodes: nodes, all: len(nodes), rank: rank(nodes[0].ep.Load(), nil), picker: build(nodes)}}
 	}
-	// Level 2p is of priority p and in the zone, 2p+1 out of it.
-	rank := func(ep *discovery.Endpoint) int {
-		if near != nil && ep.Zone == near.cfg.Zone {
-			return 2 * int(ep.Priority)
-		}
-		return 2*int(ep.Priority) + 1
-	}
-	var healthy, all [512]int
-	for _, n := range nodes {
-		switch ep := n.ep.Load(); ep.Health {
-		case discovery.Healthy:
-			healthy[rank(ep)]++
-			all[rank(ep)]++
-		case discovery.Draining, discovery.Terminating:
-		default:
-			all[rank(ep)]++
-		}
-	}
+	healthy, all := count(nodes, near)
 	var list []level
 	for r, count := range healthy {
 		if count == 0 {
 			continue
 		}
-		l := level{nodes: make([]*Node, 0, count), all: all[r]}
+		l := level{nodes: make([]*Node, 0, count), all: all[r], rank: r}
 		for _, n := range nodes {
-			if ep := n.ep.Load(); ep.Health == discovery.Healthy && rank(ep) == r {
+			if ep := n.ep.Load(); ep.Health == discovery.Healthy && rank(ep, near) == r {
 				l.nodes = append(l.nodes, n)
 			}
 		}
@@ -58,9 +56,25 @@ func levels(nodes []*Node, build Builder, near *locality) []level {
 		}
 	}
 	if list == nil {
-		return []level{{nodes: nodes, all: len(nodes), picker: build(nodes)}}
+		return []level{{nodes: nodes, all: len(nodes), rank: ranks - 1, picker: build(nodes)}}
 	}
 	return list
+}
+
+// count returns how many nodes there are of each rank that the source calls healthy, and with those it calls unhealthy.
+func count(nodes []*Node, near *locality) (healthy, all [ranks]int) {
+	for _, n := range nodes {
+		ep := n.ep.Load()
+		switch r := rank(ep, near); ep.Health {
+		case discovery.Healthy:
+			healthy[r]++
+			all[r]++
+		case discovery.Draining, discovery.Terminating:
+		default:
+			all[r]++
+		}
+	}
+	return healthy, all
 }
 
 // uniform reports whether the source calls all nodes healthy and of one priority, as most do.

@@ -29,6 +29,9 @@ type Set struct {
 // Nodes returns all nodes of the snapshot. The slice is shared and read-only.
 func (s *Set) Nodes() []*Node { return s.nodes }
 
+// Tiered reports whether some of the healthy nodes are preferred to others, by priority or zone.
+func (s *Set) Tiered() bool { return len(s.levels) > 1 }
+
 // Panicking reports whether so many nodes are ejected or fail their checks that picks take no account of it.
 func (s *Set) Panicking() bool {
 	p := s.current()

@@ -1,0 +1,175 @@
+package grpcmesh
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/echopb"
+)
+
+// tiers returns endpoints of which the second half is less preferred, by priority or zone.
+func tiers(addrs []string, byZone bool) []discovery.Endpoint {
+	eps := endpoints(addrs...)
+	for i := range eps {
+		switch {
+		case byZone:
+			eps[i].Zone = []string{"here", "there"}[2*i/len(eps)]
+		case 2*i >= len(eps):
+			eps[i].Priority = 1
+		}
+	}
+	return eps
+}
+
+// onTCP starts servers on real sockets, but for the first few, which refuse, and a client of all. Connections to the preferred
+// half take as long as said.
+func onTCP(t *testing.T, n, down int, byZone bool, slow time.Duration) (client echopb.EchoClient, preferred map[string]bool) {
+	var addrs []string
+	preferred = map[string]bool{}
+	for i := range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := l.Addr().String()
+		addrs = append(addrs, addr)
+		if 2*i < n {
+			preferred[addr] = true
+		}
+		if i < down {
+			l.Close()
+			continue
+		}
+		s := &server{name: addr}
+		s.start(l)
+		t.Cleanup(s.stop)
+	}
+	mesh, err := zerohop.New(zerohop.Config{Zone: "here", Resolver: discovery.Static{"orders": tiers(addrs, byZone)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { mesh.Close() })
+	dial := func(ctx context.Context, addr string) (net.Conn, error) {
+		if preferred[addr] {
+			select {
+			case <-time.After(slow):
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		return new(net.Dialer).DialContext(ctx, "tcp", addr)
+	}
+	conn, err := grpc.NewClient(Target("orders"), append(DialOptions(mesh),
+		grpc.WithContextDialer(dial), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return echopb.NewEchoClient(conn), preferred
+}
+
+// Endpoints of the next priority, or of another zone, get no calls because they were connected first.
+func TestFirstCallsWaitForWhatIsPreferred(t *testing.T) {
+	for _, byZone := range []bool{false, true} {
+		t.Run(fmt.Sprintf("zone %v", byZone), func(t *testing.T) {
+			client, preferred := onTCP(t, 8, 0, byZone, 100*time.Millisecond)
+			for i := range 200 {
+				r, err := client.Say(t.Context(), &echopb.SayRequest{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !preferred[r.Node] {
+					t.Fatalf("call %d went to the less preferred half", i)
+				}
+			}
+		})
+	}
+}
+
+// Where nine of ten preferred endpoints cannot be connected, what one can take goes there: 1.4 tenths.
+func TestCallsOverflowFromWhatCannotBeConnected(t *testing.T) {
+	for _, byZone := range []bool{false, true} {
+		t.Run(fmt.Sprintf("zone %v", byZone), func(t *testing.T) {
+			client, preferred := onTCP(t, 20, 9, byZone, 0)
+			share := func(calls int) float64 {
+				stayed := 0
+				for range calls {
+					r, err := client.Say(t.Context(), &echopb.SayRequest{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if preferred[r.Node] {
+						stayed++
+					}
+				}
+				return float64(stayed) / float64(calls)
+			}
+			for began := time.Now(); share(100) > 0.5; { // until those that refuse have done so
+				if time.Since(began) > 5*time.Second {
+					t.Fatal("more than half of the calls stay where one of ten endpoints is left")
+				}
+			}
+			got := share(3000)
+			t.Logf("share of the preferred half: %.3f", got)
+			if got < 0.11 || got > 0.17 {
+				t.Errorf("share of the preferred half = %.3f, want 0.14", got)
+			}
+		})
+	}
+}
+
+// Endpoints that never answer keep calls from others for a second at start-up, and not at all later.
+func TestPreferredThatCannotBeReachedHoldsCallsUpOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := setUp(t, 4, zerohop.Config{})
+		var addrs []string
+		for i, s := range b.servers {
+			if addrs = append(addrs, s.name); i < 2 {
+				s.stop()
+				b.listen(s.name) // where nobody accepts
+			}
+		}
+		b.source.Set("orders", tiers(addrs, false)...)
+		for i, want := range []time.Duration{firstConnect, 0, 0} {
+			start := time.Now()
+			r, err := b.client.Say(t.Context(), &echopb.SayRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(start); took != want || strings.Contains(addrs[0]+addrs[1], r.Node) {
+				t.Errorf("call %d took %v and went to %s, want %v and the second half", i, took, r.Node, want)
+			}
+		}
+		// One that could be reached and is lost.
+		b.servers[0].restart()
+		time.Sleep(2 * time.Minute) // for the pauses between attempts to connect
+		for calls := 0; ; calls++ {
+			r, err := b.client.Say(t.Context(), &echopb.SayRequest{})
+			if err != nil || calls == 100 {
+				t.Fatalf("call %d after the first server was back = %v", calls, err)
+			}
+			if r.Node == addrs[0] {
+				break
+			}
+		}
+		b.servers[0].stop()
+		b.listen(addrs[0])
+		start := time.Now()
+		if _, err := b.client.Say(t.Context(), &echopb.SayRequest{}); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took > 200*time.Millisecond {
+			t.Errorf("a call after the loss of what is preferred took %v", took)
+		}
+	})
+}
