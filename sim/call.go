@@ -19,12 +19,13 @@ type mesh struct {
 	world     *world
 	balancers []*loadbalance.Balancer // of the services that it calls
 	stops     []func()
+	ledgers   map[string]*ledger // by service
 }
 
 // newMesh makes a mesh that knows the endpoints of the services it is to call.
 func (w *world) newMesh(name string, cfg zerohop.Config, services ...string) (*mesh, error) {
 	cfg.Resolver, cfg.Rand = w, rand.New(w.stream("mesh "+name)).Uint64
-	m := &mesh{world: w}
+	m := &mesh{world: w, ledgers: map[string]*ledger{}}
 	var err error
 	if m.Mesh, err = zerohop.New(cfg); err != nil {
 		return nil, err
@@ -56,7 +57,8 @@ type call struct {
 	alarm    time.Duration // when it is to be woken, 0 if never
 	place    int           // in world.calls
 	attempts []*attempt
-	runs     int // how often it was executed
+	runs     int  // how often it was executed
+	resend   bool // the last answer was that the attempt was not sent
 	series   *Series
 	done     func(ok bool) // called at the end
 }
@@ -133,6 +135,10 @@ func (a *attempt) arrive(ans answer) {
 		v = resilience.HTTPStatus(ans.status, after)
 	}
 	c.world.note(attemptDone, uint64(ans.status))
+	c.resend = ans.unsent
+	if v.Outcome == resilience.Success {
+		c.mesh.ledger(a.step).good++
+	}
 	c.stepped.Answer(a.step, v)
 	c.proceed()
 }

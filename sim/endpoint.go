@@ -125,7 +125,12 @@ func (e *endpoint) receive(r *request) {
 	r.came, r.inside, r.at = e.world.now, true, len(e.inside)
 	e.inside = append(e.inside, r)
 	r.attempt.call.executed(r.attempt)
+	if e.service.Bare {
+		r.deadline, r.inbound.Attempt = 0, 0
+	}
 	switch {
+	case r.deadline > 0 && e.world.now >= r.deadline:
+		e.whenRunning(func() { e.reply(r, answer{status: 504, noRetry: true}) })
 	case e.fail > 0 && e.rnd.Float64() < e.fail, e.full():
 		e.whenRunning(func() { e.reply(r, answer{status: 503}) })
 	default:
@@ -237,7 +242,7 @@ func (e *endpoint) reply(r *request, a answer) {
 	}
 	r.gone = true
 	e.world.note(requestDone, uint64(a.status))
-	if (a.status == 429 || a.status >= 500) && r.inbound.Spent() {
+	if (a.status == 429 || a.status >= 500) && r.inbound.Spent() && !e.service.Bare {
 		a.noRetry = true
 	}
 	e.message(func() { r.attempt.arrive(a) })

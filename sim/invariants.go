@@ -27,9 +27,38 @@ func (w *world) checkAttempt(c *call, a *zerohop.Attempt) {
 		w.violated("an attempt begins after its call is over")
 	case c.ctx.at > 0 && w.now >= c.ctx.at && w.now > c.began:
 		w.violated("an attempt begins after the deadline of its call")
-	case a.Backup() && len(c.attempts) > 0 && c.attempts[0].step.Node() == a.Node() && len(c.attempts) == 1:
+	case a.Backup() && len(c.attempts) == 1 && c.attempts[0].step.Node() == a.Node():
 		w.violated("a backup goes to the endpoint that it is to replace")
 	}
+	if len(c.attempts) == 0 || c.resend && !a.Backup() {
+		return // is free
+	}
+	l := c.mesh.ledger(a)
+	l.paid++
+	if p := a.Policy().Budget; p.Mode == zerohop.On {
+		tokens, ratio := p.Tokens, p.Ratio
+		if tokens == 0 {
+			tokens = 10
+		}
+		if ratio == 0 {
+			ratio = 0.1
+		}
+		if most := tokens/2 + ratio*float64(l.good) + 1; float64(l.paid) > most {
+			w.violated("%d attempts have been repeated or backed up, but %d successes pay for %.1f", l.paid, l.good, most)
+		}
+	}
+}
+
+// ledger is what a mesh has spent of the budget of a service, and what has paid for that.
+type ledger struct{ paid, good int }
+
+func (m *mesh) ledger(a *zerohop.Attempt) *ledger {
+	l := m.ledgers[a.Service()]
+	if l == nil {
+		l = &ledger{}
+		m.ledgers[a.Service()] = l
+	}
+	return l
 }
 
 // checkCall is told of every call that ends.

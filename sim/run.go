@@ -21,10 +21,16 @@ func Run(t *testing.T, s Scenario) *Result {
 		s.Seed = 1
 	}
 	r, err := simulate(t, s)
-	if err != nil {
-		t.Fatalf("sim: seed %d: %v", s.Seed, err)
+	switch {
+	case err == nil:
+		return r
+	case r != nil:
+		s = Shrink(t, s, func(r *Result, err error) bool { return r != nil && err != nil })
+		t.Fatalf("sim: seed %d: %v\nThese faults are enough for something of the kind: %v", s.Seed, err, s.Faults)
+	default:
+		t.Fatalf("sim: %v", err)
 	}
-	return r
+	return nil
 }
 
 // simulate is Run without a judgement.

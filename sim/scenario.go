@@ -20,6 +20,9 @@ type Scenario struct {
 	Faults []Fault
 	// For is how long clients make calls. What is under way at the end is given up and not counted. Required.
 	For time.Duration
+	// Grain, if not 0, is what times are rounded up to, so that much happens at the same time, and in any order: it looks
+	// for defects that need a coincidence.
+	Grain time.Duration
 	// Seed is that of all randomness. Run replaces 0 by 1.
 	Seed uint64
 }
@@ -44,6 +47,9 @@ type Service struct {
 	DropLeft bool
 	// Latency is how long a message from a client to an endpoint or back takes. nil means half a millisecond.
 	Latency Law
+	// Bare endpoints do without the server half of zerohop, such as httpmesh.NewHandler: they know neither of deadlines nor
+	// of repetitions, and do not say when a request had better not be repeated.
+	Bare bool
 	// Zones are those of the endpoints, in turn.
 	Zones []string
 	// Calls are made for each request after the work of the worker, which does not wait for them, one after the other. If
@@ -126,6 +132,7 @@ func (s *Scenario) validate() error {
 		check(ok, "%s: there is no service %q", path, name)
 	}
 	check(s.For > 0, "for: must be positive, got %v", s.For)
+	check(s.Grain >= 0, "grain: must not be negative, got %v", s.Grain)
 	check(len(s.Clients) > 0, "clients: there must be one")
 	for _, name := range slices.Sorted(maps.Keys(s.Services)) {
 		v, path := s.Services[name], "services."+name

@@ -28,7 +28,8 @@ type world struct {
 	broken   []error // invariants
 }
 
-// event is something to do at a time. Of two at the same time, that comes first which was planned first.
+// event is something to do at a time. Of two at the same time, that comes first which was planned first, unless times are
+// rounded.
 type event struct {
 	at    time.Duration
 	order uint64
@@ -53,7 +54,12 @@ func (e *events) Pop() any {
 // at plans something.
 func (w *world) at(at time.Duration, do func()) {
 	w.count++
-	heap.Push(&w.events, event{max(at, w.now), w.count, do})
+	order := w.count
+	if g := w.scenario.Grain; g > 0 {
+		at = (at + g - 1) / g * g
+		order = mixed(w.scenario.Seed ^ order)
+	}
+	heap.Push(&w.events, event{max(at, w.now), order, do})
 }
 
 // after plans something for later.
@@ -133,15 +139,15 @@ func (w *world) plan() {
 			s.faults = append(s.faults, f)
 			w.note(faultChanged, uint64(2*i))
 			w.changed(f)
-		})
-		if f.For > 0 {
+			if f.For == 0 {
+				return
+			}
 			w.at(f.At+f.For, func() {
-				s := w.services[f.Service]
 				s.faults = slices.DeleteFunc(s.faults, func(g *Fault) bool { return f == g })
 				w.note(faultChanged, uint64(2*i+1))
 				w.changed(f)
 			})
-		}
+		})
 	}
 }
 
