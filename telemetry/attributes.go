@@ -40,6 +40,7 @@ const (
 	attemptBackup  = attribute.Key("zerohop.attempt.backup")
 	attemptKind    = attribute.Key("zerohop.attempt.kind")
 	discoveryEvent = attribute.Key("zerohop.discovery.event")
+	healthState    = attribute.Key("zerohop.health.state")
 )
 
 // Protocols of zerohop.CallInfo.
@@ -208,4 +209,16 @@ func (k discoveryKey) canonical(n *names) discoveryKey {
 func (k discoveryKey) attributes() []attribute.KeyValue {
 	list := []attribute.KeyValue{service.String(k.service)}
 	return appendName(appendName(list, discoveryEvent, k.event), errorType, k.errType)
+}
+
+// healthKey is the key of zerohop.health.changes.
+type healthKey struct{ service, state, errType string }
+
+func (k healthKey) canonical(n *names) healthKey {
+	k.service = n.hosts.bound(k.service)
+	return k
+}
+
+func (k healthKey) attributes() []attribute.KeyValue {
+	return appendName([]attribute.KeyValue{service.String(k.service), healthState.String(k.state)}, errorType, k.errType)
 }

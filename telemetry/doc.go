@@ -21,6 +21,7 @@
 //	zerohop.discovery.endpoints   up-down, observable endpoints in use of a service
 //	zerohop.discovery.events      counter             what discovery.Event tells
 //	zerohop.discovery.failures    counter             watches that broke and answers that were rejected
+//	zerohop.health.changes        counter             endpoints that began to fail their checks or pass them again
 //
 // Nothing that a peer or a caller can invent makes the number of series grow without bound: paths and headers are
 // no attributes, unknown methods are "_OTHER", and so are names beyond the first 500 services and hosts and 1,000

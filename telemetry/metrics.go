@@ -25,6 +25,7 @@ type metrics struct {
 	attempts  metric.Int64Counter
 	events    metric.Int64Counter
 	failures  metric.Int64Counter
+	health    metric.Int64Counter
 	endpoints metric.Int64ObservableUpDownCounter
 
 	byRequest *series[clientKey]
@@ -33,6 +34,7 @@ type metrics struct {
 	byAttempt *series[attemptKey]
 	byEvent   *series[discoveryKey]
 	byFailure *series[discoveryKey]
+	byHealth  *series[healthKey]
 
 	mu    sync.Mutex // guards sizes
 	sizes map[string]*size
@@ -53,9 +55,10 @@ func newMetrics(meter metric.Meter, n *names) (*metrics, error) {
 		byAttempt: newSeries[attemptKey](n),
 		byEvent:   newSeries[discoveryKey](n),
 		byFailure: newSeries[discoveryKey](n),
+		byHealth:  newSeries[healthKey](n),
 		sizes:     map[string]*size{},
 	}
-	var errs [7]error
+	var errs [8]error
 	histogram := func(name, text string) (metric.Float64Histogram, error) {
 		return meter.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(text), seconds)
 	}
@@ -68,7 +71,8 @@ func newMetrics(meter metric.Meter, n *names) (*metrics, error) {
 	m.attempts, errs[3] = counter("zerohop.attempts", "{attempt}", "Attempts that had an endpoint.")
 	m.events, errs[4] = counter("zerohop.discovery.events", "{event}", "What happened to the endpoint sets of services.")
 	m.failures, errs[5] = counter("zerohop.discovery.failures", "{failure}", "Watches that broke and answers that were rejected.")
-	m.endpoints, errs[6] = meter.Int64ObservableUpDownCounter("zerohop.discovery.endpoints",
+	m.health, errs[6] = counter("zerohop.health.changes", "{change}", "Endpoints that began to fail their active health checks or pass them again.")
+	m.endpoints, errs[7] = meter.Int64ObservableUpDownCounter("zerohop.discovery.endpoints",
 		metric.WithUnit("{endpoint}"), metric.WithDescription("Endpoints in use."))
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
@@ -128,6 +132,14 @@ func (m *metrics) discovery(name string, ev discovery.Event) {
 		m.sizes[name] = s
 	}
 	s.endpoints = int64(ev.Endpoints)
+}
+
+func (m *metrics) healthChanged(name string, ev zerohop.HealthEvent) {
+	k := healthKey{service: name, state: "passing"}
+	if !ev.Passing {
+		k.state, k.errType = "failing", typeOf(ev.Err)
+	}
+	m.health.Add(context.Background(), 1, m.byHealth.get(k).add...)
 }
 
 func (m *metrics) observe(_ context.Context, o metric.Observer) error {

@@ -221,6 +221,8 @@ func TestInstruments(t *testing.T) {
 		drive(&h, t.Context(), call, a, zerohop.AttemptResult{Status: 404})
 	}
 	h.Discovery("orders", discovery.Event{Kind: discovery.EventWatchFailed, Err: io.EOF, Endpoints: 3})
+	h.Health("orders", zerohop.HealthEvent{Err: context.DeadlineExceeded})
+	h.Health("orders", zerohop.HealthEvent{Passing: true})
 	m := r.instruments(t)
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(m)) {
@@ -247,6 +249,14 @@ func TestInstruments(t *testing.T) {
 	}
 	if diff := cmp.Diff(b.String(), string(want)); diff != "" {
 		t.Errorf("instruments differ from %s (-got +want):\n%s", golden, diff)
+	}
+	for _, labels := range [][]attribute.KeyValue{
+		{service.String("orders"), healthState.String("failing"), errorType.String("timeout")},
+		{service.String("orders"), healthState.String("passing")},
+	} {
+		if got, want := total(t, m["zerohop.health.changes"], labels...), int64(1); got != want {
+			t.Errorf("changes of health with %v = %d, want %d", labels, got, want)
+		}
 	}
 	if got, want := total(t, m["zerohop.discovery.endpoints"], service.String("orders")), int64(3); got != want {
 		t.Errorf("endpoints = %d, want %d", got, want)

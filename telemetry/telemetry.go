@@ -66,6 +66,7 @@ func New(cfg Config) (zerohop.Hooks, error) {
 			}
 		},
 		Discovery: m.discovery,
+		Health:    m.healthChanged,
 	}, nil
 }
 
