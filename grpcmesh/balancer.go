@@ -256,6 +256,7 @@ type picker struct {
 	owner *meshBalancer
 	link  *link
 	pools map[string]*pool // by service in lower case
+	own   *pool            // of the service of the link; nil if that is not reachable itself
 }
 
 // repicks bounds how often one pick can fall on connections that were lost a moment ago. At most an eighth of a view
@@ -264,18 +265,21 @@ const repicks = 4
 
 // Pick returns errors with a status for what ends every RPC, others for what RPCs that wait for ready wait out.
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
-	service := p.link.service
+	service, c := p.link.service, p.own
 	st := attemptOf(info.Ctx, service)
-	if st != nil {
+	if st != nil && st.attempt.Service() != service {
 		service = st.attempt.Service()
+		c = p.pools[strings.ToLower(service)]
 	}
-	c := p.pools[strings.ToLower(service)]
 	if c == nil {
 		return balancer.PickResult{}, status.Errorf(codes.Unavailable, "grpcmesh: connection to %q does not serve %q", p.link.service, service)
 	}
-	in := loadbalance.Info{Now: time.Now()}
-	if st == nil && p.link.hash != nil {
-		in.Hash = p.link.hash(info.Ctx, &keys{info.Ctx, info.FullMethodName})
+	var in loadbalance.Info // attempts have one of their own
+	if st == nil {
+		in.Now = time.Now()
+		if p.link.hash != nil {
+			in.Hash = p.link.hash(info.Ctx, &keys{info.Ctx, info.FullMethodName})
+		}
 	}
 	for range repicks {
 		var pick loadbalance.Pick

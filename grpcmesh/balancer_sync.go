@@ -2,6 +2,7 @@ package grpcmesh
 
 import (
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/connectivity"
@@ -34,6 +35,7 @@ func (b *meshBalancer) adopt(l *link) (retired []*pool) {
 	for _, p := range old {
 		retired = append(retired, p)
 	}
+	next.own = next.pools[strings.ToLower(l.service)]
 	b.picker = next
 	return retired
 }
