@@ -13,14 +13,16 @@ import (
 type LeastRequest struct {
 	// Choices is how many endpoints are compared. 0 inherits; the built-in default is 2, the most is 10.
 	Choices int `json:"choices,omitempty" yaml:"choices,omitempty"`
+	// Replacement lets a choice fall on an endpoint that was drawn before, as in Envoy and gRPC. The built-in default is Off.
+	Replacement Switch `json:"replacement,omitempty" yaml:"replacement,omitempty"`
 }
 
 func (l LeastRequest) config() loadbalance.LeastRequestConfig {
-	return loadbalance.LeastRequestConfig{Choices: l.Choices}
+	return loadbalance.LeastRequestConfig{Choices: l.Choices, Replacement: l.Replacement == On}
 }
 
 func (l LeastRequest) over(wide LeastRequest) LeastRequest {
-	return LeastRequest{Choices: pick(l.Choices, wide.Choices)}
+	return LeastRequest{Choices: pick(l.Choices, wide.Choices), Replacement: pick(l.Replacement, wide.Replacement)}
 }
 
 // Prequal is how Policy.Balance "prequal" judges what endpoints report of their load; see loadbalance.PrequalConfig.

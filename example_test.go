@@ -174,3 +174,37 @@ func ExampleHashSource() {
 	// ann was served by 1 instance
 	// bob was served by 1 instance
 }
+
+// A preset has the defaults of what one comes from, here outlier detection as in Envoy: after five failures in a row an
+// endpoint gets no calls for 30 s. What the service sets itself comes before the preset.
+func ExamplePolicy_preset() {
+	var endpoints []discovery.Endpoint
+	for i := range 10 {
+		endpoints = append(endpoints, discovery.Endpoint{Addr: fmt.Sprintf("10.0.0.%d:7000", i)})
+	}
+	mesh, err := zerohop.New(zerohop.Config{
+		Resolver: discovery.Static{"ledger": endpoints},
+		Spec: zerohop.Spec{Services: map[string]zerohop.Policy{
+			"ledger": {Preset: zerohop.PresetEnvoy, Timeout: 3 * time.Second},
+		}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer mesh.Close()
+
+	failed := 0
+	for range 100 {
+		_, err := zerohop.Do(context.Background(), mesh, "ledger", func(_ context.Context, node *loadbalance.Node) (int, error) {
+			if node.Addr() == "10.0.0.7:7000" {
+				return 0, errors.New("out of order")
+			}
+			return 1, nil
+		})
+		if err != nil {
+			failed++
+		}
+	}
+	fmt.Println(failed, "of 100 calls failed")
+	// Output: 5 of 100 calls failed
+}

@@ -37,6 +37,11 @@ type Outlier struct {
 	Jitter float64 `json:"jitter,omitempty" yaml:"jitter,omitempty"`
 	// MaxEjected is the largest share of the endpoints that may be ejected. The built-in default is 0.5.
 	MaxEjected float64 `json:"maxEjected,omitempty" yaml:"maxEjected,omitempty"`
+	// Linear makes each ejection longer than the one before by Ejection, instead of twice as long. The built-in default is Off.
+	Linear Switch `json:"linear,omitempty" yaml:"linear,omitempty"`
+	// Absolute takes the thresholds as they stand, however the siblings fare. The built-in default is Off: where all fail
+	// alike it is the service that fails.
+	Absolute Switch `json:"absolute,omitempty" yaml:"absolute,omitempty"`
 	// One allows the ejection of one endpoint where MaxEjected allows none. The built-in default is Off.
 	One Switch `json:"one,omitempty" yaml:"one,omitempty"`
 }
@@ -47,6 +52,7 @@ func (o Outlier) config() loadbalance.OutlierConfig {
 		Deviations: o.Deviations, MinHosts: o.MinHosts, MinVolume: o.MinVolume, Latency: o.Latency,
 		Window: o.Window, Ejection: o.Ejection, MaxEjection: o.MaxEjection,
 		Jitter: o.Jitter, MaxEjected: o.MaxEjected, One: o.One == On,
+		Linear: o.Linear == On, Absolute: o.Absolute == On,
 	}
 }
 
@@ -65,6 +71,8 @@ func (o Outlier) over(wide Outlier) Outlier {
 		MaxEjection:  pick(o.MaxEjection, wide.MaxEjection),
 		Jitter:       pick(o.Jitter, wide.Jitter),
 		MaxEjected:   pick(o.MaxEjected, wide.MaxEjected),
+		Linear:       pick(o.Linear, wide.Linear),
+		Absolute:     pick(o.Absolute, wide.Absolute),
 		One:          pick(o.One, wide.One),
 	}
 }

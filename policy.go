@@ -24,8 +24,12 @@ const (
 )
 
 // Policy says how calls are balanced and protected. It is plain data. A field at its zero value inherits:
-// built-in default < Spec.Defaults < Spec.Services < policy of the route < WithCall.
+// built-in default < preset < Spec.Defaults < Spec.Services < policy of the route < WithCall.
 type Policy struct {
+	// Preset takes the place of the built-in defaults: "envoy", "istio", "linkerd", "grpc" or "spring-cloud", see PresetEnvoy
+	// and the others. Whatever Spec.Defaults and the service set comes before it. The preset of a service takes the place of
+	// that of Spec.Defaults. Empty inherits; the built-in default is none. It belongs to a service.
+	Preset string `json:"preset,omitempty" yaml:"preset,omitempty"`
 	// Balance names the algorithm: "peak-ewma" (the default), "least-request", "prequal", "utilization",
 	// "weighted-round-robin", "random", "rendezvous", "ring-hash", "maglev", or a name in Config.Balancers. Package
 	// loadbalance says which is for what. It belongs to a service, not to a route.
@@ -217,6 +221,7 @@ func listed[T any](narrow, wide []T) []T {
 // over returns p with every unset field taken from wide.
 func (p Policy) over(wide Policy) Policy {
 	return Policy{
+		Preset:       pick(p.Preset, wide.Preset),
 		Balance:      pick(p.Balance, wide.Balance),
 		LeastRequest: p.LeastRequest.over(wide.LeastRequest),
 		Prequal:      p.Prequal.over(wide.Prequal),
@@ -278,7 +283,7 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 	fail := func(field, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%s.%s: %s", path, field, fmt.Sprintf(format, args...)))
 	}
-	errs = append(errs, p.validateBalance(path, own), validateHash(path, p.Hash), p.validateSharing(path))
+	errs = append(errs, p.validateBalance(path, own), validateHash(path, p.Hash), p.validateSharing(path), p.validatePreset(path))
 	for _, d := range []struct {
 		field string
 		value time.Duration
@@ -297,7 +302,8 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 	}{
 		{"idempotent", p.Idempotent}, {"propagate", p.Propagate}, {"retry.mode", p.Retry.Mode}, {"backup.mode", p.Backup.Mode},
 		{"budget.mode", p.Budget.Mode}, {"breaker.mode", p.Breaker.Mode}, {"outlier.mode", p.Outlier.Mode},
-		{"outlier.one", p.Outlier.One}, {"slowStart.mode", p.SlowStart.Mode}, {"locality.mode", p.Locality.Mode},
+		{"outlier.one", p.Outlier.One}, {"outlier.linear", p.Outlier.Linear}, {"outlier.absolute", p.Outlier.Absolute},
+		{"leastRequest.replacement", p.LeastRequest.Replacement}, {"slowStart.mode", p.SlowStart.Mode}, {"locality.mode", p.Locality.Mode},
 		{"healthCheck.mode", p.HealthCheck.Mode}, {"healthCheck.unproven", p.HealthCheck.Unproven}, {"healthCheck.endEjection", p.HealthCheck.EndEjection},
 	} {
 		if s.value != Inherit && s.value != On && s.value != Off {

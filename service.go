@@ -48,7 +48,7 @@ type service struct {
 func newService(m *Mesh, name string, named bool) *service {
 	s := &service{
 		mesh: m, name: name, key: strings.ToLower(name), named: named, host: named || isLabel(name),
-		policy:  m.cfg.Spec.Services[name].over(m.cfg.Spec.Defaults).over(builtin),
+		policy:  m.cfg.Spec.complete(m.cfg.Spec.Services[name]),
 		byRule:  make([]atomic.Pointer[target], len(m.cfg.Spec.Routes)),
 		changed: make(chan struct{}),
 		subs:    map[*subscription]struct{}{},

@@ -51,7 +51,7 @@ func (s Spec) validate(own map[string]loadbalance.Builder) error {
 			continue
 		}
 		p, path := s.Services[name], "services."+name
-		errs = append(errs, p.validate(path, own), p.idle(path, p.over(s.Defaults).over(builtin).Balance, own))
+		errs = append(errs, p.validate(path, own), p.idle(path, s.complete(p).Balance, own))
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Policies)) {
 		if name == "" {
@@ -63,7 +63,7 @@ func (s Spec) validate(own map[string]loadbalance.Builder) error {
 			field string
 			set   bool
 		}{
-			{"balance", p.Balance != ""}, {"leastRequest", p.LeastRequest != LeastRequest{}}, {"prequal", p.Prequal != Prequal{}},
+			{"preset", p.Preset != ""}, {"balance", p.Balance != ""}, {"leastRequest", p.LeastRequest != LeastRequest{}}, {"prequal", p.Prequal != Prequal{}},
 			{"utilization", p.Utilization != Utilization{}}, {"hashing", p.Hashing != Hashing{}}, {"subset", p.Subset != 0}, {"panic", p.Panic != 0},
 			{"overProvisioning", p.OverProvisioning != 0}, {"connect", p.Connect != Connect{}},
 			{"budget", p.Budget != Budget{}}, {"breaker", p.Breaker != Breaker{}},

@@ -47,6 +47,9 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"cookie of a hash", service(Policy{Balance: "maglev", Hash: []HashSource{{Cookie: "a;b"}}}), []string{`services.orders.hash[0].cookie: "a;b" is not the name of a cookie`}},
 		{"hash of a route", route(Policy{Hash: []HashSource{{}}}), []string{"policies.x.hash[0]: needs one of"}},
 		{"hash without the algorithm", service(Policy{Hash: []HashSource{{Path: true}}}), []string{`services.orders.hash: does nothing, as the service is balanced by "peak-ewma"`}},
+		{"preset", service(Policy{Preset: "nginx"}), []string{`services.orders.preset: unknown preset "nginx", want one of ["envoy" "grpc" "istio" "linkerd" "spring-cloud"]`}},
+		{"preset of a route", route(Policy{Preset: "envoy"}), []string{"policies.x.preset: belongs to a service, not to a route"}},
+		{"parameters that the algorithm of a preset has no use for", service(Policy{Preset: "istio", Hashing: Hashing{Table: 7}}), []string{`services.orders.hashing: does nothing, as the service is balanced by "least-request"`}},
 		{"panic", service(Policy{Panic: 1.5}), []string{"services.orders.panic: must not be above 1, got 1.5"}},
 		{"panic not a number", service(Policy{Panic: math.NaN()}), []string{"services.orders.panic: must not be above 1, got NaN"}},
 		{"over-provisioning", service(Policy{OverProvisioning: 0.9}), []string{"services.orders.overProvisioning: must be between 1 and 1000, got 0.9"}},
@@ -205,8 +208,8 @@ func full(n int) Policy {
 	mode := []Switch{On, Off}[n%2]
 	return Policy{
 		Balance: slices.Sorted(maps.Keys(balancers))[n], Timeout: d, AttemptTimeout: 10 * d, ReadTimeout: 20 * d,
-		Subset: n, Panic: f / 10, OverProvisioning: f,
-		LeastRequest: LeastRequest{Choices: n}, Prequal: Prequal{Quantile: f / 3, Pool: n, MaxAge: d, Probes: n, ProbeTimeout: d, ProbeRate: f},
+		Preset: fmt.Sprint(n), Subset: n, Panic: f / 10, OverProvisioning: f,
+		LeastRequest: LeastRequest{Choices: n, Replacement: mode}, Prequal: Prequal{Quantile: f / 3, Pool: n, MaxAge: d, Probes: n, ProbeTimeout: d, ProbeRate: f},
 		Utilization: Utilization{Blackout: d, Expiration: d, Update: d, ErrorPenalty: f},
 		Hashing:     Hashing{Bound: f, MinRing: n, MaxRing: 2 * n, Table: n},
 		Hash:        []HashSource{{Header: fmt.Sprint(n)}, {Cookie: "c", Query: "q", Path: true, Client: true}},
@@ -221,7 +224,7 @@ func full(n int) Policy {
 		},
 		Outlier: Outlier{
 			Mode: mode, Consecutive: n, FailureRatio: f / 10, MinResponses: n, Deviations: f, MinHosts: 2 + n, MinVolume: n, Latency: 1 + f,
-			Window: d, Ejection: d, MaxEjection: 10 * d, Jitter: f / 10, MaxEjected: f / 10, One: mode,
+			Window: d, Ejection: d, MaxEjection: 10 * d, Jitter: f / 10, MaxEjected: f / 10, One: mode, Linear: mode, Absolute: mode,
 		},
 		SlowStart: SlowStart{Mode: mode, Window: d, Min: f / 10, Aggression: f},
 		Locality:  Locality{Mode: mode, Low: f, High: 2 * f},

@@ -13,6 +13,7 @@ func TestBuildersKeepTheRules(t *testing.T) {
 		"LeastRequest":          loadbalance.LeastRequest,
 		"Prequal":               loadbalance.Prequal,
 		"five choices":          loadbalance.LeastRequestConfig{Choices: 5}.LeastRequest,
+		"with replacement":      loadbalance.LeastRequestConfig{Choices: 3, Replacement: true}.LeastRequest,
 		"Random":                loadbalance.Random,
 		"WeightedRoundRobin":    loadbalance.WeightedRoundRobin,
 		"UtilizationRoundRobin": loadbalance.UtilizationRoundRobin,

@@ -90,7 +90,7 @@ const chance = 1e-6
 // broken reports whether the node failed so often in a row that it is not by chance.
 func (d *outliers) broken(run int) bool {
 	return d.cfg.Consecutive > 0 && run >= d.cfg.Consecutive &&
-		math.Pow(math.Float64frombits(d.failing.Load()), float64(run)) < chance
+		(d.cfg.Absolute || math.Pow(math.Float64frombits(d.failing.Load()), float64(run)) < chance)
 }
 
 // siblingFactor is how many times the siblings' mean share of failures a node must have. Much more and two failing ones of
@@ -113,7 +113,7 @@ func (d *outliers) outlying(h *health, slot uint32, f finding) bool {
 	}
 	ratio := float64(bad) / float64(max(all, 1))
 	if all >= d.cfg.MinResponses && d.cfg.FailureRatio >= 0 && ratio > d.cfg.FailureRatio &&
-		ratio > siblingFactor*math.Float64frombits(d.failing.Load()) {
+		(d.cfg.Absolute || ratio > siblingFactor*math.Float64frombits(d.failing.Load())) {
 		return true
 	}
 	return all >= d.cfg.MinVolume && 1-ratio < math.Float64frombits(d.floor.Load())
@@ -229,6 +229,9 @@ func (d *outliers) common(now time.Duration) bool {
 // crowded is told that more nodes fail than may be ejected, or most. How long they do tells nothing about any of them
 // then: ejections are cut to the shortest, so that all are back soon after the service has recovered. d.mu is held.
 func (d *outliers) crowded(now time.Duration) {
+	if d.cfg.Absolute {
+		return
+	}
 	first := !d.common(now)
 	d.crowd.Store(int64(now))
 	if !first {

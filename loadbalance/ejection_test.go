@@ -637,3 +637,45 @@ func FuzzOutliers(f *testing.F) {
 		checkOutliers(t, b)
 	})
 }
+
+// Envoy, gRPC and Linkerd do not ask how the siblings fare, nor do they cut ejections short where many fail.
+func TestAbsoluteThresholdsHoldWhateverTheSiblingsDo(t *testing.T) {
+	for _, absolute := range []bool{false, true} {
+		b := newTestbed(t, 10, OutlierConfig{
+			Absolute: absolute, FailureRatio: -1, MaxEjected: 0.1, Linear: true, Jitter: -1, Ejection: 30 * time.Second, MaxEjection: 300 * time.Second,
+		})
+		for range 5 { // half of the calls of most nodes fail
+			for i := range 8 {
+				b.fail(b.node(i), 1)
+				b.good(b.node(i), 1)
+			}
+			b.now = b.now.Add(2 * time.Second)
+		}
+		b.fail(b.node(0), 5)
+		if !absolute {
+			b.want("a run that may be chance")
+			continue
+		}
+		b.want("five failures in a row", 0)
+		b.fail(b.node(1), 5)
+		b.want("five failures of another one, above the ceiling", 0)
+		for _, lasts := range []time.Duration{30, 60, 90} {
+			if got := time.Duration(b.node(0).out.Load()) - b.since(b.now); got > lasts*time.Second || got < (lasts-1)*time.Second {
+				t.Errorf("ejection lasts %v, want %v", got, lasts*time.Second)
+			}
+			b.now = b.now.Add(lasts * time.Second)
+			p, ok := Pick{}, false
+			for range 100 { // one of them is the probe
+				if p = b.pick(); p.probe {
+					ok = true
+					break
+				}
+				p.Done(Report{Now: b.now, Outcome: resilience.Success, Latency: ms})
+			}
+			if !ok {
+				t.Fatal("an ejection that is over is not probed")
+			}
+			p.Done(Report{Now: b.now, Outcome: resilience.Failure})
+		}
+	}
+}

@@ -46,6 +46,13 @@ type OutlierConfig struct {
 	// MaxEjected is the largest share of the endpoints that may be ejected, the one about to be included. The last
 	// endpoint is never ejected. 0 means 0.5. Below 1/n it ejects none of n endpoints; see One.
 	MaxEjected float64
+	// Linear makes each ejection longer than the one before by Ejection, as Envoy and gRPC do, instead of twice as long.
+	Linear bool
+	// Absolute takes the thresholds as they stand, as Envoy, gRPC and Linkerd do, however the siblings fare. Without it it takes
+	// more than Consecutive where the siblings fail so often that a run may be chance, FailureRatio must exceed theirs, and
+	// where most fail, or more than MaxEjected, ejections are cut to the shortest, so that all are back soon after the
+	// service has recovered.
+	Absolute bool
 	// One allows the ejection of one endpoint, if there is another, where MaxEjected allows none.
 	One bool
 }
@@ -136,7 +143,11 @@ func (c *OutlierConfig) mayEject(ejected, n int) bool {
 // duration returns how long the ejection lasts that follows so many others, given a random word.
 func (c *OutlierConfig) duration(times int, r uint64) time.Duration {
 	d := c.MaxEjection
-	if times < 40 && c.Ejection < c.MaxEjection>>times {
+	if c.Linear {
+		if c.Ejection < c.MaxEjection/time.Duration(times+1) {
+			d = c.Ejection * time.Duration(times+1)
+		}
+	} else if times < 40 && c.Ejection < c.MaxEjection>>times {
 		d = c.Ejection << times
 	}
 	return max(d-time.Duration(float64(d)*c.Jitter*float64(r>>11)/(1<<53)), 1)

@@ -53,6 +53,20 @@ func TestEjectionsDoubleUpToTheirMaximum(t *testing.T) {
 			t.Errorf("ejection %d lasts %v, want %v", times, got, want*time.Second)
 		}
 	}
+	c = OutlierConfig{Jitter: -1, Linear: true, Ejection: 30 * time.Second, MaxEjection: 300 * time.Second}.withDefaults()
+	for times, want := range []time.Duration{30, 60, 90, 120, 150, 180, 210, 240, 270, 300, 300, 300} {
+		if got := c.duration(times, math.MaxUint64); got != want*time.Second {
+			t.Errorf("linear ejection %d lasts %v, want %v", times, got, want*time.Second)
+		}
+	}
+	for _, linear := range []bool{false, true} {
+		c = OutlierConfig{MaxEjection: math.MaxInt64, Ejection: math.MaxInt64 / 3, Jitter: -1, Linear: linear}.withDefaults()
+		for times := range 100 {
+			if got := c.duration(times, 0); got < math.MaxInt64/3 {
+				t.Errorf("ejection %d, linear %v, lasts %v", times, linear, got)
+			}
+		}
+	}
 	c = OutlierConfig{MaxEjection: math.MaxInt64, Ejection: time.Second}.withDefaults()
 	for times := range 100 {
 		if got := c.duration(times, math.MaxUint64); got <= 0 {

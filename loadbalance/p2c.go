@@ -29,11 +29,18 @@ type LeastRequestConfig struct {
 	// load a little better where this client makes most of it, and flock to the same nodes where many clients do. Below 2
 	// means 2, more than 10 means 10, as in gRPC. The first two are distinct.
 	Choices int
+	// Replacement lets each choice fall on any node, also one that was drawn before, as in Envoy and gRPC. A node then
+	// wins against itself now and then: the busier one of two gets a quarter of the calls, and a node that never answers
+	// one of n*n.
+	Replacement bool
 }
 
 // LeastRequest is the algorithm LeastRequest with the settings of c. It is a Builder.
 func (c LeastRequestConfig) LeastRequest(nodes []*Node) Picker {
 	two := twoChoices{nodes: nodes}
+	if c.Replacement {
+		return &anyChoices{two, min(max(c.Choices, 2), 10)}
+	}
 	if c.Choices <= 2 || len(nodes) <= 2 {
 		return &two
 	}
@@ -55,6 +62,34 @@ func (p *moreChoices) pick(in *Info) *Node {
 		if m := p.nodes[index(in.Random, len(p.nodes))]; in.Usable(m) {
 			n = p.better(n, m, now)
 		}
+	}
+	return n
+}
+
+// anyChoices draws with replacement.
+type anyChoices struct {
+	twoChoices
+	choices int
+}
+
+func (p *anyChoices) Pick(in Info) *Node { return p.pick(&in) }
+
+func (p *anyChoices) pick(in *Info) *Node {
+	var n *Node
+	now := p.nodes[0].since(in.Now)
+	for range p.choices {
+		m := p.nodes[index(in.Random, len(p.nodes))]
+		in.Random = next(in.Random)
+		switch {
+		case !in.Usable(m):
+		case n == nil:
+			n = m
+		default:
+			n = p.better(n, m, now)
+		}
+	}
+	if n == nil || n.penalty.repeated(now) { // there may be others
+		return p.twoChoices.pick(in)
 	}
 	return n
 }

@@ -47,3 +47,27 @@ func TestDecayedGrowsBackwards(t *testing.T) {
 		}
 	}
 }
+
+// The busier node of two wins against itself in a quarter of the picks, a node of n that never answers in one of n*n.
+func TestChoicesWithReplacementFallOnTheBusyNode(t *testing.T) {
+	for _, n := range []int{2, 4, 10} {
+		for _, c := range []struct {
+			cfg  LeastRequestConfig
+			want float64
+		}{
+			{LeastRequestConfig{}, 0},
+			{LeastRequestConfig{Replacement: true}, 1 / float64(n*n)},
+			{LeastRequestConfig{Replacement: true, Choices: 3}, 1 / float64(n*n*n)},
+		} {
+			b := New(Config{Builder: c.cfg.LeastRequest, Rand: seeded()})
+			b.Update(endpoints(n))
+			busy := b.Set().Nodes()[1]
+			busy.inflight.Store(1000)
+			const picks = 200_000
+			got := float64(picked(t, b, b.base.Add(time.Second), picks)[busy.addr]) / picks
+			if math.Abs(got-c.want) > 0.05*c.want+0.0005 {
+				t.Errorf("share of the busy node of %d with %+v = %.4f, want %.4f", n, c.cfg, got, c.want)
+			}
+		}
+	}
+}
