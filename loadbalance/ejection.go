@@ -29,6 +29,8 @@ type outliers struct {
 	floor   atomic.Uint64 // float64 bits of the success rate below which a node deviates
 	slow    atomic.Uint64 // float64 bits of the latency in nanoseconds above which one is slow, 0 if unknown
 
+	compared atomic.Int64 // when that was last done for an ejection
+
 	// crowd is when it was last found that it is not single nodes that fail.
 	crowd atomic.Int64
 
@@ -78,10 +80,22 @@ func (d *outliers) report(n *Node, start, now time.Duration, f finding, probe bo
 	if next := d.next.Load(); int64(now) >= next && d.next.CompareAndSwap(next, int64(now+d.slot)) {
 		d.compare(n.owner.set.Load().nodes, slot, now)
 	}
-	if f == failed && d.broken(run) || d.outlying(h, slot, f) {
+	bad := func() bool { return f == failed && d.broken(run) || d.outlying(h, slot, f) }
+	if !bad() {
+		return
+	}
+	// A burst may have overtaken what is known of the siblings: those that refuse a part of it all do.
+	if last := d.compared.Load(); f == failed && int64(now)-last >= int64(lately) && d.compared.CompareAndSwap(last, int64(now)) {
+		d.compare(n.owner.set.Load().nodes, slot, now)
+	}
+	if bad() {
 		d.eject(n, now)
 	}
 }
+
+// lately is how old the comparison may be that an ejection rests on. A tenth of it would have a service that fails everywhere
+// compare all the time, ten times as much would find that a burst is one when half of the nodes are ejected.
+const lately = 5 * time.Millisecond
 
 // chance is how likely a run of failures may be among the siblings before it tells nothing about the node: less than
 // once in a thousand seconds of a thousand calls each.

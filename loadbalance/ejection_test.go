@@ -460,6 +460,41 @@ func TestEjectedNodeGetsNoTraffic(t *testing.T) {
 	}
 }
 
+// Servers that refuse what their queues have no room for, without a word of a pause, do not fail: to eject some would leave
+// the burst to the others.
+func TestEjectionDoesNotWorsenBursts(t *testing.T) {
+	for _, clients := range []int{1, 10} {
+		failed := func(outlier *OutlierConfig) (failed, ejected int) {
+			c := newTown(Config{Outlier: outlier}, 8, clients, zoned(4), "a")
+			c.queue, c.rate, c.deadline = 12, 100, 5*time.Second
+			c.run(t, 2*time.Second)
+			for i := range 20 {
+				for k := range 200 { // 80 at most are taken at once
+					c.call(t, c.callers[k%clients])
+				}
+				failed += c.run(t, c.now+time.Duration(500+i)*ms).failed
+				for _, b := range c.callers {
+					for _, n := range b.Set().Nodes() {
+						if n.Ejected() {
+							ejected++
+						}
+					}
+				}
+			}
+			return failed, ejected
+		}
+		without, _ := failed(nil)
+		with, ejected := failed(&OutlierConfig{})
+		t.Logf("%d clients: %d of 5000 calls fail without ejection, %d with it, %d ejections seen", clients, without, with, ejected)
+		if without < 1000 {
+			t.Errorf("%d clients: %d calls fail without ejection: the trial is too easy", clients, without)
+		}
+		if with > without+without/20 {
+			t.Errorf("%d clients: %d calls fail with ejection, %d without it", clients, with, without)
+		}
+	}
+}
+
 func TestHungNodeCostsFewCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for client := range 10 {
