@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -265,6 +267,20 @@ func TestEveryAlgorithmWorksOverEveryTransport(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+func TestEveryAlgorithmIsDescribed(t *testing.T) {
+	for file, form := range map[string]string{"README.md": "| `%s`", "loadbalance/doc.go": "//\t%s "} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range zerohop.Algorithms() {
+			if !strings.Contains(string(text), fmt.Sprintf(form, name)) {
+				t.Errorf("%s does not say what %q is for", file, name)
+			}
 		}
 	}
 }

@@ -121,6 +121,10 @@ func unfit(cfg *zerohop.Config) error {
 		fail(p.Balance != "", path+".balance", alone)
 		fail(p.Backup != zerohop.Backup{} && p.Backup != zerohop.Backup{Mode: zerohop.Off}, path+".backup", alone)
 		fail(p.HealthCheck != zerohop.HealthCheck{}, path+".healthCheck", alone)
+		fail(len(p.Hash) > 0, path+".hash", alone)
+		fail(p.Subset != 0, path+".subset", alone)
+		fail(p.Panic != 0, path+".panic", alone)
+		fail(p.OverProvisioning != 0, path+".overProvisioning", alone)
 		fail(p.Connect != zerohop.Connect{}, path+".connect", "is up to the base of a guard")
 	}
 	isOrigin := func(s string) bool {
