@@ -33,6 +33,7 @@ type mode string
 const (
 	healthy mode = "healthy"
 	slow    mode = "slow"   // works 20 times as long
+	tired   mode = "tired"  // works 5 times as long
 	flaky   mode = "flaky"  // refuses a third of the requests with 503 or UNAVAILABLE
 	uneven  mode = "uneven" // takes 0.8 s longer with one request in a hundred
 	failing mode = "failing"
@@ -41,6 +42,7 @@ const (
 
 const (
 	slowdown = 20
+	fatigue  = 5
 	hiccup   = 800 * time.Millisecond
 )
 
@@ -213,6 +215,8 @@ func (s *server) handle(ctx context.Context, text string) int {
 	switch *s.mode.Load() {
 	case slow:
 		work *= slowdown
+	case tired:
+		work *= fatigue
 	case flaky:
 		if s.draw(false) < 1./3 {
 			return http.StatusServiceUnavailable
