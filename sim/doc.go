@@ -4,14 +4,14 @@
 //	func TestOrdersSurviveBrownOut(t *testing.T) {
 //		result := sim.Run(t, sim.Scenario{
 //			Services: map[string]sim.Service{
-//				"orders": {Endpoints: 4, Workers: 20, Time: sim.Exponential(20 * time.Millisecond)},
+//				"orders": {Endpoints: 4, Workers: 20, Queue: 100, Time: sim.Exponential(20 * time.Millisecond)},
 //			},
 //			Clients: []sim.Client{{Service: "orders", Rate: 2800, Timeout: time.Second, Mesh: zerohop.Config{Spec: spec}}},
 //			Faults:  []sim.Fault{{Service: "orders", At: 20 * time.Second, For: 10 * time.Second, Capacity: 0.5}},
 //			For:     time.Minute,
 //		})
 //		result.Check(t, sim.Bounds{Amplification: 1.1})
-//		result.Check(t, sim.Bounds{From: 35 * time.Second, Success: 0.999, P99: 300 * time.Millisecond})
+//		result.Check(t, sim.Bounds{From: 35 * time.Second, Success: 0.999, P99: 150 * time.Millisecond})
 //	}
 //
 // A Service is a set of endpoints with workers, a queue and a law of how long a request takes; it may call other services.
