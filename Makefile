@@ -55,7 +55,7 @@ lint: ## Check format, vet, staticcheck, error wrapping, response bodies and spe
 	echo '==> misspell'; find . -name '*.go' -o -name '*.md' | xargs $(GO) $(TOOL) misspell -error || rc=1; \
 	exit $$rc
 
-# Those of module bench, which compare with other libraries, take a quarter of an hour to set up.
+# Those of module bench, which compare with other libraries, take a quarter of an hour: most of it to set others up.
 bench: ## Run all benchmarks 10 times into BENCH=bench.txt and sum up, against OLD=file if given
 	@$(GO) test -run='^$$' -bench=. -benchmem -count=10 -timeout=0 ./... >$(BENCH) || { cat $(BENCH); exit 1; }
 	@(cd bench && $(GO) test -run='^$$' -bench=. -benchtime=0.1s -count=10 -timeout=0 ./...) >>$(BENCH) || { cat $(BENCH); exit 1; }
