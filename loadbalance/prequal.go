@@ -54,10 +54,10 @@ func (c PrequalConfig) Prequal(nodes []*Node) Picker {
 	c = c.withDefaults()
 	nodes[0].owner.probe(&c)
 	p := &prequal{
-		others: twoChoices{nodes: nodes, costs: true},
-		peers:  make([]peer, len(nodes)),
-		count:  min(c.Pool, len(nodes)),
-		maxAge: uint32(c.MaxAge>>tickShift) + 1,
+		others:  twoChoices{nodes: nodes, costs: true},
+		reports: make([]*report, len(nodes)),
+		count:   min(c.Pool, len(nodes)),
+		maxAge:  uint32(c.MaxAge>>tickShift) + 1,
 	}
 	for count := range p.ranks {
 		if c.Quantile > 0 { // which NaN is not
@@ -67,7 +67,7 @@ func (c PrequalConfig) Prequal(nodes []*Node) Picker {
 	p.step = uint64(len(nodes)) << 32 / uint64(p.count)
 	p.end = p.step * uint64(p.count)
 	for i, n := range nodes {
-		p.peers[i] = peer{n, n.report()}
+		p.reports[i] = n.report()
 	}
 	return p
 }
@@ -98,13 +98,13 @@ func (c PrequalConfig) withDefaults() PrequalConfig {
 }
 
 type prequal struct {
-	others twoChoices // does what cannot be done by reports
-	peers  []peer
-	count  int // of peers that are drawn
-	end    uint64
-	step   uint64           // the peers for each of them, times 2^32
-	maxAge uint32           // in ticks
-	ranks  [maxPool + 1]int // a node is cold if fewer than this have less load, by the number of nodes
+	others  twoChoices // does what cannot be done by reports
+	reports []*report
+	count   int // of peers that are drawn
+	end     uint64
+	step    uint64           // the peers for each of them, times 2^32
+	maxAge  uint32           // in ticks
+	ranks   [maxPool + 1]int // a node is cold if fewer than this have less load, by the number of nodes
 }
 
 type peer struct {
@@ -131,7 +131,8 @@ func (p *prequal) pick(in *Info) *Node {
 	for k := range peers {
 		r = next(r)
 		within, _ := bits.Mul64(r, p.step)
-		peers[k] = p.peers[(from+within)>>32]
+		i := (from + within) >> 32
+		peers[k] = peer{p.others.nodes[i], p.reports[i]}
 		if from += p.step; from == p.end {
 			from = 0
 		}

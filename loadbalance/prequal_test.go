@@ -231,7 +231,7 @@ func BenchmarkPrequal(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
 					in.Random = next(in.Random)
-					p.Pick(in)
+					pick(p, &in)
 				}
 			})
 		}
