@@ -94,20 +94,31 @@ func (a *Attempt) OwnEndpoints() bool { return a.call.own }
 // Service returns the name of the service the call goes to.
 func (a *Attempt) Service() string { return a.call.target.service.name }
 
-// Pick chooses the endpoint of an attempt whose Request asked for LatePick, from the given set. It may be
-// called again if the transport finds that it cannot reach the node after all. Its error ends the attempt.
-func (a *Attempt) Pick(set *loadbalance.Set) (*loadbalance.Node, error) {
-	return a.pickAt(a.call.mesh().now(), set)
+// Pick chooses the endpoint of an attempt whose Request asked for LatePick, from the given set. known are all endpoints
+// of the service, of which set has those that can be reached. It may be called again if the transport finds that
+// it cannot reach the node after all. Its error ends the attempt.
+func (a *Attempt) Pick(set, known *loadbalance.Set) (*loadbalance.Node, error) {
+	return a.pickAt(a.call.mesh().now(), set, known)
 }
 
-func (a *Attempt) pickAt(now time.Duration, set *loadbalance.Set) (*loadbalance.Node, error) {
+func (a *Attempt) pickAt(now time.Duration, set, known *loadbalance.Set) (*loadbalance.Node, error) {
 	c := a.call
 	m := c.mesh()
 	in := loadbalance.Info{Now: m.at(now), Other: a.Backup(), Hash: c.hash}
 	if a.cause != resilience.First || a.Node() != nil {
 		a.choose(now, loadbalance.Pick{}).Done(loadbalance.Report{Now: in.Now, Outcome: resilience.Neutral})
 		in.Avoid, in.Sound = c.avoid()
-		in.Sound = in.Sound && set.Sound(in) // there may be none any more
+	}
+	if g := c.guide(); g != nil {
+		var err error
+		in.Node, in.Strict = g.node, g.strict
+		if set, err = g.choose(set, known); err != nil {
+			a.Refuse(err)
+			return nil, err
+		}
+	}
+	if in.Sound {
+		in.Sound = set.Sound(in) // there may be none any more
 	}
 	p, err := set.Pick(in)
 	if err != nil || a.rarity().refused != nil {

@@ -51,6 +51,7 @@ type details struct {
 	protocol, host, method string
 	outer                  context.Context    // of the call without the bound of its policy, that CallDone gets; nil if there is none
 	cancel                 context.CancelFunc // of that bound
+	guide                  *guide             // nil if the call may go to any endpoint
 }
 
 // further is what a call needs when its first attempt is not its last.
@@ -82,6 +83,9 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 	}
 	now := c.begin(r)
 	t.service.touch(now)
+	if !c.own {
+		c.guideBy(t.guide(r.Header, o))
+	}
 	said.report.add(c)
 	if h := m.cfg.Hooks.CallStart; h != nil {
 		ctx = h(ctx, c.info())
@@ -100,6 +104,9 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 		now = m.now()
 	}
 	t.limit(c.ctx, &c.machine.Config, c.latency, now, r, o)
+	if c.guide().stays() {
+		c.machine.Config.Backup = 0
+	}
 	c.whole = r.Whole && c.timeout() == 0 && c.machine.Config.Backup == 0
 	if in := said.inbound; in != nil {
 		c.machine.Config.Nested = in.Attempt > 0
@@ -276,7 +283,8 @@ func (c *Call) attempt(now time.Duration, act resilience.Action) resilience.Acti
 // open prepares an attempt: its endpoint and its context. It returns false if there is no endpoint.
 func (c *Call) open(now time.Duration, a *Attempt) bool {
 	if !c.late {
-		if _, err := a.pickAt(now, c.target.service.balancer.Set()); err != nil {
+		set := c.target.service.balancer.Set()
+		if _, err := a.pickAt(now, set, set); err != nil {
 			return false
 		}
 	}
@@ -439,25 +447,6 @@ func (c *Call) Propagate(ctx context.Context, set func(key, value string)) {
 	if h := c.mesh().cfg.Hooks.Propagate; h != nil {
 		h(ctx, set)
 	}
-}
-
-// elsewhere reports whether an endpoint is ready that the call has not tried, so that the pause that another one asked
-// for need not be kept. Where the transport chooses, nobody knows.
-func (c *Call) elsewhere(now time.Duration) bool {
-	tried, _ := c.avoid()
-	return !c.late && c.target.service.balancer.Set().Sound(loadbalance.Info{Now: c.mesh().at(now), Avoid: tried})
-}
-
-// nowhere reports whether there is no endpoint that the call has not tried, or perhaps none at all where the transport has
-// its own.
-func (c *Call) nowhere() bool {
-	if c.own {
-		return true
-	}
-	tried, _ := c.avoid()
-	return !c.late && !slices.ContainsFunc(c.target.service.balancer.Set().Nodes(), func(n *loadbalance.Node) bool {
-		return !slices.Contains(tried, n)
-	})
 }
 
 // avoid returns the nodes that were tried, and whether those under a penalty are to be avoided, too.

@@ -174,11 +174,11 @@ func TestLatePickAndRefusal(t *testing.T) {
 		m := open(t, Config{Resolver: orders(2), Spec: idempotent})
 		set := func() *loadbalance.Set { return (*m.services.Load())["orders"].balancer.Set() }
 		x := &exchange{attempt: func(_ context.Context, a *Attempt) resilience.Verdict {
-			first, err := a.Pick(set())
+			first, err := a.Pick(set(), set())
 			if err != nil {
 				t.Fatal(err)
 			}
-			second, err := a.Pick(set())
+			second, err := a.Pick(set(), set())
 			if err != nil || first == second || first.InFlight() != 0 || second.InFlight() != 1 || a.Node() != second {
 				t.Errorf("second pick = %v, %v, want the other node and the first one free", second, err)
 			}

@@ -17,8 +17,8 @@ var ErrClosed = errors.New("zerohop: mesh is closed")
 type Reason string
 
 const (
-	// NoEndpoints means that the service is unknown, has no endpoints, or that its source could not be
-	// asked; Err says which.
+	// NoEndpoints means that the service is unknown, has no endpoints, or none that the call may go to
+	// (loadbalance.ErrNoNode, ErrNoMatch), or that its source could not be asked; Err says which.
 	NoEndpoints Reason = "no endpoints"
 	// Unavailable means that all endpoints are rejected by their circuit breakers.
 	Unavailable Reason = "all endpoints unavailable"

@@ -102,10 +102,10 @@ func New(cfg Config) (*Mesh, error) {
 	}
 	cfg.Probers = probers
 	cfg.Spec.Services, cfg.Spec.Policies = maps.Clone(cfg.Spec.Services), maps.Clone(cfg.Spec.Policies)
-	cfg.Spec.Defaults.Hash = slices.Clone(cfg.Spec.Defaults.Hash)
+	cfg.Spec.Defaults.Hash, cfg.Spec.Defaults.Select = slices.Clone(cfg.Spec.Defaults.Hash), cfg.Spec.Defaults.Select.clone()
 	for _, policies := range []map[string]Policy{cfg.Spec.Services, cfg.Spec.Policies} {
 		for name, p := range policies {
-			p.Hash = slices.Clone(p.Hash)
+			p.Hash, p.Select = slices.Clone(p.Hash), p.Select.clone()
 			policies[name] = p
 		}
 	}

@@ -23,6 +23,16 @@ type CallOptions struct {
 	// or of a shard, where Policy.Balance names an algorithm that hashes. It takes the place of what Policy.Hash finds.
 	// Empty inherits.
 	HashKey string
+	// Node is the address of the endpoint that the call is to go to, as discovery.Endpoint has it, for callers that choose for
+	// themselves or keep sessions by other means than Policy.Sticky, before which it comes. If the endpoint is gone, out
+	// of service or was tried, the call goes elsewhere.
+	Node string
+	// Strict makes the call fail with loadbalance.ErrNoNode rather than go elsewhere than to Node or to the endpoint of its
+	// session. Its retries go to the same endpoint, and it gets no backups. It inherits from Policy.Sticky.
+	Strict Switch
+	// Select is metadata that the endpoint must have, besides what Policy.Select asks for, and instead of what that asks
+	// for under the same keys. Policy.Select.Fallback says what happens if no endpoint has it. It must not be changed.
+	Select map[string]string
 	// WaitReady makes the call wait, as long as its context allows, for a service that has no endpoints,
 	// instead of failing at once.
 	WaitReady bool

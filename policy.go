@@ -90,6 +90,10 @@ type Policy struct {
 	Locality Locality `json:"locality,omitzero" yaml:"locality,omitempty"`
 	// HealthCheck has endpoints asked whether they are well. It belongs to a service.
 	HealthCheck HealthCheck `json:"healthCheck,omitzero" yaml:"healthCheck,omitempty"`
+	// Sticky keeps the calls of a client on one endpoint.
+	Sticky Sticky `json:"sticky,omitzero" yaml:"sticky,omitempty"`
+	// Select keeps calls to the endpoints that have some metadata.
+	Select Select `json:"select,omitzero" yaml:"select,omitempty"`
 }
 
 // Connect says how httpmesh connects to endpoints when its base is an *http.Transport. gRPC connects in the background
@@ -200,6 +204,8 @@ var builtin = Policy{
 	SlowStart:   SlowStart{Mode: On},
 	Locality:    Locality{Mode: On},
 	HealthCheck: HealthCheck{Mode: Off, Protocol: "tcp", Path: "/", Unproven: Off, EndEjection: Off},
+	Sticky:      Sticky{Mode: On, Strict: Off, Cookie: Cookie{Path: "/"}},
+	Select:      Select{Mode: On, Fallback: FallbackNone},
 }
 
 func pick[T comparable](narrow, wide T) T {
@@ -274,6 +280,8 @@ func (p Policy) over(wide Policy) Policy {
 		SlowStart:   p.SlowStart.over(wide.SlowStart),
 		Locality:    p.Locality.over(wide.Locality),
 		HealthCheck: p.HealthCheck.over(wide.HealthCheck),
+		Sticky:      p.Sticky.over(wide.Sticky),
+		Select:      p.Select.over(wide.Select),
 	}
 }
 
@@ -305,6 +313,8 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 		{"outlier.one", p.Outlier.One}, {"outlier.linear", p.Outlier.Linear}, {"outlier.absolute", p.Outlier.Absolute},
 		{"leastRequest.replacement", p.LeastRequest.Replacement}, {"slowStart.mode", p.SlowStart.Mode}, {"locality.mode", p.Locality.Mode},
 		{"healthCheck.mode", p.HealthCheck.Mode}, {"healthCheck.unproven", p.HealthCheck.Unproven}, {"healthCheck.endEjection", p.HealthCheck.EndEjection},
+		{"sticky.mode", p.Sticky.Mode}, {"sticky.strict", p.Sticky.Strict}, {"sticky.cookie.secure", p.Sticky.Cookie.Secure},
+		{"select.mode", p.Select.Mode},
 	} {
 		if s.value != Inherit && s.value != On && s.value != Off {
 			fail(s.field, `must be "on" or "off", got %q`, string(s.value))
@@ -344,5 +354,6 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 	if err := p.Locality.config("").Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("%s.locality.%w", path, err))
 	}
+	errs = append(errs, p.Sticky.validate(path+".sticky"), p.Select.validate(path+".select"))
 	return errors.Join(errs...)
 }

@@ -34,6 +34,27 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"start timeout", Config{Resolver: discovery.Static{}, StartTimeout: -1}, []string{"startTimeout: must not be negative, got -1ns"}},
 		{"attempts", service(Policy{Retry: Retry{Attempts: 9}}), []string{"services.orders.retry.attempts: must be between 1 and 5, got 9"}},
 		{"negative attempts", service(Policy{Retry: Retry{Attempts: -1}}), []string{"services.orders.retry.attempts: must be between 1 and 5, got -1"}},
+		{"cookie", service(Policy{Sticky: Sticky{Cookie: Cookie{Name: "a=b", Path: "x", TTL: time.Millisecond, Secure: "yes"}}}), []string{
+			`services.orders.sticky.cookie.name: "a=b" is not the name of a cookie`, `services.orders.sticky.cookie.path: must begin with a slash`,
+			"services.orders.sticky.cookie.ttl: must be at least 1s, got 1ms", `services.orders.sticky.cookie.secure: must be "on" or "off", got "yes"`,
+		}},
+		{"path of a cookie", service(Policy{Sticky: Sticky{Cookie: Cookie{Name: "a", Path: "/; Domain=example.com"}}}), []string{"services.orders.sticky.cookie.path: "}},
+		{"sticky", route(Policy{Sticky: Sticky{Mode: "x", Strict: "y", Header: "Host"}}), []string{
+			"policies.x.sticky.mode: ", "policies.x.sticky.strict: ", `policies.x.sticky.header: "Host" is not a header that can hold a session`,
+		}},
+		{"header of a session", service(Policy{Sticky: Sticky{Header: "x-session-bin"}}), []string{`services.orders.sticky.header: "x-session-bin" means something else to gRPC`}},
+		{"cookie as header", service(Policy{Sticky: Sticky{Header: "cookie"}}), []string{"services.orders.sticky.header: cookie has a field of its own: cookie.name"}},
+		{"select", service(Policy{Select: Select{
+			Mode: "x", Match: map[string]string{"": "a"}, Headers: map[string]string{"version": "a b"}, Fallback: "all",
+		}}), []string{
+			"services.orders.select.mode: ", "services.orders.select.match: a key must not be empty",
+			`services.orders.select.headers.version: "a b" is not a header`, `services.orders.select.fallback: must be "none", "any" or "default", got "all"`,
+		}},
+		{"keys of select", route(Policy{Select: Select{
+			Headers: map[string]string{"a": "a", "b": "b", "c": "c", "d": "d", "e": "e"}, Fallback: FallbackDefault,
+		}}), []string{
+			"policies.x.select.headers: must have at most 4 keys, got 5", `policies.x.select.default: must be set where fallback is "default"`,
+		}},
 		{"balance", service(Policy{Balance: "fair"}), []string{`services.orders.balance: unknown algorithm "fair"`}},
 		{"choices", service(Policy{Balance: "least-request", LeastRequest: LeastRequest{Choices: 1}}), []string{"services.orders.leastRequest.choices: must be between 2 and 10, got 1"}},
 		{"quantile", service(Policy{Balance: "prequal", Prequal: Prequal{Quantile: 1.5}}), []string{"services.orders.prequal.quantile: must not be above 1, got 1.5"}},
@@ -232,6 +253,13 @@ func full(n int) Policy {
 			Mode: mode, Protocol: fmt.Sprint(n), Path: fmt.Sprint(n), Host: fmt.Sprint(n), Statuses: fmt.Sprint(n), GRPCService: fmt.Sprint(n), Port: n, PortMeta: fmt.Sprint(n),
 			Interval: d, FastInterval: d, IdleInterval: d, Timeout: d, Jitter: f / 10, Spread: d, Healthy: n, Unhealthy: n,
 			Unproven: mode, EndEjection: mode, InFlight: n, Rate: f,
+		},
+		Sticky: Sticky{
+			Mode: mode, Strict: mode, Header: fmt.Sprint(n), Cookie: Cookie{Name: fmt.Sprint(n), Path: fmt.Sprint(n), TTL: d, Secure: mode},
+		},
+		Select: Select{
+			Mode: mode, Match: map[string]string{"m": fmt.Sprint(n)}, Headers: map[string]string{"h": fmt.Sprint(n)},
+			Fallback: []Fallback{FallbackAny, FallbackDefault}[n%2], Default: map[string]string{"d": fmt.Sprint(n)},
 		},
 	}
 }

@@ -18,6 +18,8 @@ type target struct {
 	limits  resilience.CallConfig // what all calls have in common
 	latency resilience.Latency    // of successful attempts of operations without a latency of their own
 
+	selector *selector
+
 	operations atomic.Pointer[map[string]*resilience.Latency]
 	mu         sync.Mutex // guards writes of operations
 }
@@ -61,7 +63,7 @@ func (t *target) learn(operation string) *resilience.Latency {
 }
 
 func newTarget(s *service, route string, p Policy) *target {
-	return &target{service: s, route: route, policy: p, latency: resilience.Latency{Tail: p.Backup.Quantile}, limits: resilience.CallConfig{
+	return &target{service: s, route: route, policy: p, selector: newSelector(&p.Select), latency: resilience.Latency{Tail: p.Backup.Quantile}, limits: resilience.CallConfig{
 		Attempts: p.Retry.Attempts,
 		NoRetry:  p.Retry.Mode == Off,
 		Backoff:  resilience.BackoffConfig{Base: p.Retry.Base, Max: p.Retry.Max},

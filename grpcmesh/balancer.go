@@ -286,14 +286,21 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		var node *loadbalance.Node
 		var err error
 		if st != nil {
-			node, err = st.attempt.Pick(c.view.Load())
+			known := c.known.Load()
+			if err := p.await(st, c, info, known); err != nil {
+				return balancer.PickResult{}, err
+			}
+			node, err = st.attempt.Pick(c.view.Load(), known)
 		} else if pick, err = c.view.Load().Pick(in); err == nil {
 			node = pick.Node()
 		}
-		if errors.Is(err, loadbalance.ErrNoEndpoints) {
-			return c.unconnected(info, service, p.link.closed.Load())
-		}
-		if err != nil {
+		switch {
+		case err == nil:
+		case errors.Is(err, loadbalance.ErrNoEndpoints):
+			return p.unconnected(st, c, info, service)
+		case (errors.Is(err, loadbalance.ErrNoNode) || errors.Is(err, loadbalance.ErrNoMatch)) && c.outdated():
+			return balancer.PickResult{}, balancer.ErrNoSubConnAvailable // it may be among those that have come
+		default:
 			return balancer.PickResult{}, status.Error(codes.Unavailable, err.Error())
 		}
 		if res, err := c.picker(node).Pick(info); err == nil {
@@ -320,22 +327,61 @@ func (p *pool) picker(n *loadbalance.Node) balancer.Picker {
 	return connecting // the node has left, or just come
 }
 
-// unconnected tells what becomes of an RPC while no node of its service is connected.
-func (p *pool) unconnected(info balancer.PickInfo, service string, closed bool) (balancer.PickResult, error) {
-	nodes := p.known.Load().Nodes()
+// await returns an error as long as an RPC is to wait for the endpoint that it is bound to, or has none for that.
+func (p *picker) await(st *attemptState, c *pool, info balancer.PickInfo, known *loadbalance.Set) error {
+	n, strict := st.attempt.Bound(known)
+	if n == nil {
+		return nil
+	}
+	_, err := c.picker(n).Pick(info)
 	switch {
-	case p.pending.Load() > 0 || p.outdated():
+	case err == nil:
+		if m, _ := st.attempt.Bound(c.view.Load()); m == n {
+			return nil
+		}
+	case errors.Is(err, balancer.ErrNoSubConnAvailable):
+	case strict:
+		p.owner.recheck() // for RPCs that wait for ready
+		return fmt.Errorf("%w: %s: %w", loadbalance.ErrNoNode, n.Addr(), err)
+	default:
+		return nil
+	}
+	if !strict && st.attempt.Age() > patienceForNode {
+		return nil
+	}
+	p.owner.recheck()
+	return balancer.ErrNoSubConnAvailable
+}
+
+// unconnected tells what becomes of an RPC while no node is connected that it may go to.
+func (p *picker) unconnected(st *attemptState, c *pool, info balancer.PickInfo, service string) (balancer.PickResult, error) {
+	known := c.known.Load()
+	wanted := known
+	if st != nil {
+		wanted = st.attempt.Wanted(known)
+	}
+	nodes := wanted.Nodes()
+	switch {
+	case wanted == known && c.pending.Load() > 0 || c.outdated():
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
-	case len(nodes) == 0 && closed:
+	case len(nodes) == 0 && p.link.closed.Load():
 		return balancer.PickResult{}, status.Error(codes.Unavailable, zerohop.ErrClosed.Error())
 	case len(nodes) == 0:
 		return balancer.PickResult{}, fmt.Errorf("grpcmesh: %s: %w", service, loadbalance.ErrNoEndpoints)
 	}
-	_, err := p.picker(nodes[0]).Pick(info) // it cannot be connected, as none can, and tells why
-	if err == nil || errors.Is(err, balancer.ErrNoSubConnAvailable) {
-		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable // it was connected this moment, or begins to be
+	looked := nodes
+	if wanted == known {
+		looked = nodes[:1] // it cannot be connected, as none can, and tells why
+	} else {
+		p.owner.recheck() // nobody tells when one of them is
 	}
-	return balancer.PickResult{}, fmt.Errorf("grpcmesh: %s: none of %d endpoints is connected: %s: %w", service, len(nodes), nodes[0].Addr(), err)
+	var why error
+	for _, n := range looked {
+		if _, why = c.picker(n).Pick(info); why == nil || errors.Is(why, balancer.ErrNoSubConnAvailable) {
+			return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
+		}
+	}
+	return balancer.PickResult{}, fmt.Errorf("grpcmesh: %s: none of %d endpoints is connected: %s: %w", service, len(nodes), looked[len(looked)-1].Addr(), why)
 }
 
 // ask makes an RPC ask for the load of its endpoint, and has endpoints asked between RPCs if it is that of an attempt.

@@ -120,6 +120,15 @@ func (b *meshBalancer) refresh() {
 	b.tell() // somebody may have found nothing but lost connections
 }
 
+// recheck has gRPC pick again soon for RPCs that wait for certain connections, which nobody tells of when they are made.
+func (b *meshBalancer) recheck() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.timer == nil && !b.closed {
+		b.timer = time.AfterFunc(staleness, b.refresh)
+	}
+}
+
 // wake has the connections made again that were lost. It ends when there is none, and Close waits for it.
 func (b *meshBalancer) wake() {
 	for {

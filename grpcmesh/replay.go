@@ -124,13 +124,13 @@ func (r *replay) RecvMsg(m any) error {
 func (r *replay) Header() (metadata.MD, error) {
 	for {
 		if s := r.answer.Load(); s != nil {
-			return s.Header()
+			return s.bound(s.Header())
 		}
 		s, _ := r.enter()
 		md, err, again := r.header(s)
 		r.leave()
 		if !again {
-			return md, err
+			return s.bound(md, err)
 		}
 	}
 }

@@ -55,6 +55,9 @@ func streamInterceptor(mesh *zerohop.Mesh, service string, p patience) grpc.Stre
 			return x.replay, nil
 		default:
 			x.last.state.arm(x.finishers.call) // gRPC tells when the stream is over, however it ends
+			if a.Binds() {
+				return bound{x.last}, nil
+			}
 			return x.last.ClientStream, nil
 		}
 		x.finishers.call(err)

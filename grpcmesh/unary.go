@@ -60,6 +60,7 @@ func unaryInterceptor(mesh *zerohop.Mesh, service string, p patience) grpc.Unary
 			err = statusOf(err)
 		} else {
 			x.deliver(a)
+			bindTo(x.opts, a)
 			err = answerError(&x.call, a)
 			a.End(a.Verdict().Outcome, nil)
 		}

@@ -284,6 +284,7 @@ func (x *exchange) deliver(a *zerohop.Attempt) *http.Response {
 	d := x.delivery(a.Number)
 	resp := d.resp
 	resp.Request = x.req
+	bind(resp, x.req, a)
 	if !kept(resp) {
 		resp.Body = guard(&x.body, resp, d.trip, a, x.protocol.watched(resp))
 	}
