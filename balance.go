@@ -35,8 +35,11 @@ type Prequal struct {
 	// MaxAge is how long a report counts. 0 inherits; the built-in default is 1 s.
 	MaxAge time.Duration `json:"maxAge,omitempty" yaml:"maxAge,omitempty"`
 	// Probes is how many endpoints are asked for their load at most when a call was made, of those that have said nothing
-	// for half of MaxAge. 0 inherits; the built-in default is 3, the most is 16; less than 0 means none.
+	// for ProbeAge. 0 inherits; the built-in default is 3, the most is 16; less than 0 means none.
 	Probes int `json:"probes,omitempty" yaml:"probes,omitempty"`
+	// ProbeAge is how old the report of an endpoint is when it may be asked. 0 inherits; the built-in default is half of
+	// MaxAge.
+	ProbeAge time.Duration `json:"probeAge,omitempty" yaml:"probeAge,omitempty"`
 	// ProbeTimeout is how long the answer to a probe is waited for, beside the calls. 0 inherits; the built-in default
 	// is 3 ms.
 	ProbeTimeout time.Duration `json:"probeTimeout,omitempty" yaml:"probeTimeout,omitempty"`
@@ -47,7 +50,7 @@ type Prequal struct {
 func (q Prequal) config() loadbalance.PrequalConfig {
 	return loadbalance.PrequalConfig{
 		Quantile: q.Quantile, Pool: q.Pool, MaxAge: q.MaxAge,
-		Probes: q.Probes, ProbeTimeout: q.ProbeTimeout, ProbeRate: q.ProbeRate,
+		Probes: q.Probes, ProbeAge: q.ProbeAge, ProbeTimeout: q.ProbeTimeout, ProbeRate: q.ProbeRate,
 	}
 }
 
@@ -57,6 +60,7 @@ func (q Prequal) over(wide Prequal) Prequal {
 		Pool:         pick(q.Pool, wide.Pool),
 		MaxAge:       pick(q.MaxAge, wide.MaxAge),
 		Probes:       pick(q.Probes, wide.Probes),
+		ProbeAge:     pick(q.ProbeAge, wide.ProbeAge),
 		ProbeTimeout: pick(q.ProbeTimeout, wide.ProbeTimeout),
 		ProbeRate:    pick(q.ProbeRate, wide.ProbeRate),
 	}

@@ -230,7 +230,7 @@ func full(n int) Policy {
 	return Policy{
 		Balance: slices.Sorted(maps.Keys(balancers))[n], Timeout: d, AttemptTimeout: 10 * d, ReadTimeout: 20 * d,
 		Preset: fmt.Sprint(n), Subset: n, Panic: f / 10, OverProvisioning: f,
-		LeastRequest: LeastRequest{Choices: n, Replacement: mode}, Prequal: Prequal{Quantile: f / 3, Pool: n, MaxAge: d, Probes: n, ProbeTimeout: d, ProbeRate: f},
+		LeastRequest: LeastRequest{Choices: n, Replacement: mode}, Prequal: Prequal{Quantile: f / 3, Pool: n, MaxAge: d, Probes: n, ProbeAge: d, ProbeTimeout: d, ProbeRate: f},
 		Utilization: Utilization{Blackout: d, Expiration: d, Update: d, ErrorPenalty: f},
 		Hashing:     Hashing{Bound: f, MinRing: n, MaxRing: 2 * n, Table: n},
 		Hash:        []HashSource{{Header: fmt.Sprint(n)}, {Cookie: "c", Query: "q", Path: true, Client: true}},

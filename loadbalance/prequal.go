@@ -32,8 +32,11 @@ type PrequalConfig struct {
 	MaxAge time.Duration
 	// Probes is how many nodes are asked for their load at most when a call was made: r_probe of the paper, which finds
 	// that one is nearly as good as three. 0 means 3, less than 0 none, more than 16 means 16. Only nodes are asked that
-	// have said nothing for half of MaxAge, so that there are no probes where calls are many.
+	// have said nothing for ProbeAge, so that there are no probes where calls are many.
 	Probes int
+	// ProbeAge is how old the report of a node is when it may be asked. What is a multiple of the time that calls take makes
+	// picks better and costs more probes. 0 or less means half of MaxAge.
+	ProbeAge time.Duration
 	// ProbeTimeout is how long the answer to a probe is waited for. 0 or less means 3 ms, as in the paper: what comes later
 	// is of little use. Clients that are farther from their servers than that need more.
 	ProbeTimeout time.Duration
@@ -86,6 +89,9 @@ func (c PrequalConfig) withDefaults() PrequalConfig {
 	c.MaxAge = min(c.MaxAge, 20*24*time.Hour) // ticks wrap
 	if c.Probes == 0 {
 		c.Probes = 3
+	}
+	if c.ProbeAge <= 0 {
+		c.ProbeAge = c.MaxAge / 2
 	}
 	c.Probes = min(max(c.Probes, 0), maxPool)
 	if c.ProbeTimeout <= 0 {

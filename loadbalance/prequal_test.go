@@ -171,9 +171,14 @@ func TestReportLoadToleratesAnything(t *testing.T) {
 // the servers, since on some machines that is all there is, while Prequal finds out which have more to give.
 func TestPrequalStandsLoadsThatBreakRoundRobin(t *testing.T) {
 	t.Parallel()
-	const size, cost = 30, 0.12
+	const size, cost = 100, 0.12 // 100 clients and 100 servers
 	t.Run("WeightedRoundRobin", func(t *testing.T) {
 		f := newFarm(WeightedRoundRobin, size, cost)
+		f.run(0.75, 4*time.Second)
+		t.Logf("load 0.75: p50 %v, p99.9 %v, %d errors", f.quantile(0.5), f.quantile(0.999), f.errors)
+		if f.errors > 0 {
+			t.Errorf("%d errors at a load of 0.75, want none: the set-up is too hard", f.errors)
+		}
 		f.run(1.03, 40*time.Second)
 		t.Logf("load 1.03: p50 %v, p99.9 %v, %d errors", f.quantile(0.5), f.quantile(0.999), f.errors)
 		if got := f.quantile(0.999); got < farmDeadline {

@@ -87,7 +87,7 @@ func (n *Node) unheard(at time.Duration, c *PrequalConfig) bool {
 	if !ok {
 		return false
 	}
-	r, pause := v.(*report), c.MaxAge/2
+	r, pause := v.(*report), c.ProbeAge
 	if word := r.latency.Load(); word != 0 && int32(ticks(at)-uint32(word)) < int32(pause>>tickShift) {
 		return false
 	}
@@ -107,7 +107,7 @@ func (n *Node) probe(ctx context.Context, c *PrequalConfig, p Prober) error {
 	case errors.Is(err, ErrNoProbes):
 		r.hush.Store(int64(n.since(now) + noProbesFor))
 	default:
-		pause := min(min(c.MaxAge/2, noProbesFor)<<min(r.missed.Add(1), 16), noProbesFor)
+		pause := min(min(max(c.ProbeAge, c.MaxAge/2), noProbesFor)<<min(r.missed.Add(1), 16), noProbesFor)
 		r.hush.Store(int64(n.since(now) + pause))
 	}
 	if n.inflight.Add(-1) == 0 && n.gone() {

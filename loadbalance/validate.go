@@ -27,6 +27,8 @@ func (c PrequalConfig) Validate() error {
 		return fmt.Errorf("maxAge: must not be negative, got %v", c.MaxAge)
 	case c.Probes > maxPool:
 		return fmt.Errorf("probes: must not be above %d, got %d", maxPool, c.Probes)
+	case c.ProbeAge < 0:
+		return fmt.Errorf("probeAge: must not be negative, got %v", c.ProbeAge)
 	case c.ProbeTimeout < 0:
 		return fmt.Errorf("probeTimeout: must not be negative, got %v", c.ProbeTimeout)
 	case !(c.ProbeRate >= 0 && c.ProbeRate <= 1e6):
