@@ -36,6 +36,7 @@ func BenchmarkServer(b *testing.B) {
 		{"deadline", time.Hour, nil, &Server{}},
 		{"repetition", time.Hour, []string{attemptsKey, "1"}, &Server{}},
 		{"load", 0, nil, &Server{Load: func() LoadReport { return LoadReport{CPU: 0.7, Requests: 1234} }}},
+		{"asked", 0, []string{wantLoadKey, "1"}, &Server{}},
 	} {
 		b.Run(bm.name, func(b *testing.B) {
 			ctx := inbound(b.Context(), bm.pairs...)

@@ -29,6 +29,7 @@ func BenchmarkHandler(b *testing.B) {
 		{"plain", http.Header{}, HandlerOptions{}},
 		{"deadline", http.Header{TimeoutHeader: {"250"}}, HandlerOptions{}},
 		{"load", http.Header{}, HandlerOptions{Load: func() LoadReport { return LoadReport{CPU: 0.7, Requests: 1234} }}},
+		{"asked", http.Header{WantLoadHeader: {"1"}}, HandlerOptions{}},
 	} {
 		b.Run(bm.name, func(b *testing.B) {
 			h := NewHandler(next, bm.o)

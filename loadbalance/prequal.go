@@ -14,10 +14,17 @@ import (
 // with others. Where fewer than two of the nodes it draws have said anything of late it does as PeakEWMA does; what
 // failed is treated in the same way.
 //
-// B. Wydrowski et al., "Load is not what you should balance: Introducing Prequal", NSDI 2024, without probes of its own:
-// each node has at most one entry, which each of its answers renews, and requests of this client since then are added.
-// A node whose entry is too old is compared with the best of the others as PeakEWMA would, and so has a new one after a
-// while. In simulations of the paper's set-up a pool of 8 does as well as the paper's 16.
+// Use it where servers differ or are slowed down by others on their machines, and each client makes but a small part of
+// their load. Where a few clients make all of it PeakEWMA knows as much, and sooner. What servers must do is to report:
+// httpmesh.NewHandler does by itself, as does grpcmesh.Server, whose Register serves the probes; others send ORCA
+// reports with InFlightMetric and LatencyMetric.
+//
+// B. Wydrowski et al., "Load is not what you should balance: Introducing Prequal", NSDI 2024, mostly without probes: each
+// node has at most one entry, which each of its answers renews, and requests of this client since then are added; see
+// Balancer.Probe for nodes that give no answers. A node whose entry is too old is compared with the best of the others as
+// PeakEWMA would, and so has a new one after a while. In simulations of the paper's set-up a pool of 8 does as well as
+// the paper's 16. Reports get old within a few calls if each client sends a node a few requests a second only:
+// PrequalConfig.ProbeAge has them renewed.
 func Prequal(nodes []*Node) Picker { return PrequalConfig{}.Prequal(nodes) }
 
 // PrequalConfig is the set-up of Prequal.
