@@ -190,8 +190,8 @@ func (b *Balancer) Reachable(nodes, awaited []*Node) *Set {
 	if len(nodes) == 0 || len(s.levels) == 1 && len(awaited) == 0 {
 		return b.planned(s)
 	}
-	coming, _ := count(awaited, b.locality)
-	_, all := count(b.set.Load().nodes, b.locality)
+	coming, _ := count(awaited, b.locality, nil)
+	_, all := count(b.set.Load().nodes, b.locality, nil)
 	for r, n := range coming[:s.levels[0].rank] {
 		if n > 0 && all[r] > 0 {
 			return &Set{balancer: b}

@@ -132,9 +132,7 @@ func (s *Set) subset(p *part) *Set {
 	}
 	sub := s
 	if len(p.nodes) < len(s.nodes) {
-		s.balancer.mu.Lock() // what the source says of the nodes must not change meanwhile
 		sub = s.balancer.View(p.nodes)
-		s.balancer.mu.Unlock()
 	}
 	if len(s.subsets) == maxSubsets {
 		s.subsets[0].set.Store(nil)

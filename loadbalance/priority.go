@@ -24,7 +24,7 @@ func rank(ep *discovery.Endpoint, near *locality) int {
 	return 2*int(ep.Priority) + 1
 }
 
-const ranks = 512
+const maxRanks = 512
 
 // levels returns the levels that can take calls, the most preferred first. If the source calls no endpoint healthy there is
 // one with all of them, because a call that may fail is better than one that must.
@@ -32,15 +32,16 @@ func levels(nodes []*Node, build Builder, near *locality) []level {
 	if near == nil && uniform(nodes) {
 		return []level{{nodes: nodes, all: len(nodes), rank: rank(nodes[0].ep.Load(), nil), picker: build(nodes)}}
 	}
-	healthy, all := count(nodes, near)
+	ranks := make([]int16, len(nodes))
+	healthy, all := count(nodes, near, ranks)
 	var list []level
 	for r, count := range healthy {
 		if count == 0 {
 			continue
 		}
 		l := level{nodes: make([]*Node, 0, count), all: all[r], rank: r}
-		for _, n := range nodes {
-			if ep := n.ep.Load(); ep.Health == discovery.Healthy && rank(ep, near) == r {
+		for i, n := range nodes {
+			if int(ranks[i]) == r {
 				l.nodes = append(l.nodes, n)
 			}
 		}
@@ -56,19 +57,28 @@ func levels(nodes []*Node, build Builder, near *locality) []level {
 		}
 	}
 	if list == nil {
-		return []level{{nodes: nodes, all: len(nodes), rank: ranks - 1, picker: build(nodes)}}
+		return []level{{nodes: nodes, all: len(nodes), rank: maxRanks - 1, picker: build(nodes)}}
 	}
 	return list
 }
 
-// count returns how many nodes there are of each rank that the source calls healthy, and with those it calls unhealthy.
-func count(nodes []*Node, near *locality) (healthy, all [ranks]int) {
-	for _, n := range nodes {
+// count returns how many nodes there are of each rank that the source calls healthy, and with those it calls unhealthy. If
+// ranks is not nil it is set to the ranks of the healthy ones, and -1 for others. An update may change what is said of a
+// node at any time, so that to look twice could give a level without nodes.
+func count(nodes []*Node, near *locality, ranks []int16) (healthy, all [maxRanks]int) {
+	for i, n := range nodes {
 		ep := n.ep.Load()
-		switch r := rank(ep, near); ep.Health {
+		r := rank(ep, near)
+		if ranks != nil {
+			ranks[i] = -1
+		}
+		switch ep.Health {
 		case discovery.Healthy:
 			healthy[r]++
 			all[r]++
+			if ranks != nil {
+				ranks[i] = int16(r)
+			}
 		case discovery.Draining, discovery.Terminating:
 		default:
 			all[r]++

@@ -100,3 +100,28 @@ func TestRetryLeavesALevelWithoutAnother(t *testing.T) {
 		}
 	}
 }
+
+func TestLevelsStandChangesMeanwhile(t *testing.T) {
+	b := New(Config{})
+	eps := endpoints(4)
+	eps[2].Priority, eps[3].Priority = 1, 1
+	b.Update(eps)
+	nodes := b.Set().Nodes()
+	var got []int
+	b.cfg.Builder = func(list []*Node) Picker {
+		got = append(got, len(list))
+		for _, n := range nodes[2:] { // as an update does that comes while the levels are made
+			ep := n.Endpoint()
+			ep.Health = discovery.Unhealthy
+			n.set(&ep)
+		}
+		return Random(list)
+	}
+	set := b.View(nodes)
+	if want := []int{2, 2}; !slices.Equal(got, want) {
+		t.Errorf("nodes of the levels = %v, want %v", got, want)
+	}
+	if p, err := set.Pick(Info{Now: time.Now(), Avoid: nodes[:2]}); err != nil || p.Node() == nil {
+		t.Errorf("Pick() = %v, %v, want a node", p.Node(), err)
+	}
+}
