@@ -17,7 +17,7 @@ const (
 // what makes no sense mean unknown.
 type Load struct {
 	// InFlight is the number of requests that the endpoint works on, with the one that it answers. Prequal needs it.
-	// On the wire it is InFlightMetric.
+	// On the wire it is InFlightMetric. Less than this client has in flight there counts as that.
 	InFlight int
 	// Latency is what its recent requests took, at best the median of those that began with about so many in flight.
 	// If unknown, Prequal goes by what this client saw. On the wire it is LatencyMetric.
@@ -42,6 +42,9 @@ type report struct {
 	hush   atomic.Int64 // no probe before this time after the base of the node
 	missed atomic.Int32 // probes in a row
 }
+
+// mostInFlight is what more than that counts as, so that it can be added to.
+const mostInFlight = 1 << 30
 
 type reportKey struct{}
 
@@ -73,7 +76,7 @@ func (n *Node) ReportLoad(now time.Time, l Load) {
 				latency = float64(unknownCost)
 			}
 		}
-		r.excess.Store(int64(l.InFlight) - n.inflight.Load())
+		r.excess.Store(max(int64(min(l.InFlight, mostInFlight))-n.inflight.Load(), 0))
 		r.latency.Store(pack(max(latency, 1), ticks(at)))
 	}
 	if use := float32(l.Utilization / l.Rate); l.Rate > 0 && use > 0 && use <= math.MaxFloat32 {

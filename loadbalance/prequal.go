@@ -177,7 +177,7 @@ func (p *prequal) pick(in *Info) *Node {
 			latency = max(latency, penalized)
 		}
 		latency = latency>>32<<32 | uint64(k)
-		load := float32(max(report.excess.Load()+inflight, 0)) * math.Float32frombits(n.inverse.Load())
+		load := float32(report.excess.Load()+inflight) * math.Float32frombits(n.inverse.Load())
 		drawn.loads[k], drawn.latencies[k] = int32(math.Float32bits(load)), latency
 		lowest = min(lowest, latency)
 		count++

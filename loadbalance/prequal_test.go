@@ -223,6 +223,50 @@ func TestPrequalLeavesAFailingNode(t *testing.T) {
 	}
 }
 
+// One node of ten answers in 50 ms like the others and says that it is idle and takes no time. A client with 100 calls in
+// flight must not send it more than what it can see to be its share.
+func TestPrequalSeesThroughLies(t *testing.T) {
+	for _, lie := range []Load{
+		{InFlight: 1, Latency: 1},
+		{InFlight: 1, Latency: time.Millisecond},
+		{Latency: 1},
+		{InFlight: math.MaxInt, Latency: 1},
+	} {
+		rnd := rand.New(rand.NewPCG(1, 2))
+		b := New(Config{Builder: Prequal, Rand: rnd.Uint64})
+		b.Update(endpoints(10))
+		liar := b.Set().Nodes()[3]
+		now := time.Now()
+		var flying []Pick
+		lied := 0
+		const calls, latency, inflight = 5000, 50 * time.Millisecond, 100
+		for range calls {
+			now = now.Add(latency / inflight)
+			if len(flying) == inflight {
+				p := flying[0]
+				flying = flying[1:]
+				l := Load{InFlight: p.Node().InFlight(), Latency: latency}
+				if p.Node() == liar {
+					l = lie
+				}
+				p.Node().ReportLoad(now, l)
+				p.Done(Report{Now: now, Outcome: resilience.Success, Latency: latency})
+			}
+			p, err := b.Pick(Info{Now: now})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p.Node() == liar {
+				lied++
+			}
+			flying = append(flying, p)
+		}
+		if got := float64(lied) / calls; got > 0.2 {
+			t.Errorf("a node that reports %+v has a share of %.3f, want <= 0.2", lie, got)
+		}
+	}
+}
+
 func BenchmarkPrequal(b *testing.B) {
 	for _, pool := range []int{8, 16} {
 		for _, n := range []int{3, 100, 1000, 10_000} {

@@ -2,6 +2,7 @@ package loadbalance
 
 import (
 	"math"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -70,11 +71,11 @@ type utilization struct {
 
 const (
 	fullStride = 1 << 16
-	// Weights of more than 10 times the mean count as that, and those of less than a hundredth as that: one report that
+	// Weights of more than 10 times the median count as that, and those of less than a hundredth as that: one report that
 	// is wrong must neither draw all calls to a node nor keep all away from it, and walks must end soon.
 	mostWeight, leastWeight = 10, 0.01
-	// strideWalk is how many nodes are asked at most. One in ten has its turn in the worst case.
-	strideWalk = 64
+	// strideWalk is how many nodes are asked at most. One in twenty has its turn in the worst case.
+	strideWalk = 128
 )
 
 // Pick goes through the nodes round by round. A node moves on by its stride in each and gets a call when that brings it past
@@ -105,28 +106,54 @@ func (p *utilization) pick(in *Info) *Node {
 // update works the strides out in place: picks that see some of the old ones do no harm. Nodes without a weight get the mean
 // of the others. Weights of fewer than two tell nothing.
 func (p *utilization) update(now time.Duration) {
+	middle := p.median(now)
 	var sum, highest float64
 	known := 0
-	for _, r := range p.reports {
-		if w := p.cfg.weight(r, now); w > 0 {
+	for i := range p.reports {
+		if w := p.bounded(i, middle, now); w > 0 {
 			sum += w
 			highest = max(highest, w)
 			known++
 		}
 	}
 	mean := sum / float64(known)
-	if known < 2 {
-		mean, highest = 1, 1
-	}
-	highest = min(highest, mean*mostWeight)
-	for i, r := range p.reports {
-		w := p.cfg.weight(r, now)
-		if w == 0 || known < 2 {
+	for i := range p.reports {
+		w := p.bounded(i, middle, now)
+		if w == 0 {
 			w = mean
 		}
-		w = min(max(w, mean*leastWeight), highest)
-		p.strides[i].Store(uint32(max(math.Round(w/highest*fullStride), 1)))
+		if known < 2 {
+			w, highest = 1, 1
+		}
+		p.strides[i].Store(uint32(max(math.Round(min(w/highest, 1)*fullStride), 1)))
 	}
+}
+
+// bounded returns the weight of a node, 0 if it is unknown.
+func (p *utilization) bounded(i int, middle float64, now time.Duration) float64 {
+	w := p.cfg.weight(p.reports[i], now)
+	if w == 0 {
+		return 0
+	}
+	return min(max(w, middle*leastWeight), middle*mostWeight)
+}
+
+// median returns the median of the weights that are known, taken from a hundred of them if there are more: the lower one of
+// two. A mean would be as high as the one report that is wrong makes it.
+func (p *utilization) median(now time.Duration) float64 {
+	var weights [sampled]float64
+	known := 0
+	for i := 0; i < len(p.reports); i += 1 + len(p.reports)/sampled {
+		if w := p.cfg.weight(p.reports[i], now); w > 0 {
+			weights[known] = w
+			known++
+		}
+	}
+	if known == 0 {
+		return 1
+	}
+	slices.Sort(weights[:known])
+	return weights[(known-1)/2]
 }
 
 // weight returns the requests per second that would make the node fully busy, 0 if unknown.

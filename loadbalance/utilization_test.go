@@ -54,8 +54,9 @@ func TestUtilizationSharesFollowTheWeights(t *testing.T) {
 		{"unknown ones get the mean", []float64{100, 300, 0}, []float64{1, 3, 2}},
 		{"one alone tells nothing", []float64{100, 0, 0}, []float64{1, 1, 1}},
 		{"none", []float64{0, 0}, []float64{1, 1}},
-		{"at most ten times the mean", []float64{1e6, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, []float64{1000, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}},
-		{"at least a hundredth of the mean", []float64{1e6, 1e6, 1e6, 1}, []float64{400. / 3, 400. / 3, 400. / 3, 1}},
+		{"at most ten times the median", []float64{1e6, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, []float64{10, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}},
+		{"at least a hundredth of the median", []float64{1e6, 1e6, 1e6, 1}, []float64{100, 100, 100, 1}},
+		{"one of two is wrong", []float64{1e30, 1}, []float64{10, 1}},
 	} {
 		nodes := newNodes(len(c.weights))
 		p := UtilizationRoundRobin(nodes)
