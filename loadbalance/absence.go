@@ -38,7 +38,7 @@ func (a *absences) add(n *Node, out int64, now time.Duration) {
 		return // nothing is
 	}
 	e := &absence{
-		addr: n.addr, since: now, cost: n.cost.bits.Load(),
+		addr: n.Addr(), since: now, cost: n.cost.bits.Load(),
 		penaltyUntil: n.penalty.until.Load(), penaltyStreak: n.penalty.streak.Load(),
 		out: out, health: n.health, breaker: n.breaker,
 	}
@@ -64,11 +64,11 @@ func (a *absences) expire(now time.Duration) {
 
 // resume gives the new node what is known of its address, and reports whether there is anything.
 func (a *absences) resume(n *Node) bool {
-	e := a.byAddr[n.addr]
+	e := a.byAddr[n.Addr()]
 	if e == nil {
 		return false
 	}
-	delete(a.byAddr, n.addr)
+	delete(a.byAddr, n.Addr())
 	n.cost.bits.Store(e.cost)
 	n.penalty.until.Store(e.penaltyUntil)
 	n.penalty.streak.Store(e.penaltyStreak)

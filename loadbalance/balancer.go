@@ -121,10 +121,10 @@ func (b *Balancer) Update(eps []discovery.Endpoint) {
 		ep := &eps[i]
 		var n *Node
 		switch {
-		case at < len(old) && old[at].addr == ep.Addr:
+		case at < len(old) && old[at].Addr() == ep.Addr:
 			n = old[at]
 			at++
-		case at+1 < len(old) && old[at+1].addr == ep.Addr: // one may have left
+		case at+1 < len(old) && old[at+1].Addr() == ep.Addr: // one may have left
 			n, passed = old[at+1], append(passed, old[at])
 			at += 2
 		default:
@@ -144,7 +144,7 @@ func (b *Balancer) Update(eps []discovery.Endpoint) {
 			if b.cfg.Unproven {
 				n.out.Store(unfit)
 			}
-			b.nodes[n.addr] = n
+			b.nodes[n.Addr()] = n
 		case n.update == b.updates:
 			continue // named twice
 		default:
@@ -157,7 +157,7 @@ func (b *Balancer) Update(eps []discovery.Endpoint) {
 	b.set.Store(set)
 	for _, n := range append(passed, old[at:]...) {
 		if n.update != b.updates {
-			delete(b.nodes, n.addr)
+			delete(b.nodes, n.Addr())
 			b.absent.add(n, n.leave(), now)
 		}
 	}

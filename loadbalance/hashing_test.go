@@ -161,14 +161,14 @@ func TestHashingMovesAKeyForAWhile(t *testing.T) {
 			for range 20 {
 				in.Random = rand.Uint64()
 				if got := p.Pick(in); got != second {
-					t.Errorf("%s: %s: key went to %v, want %v", h.name, why, got.addr, second.addr)
+					t.Errorf("%s: %s: key went to %v, want %v", h.name, why, got.Addr(), second.Addr())
 				}
 			}
 		}
 		back := func(why string) {
 			t.Helper()
 			if got := p.Pick(in); got != home {
-				t.Errorf("%s: after it %s: key went to %v, want %v", h.name, why, got.addr, home.addr)
+				t.Errorf("%s: after it %s: key went to %v, want %v", h.name, why, got.Addr(), home.Addr())
 			}
 		}
 		home.inflight.Store(5)
@@ -187,7 +187,7 @@ func TestHashingMovesAKeyForAWhile(t *testing.T) {
 		if unbound := (HashConfig{Bound: math.Inf(1)}); h.name == "Maglev" {
 			home.inflight.Store(1 << 40)
 			if got := unbound.Maglev(nodes).Pick(in); got != home {
-				t.Errorf("without a bound the key went to %v, want %v", got.addr, home.addr)
+				t.Errorf("without a bound the key went to %v, want %v", got.Addr(), home.Addr())
 			}
 		}
 	}
@@ -213,7 +213,7 @@ func TestRingIsThatOfGRPC(t *testing.T) {
 			node *Node
 		}
 		sorted := slices.Clone(nodes)
-		slices.SortFunc(sorted, func(a, b *Node) int { return strings.Compare(a.addr, b.addr) })
+		slices.SortFunc(sorted, func(a, b *Node) int { return strings.Compare(a.Addr(), b.Addr()) })
 		var sum, least float64 = 0, 1
 		for _, n := range sorted {
 			sum += float64(weight(n))
@@ -227,7 +227,7 @@ func TestRingIsThatOfGRPC(t *testing.T) {
 		for _, n := range sorted {
 			target += scale * (float64(weight(n)) / sum)
 			for i := 0; current < target; i++ {
-				items = append(items, item{xxh64(n.addr+"_"+strconv.Itoa(i), 0), n})
+				items = append(items, item{xxh64(n.Addr()+"_"+strconv.Itoa(i), 0), n})
 				current++
 			}
 		}
@@ -255,7 +255,7 @@ func TestRingIsThatOfGRPC(t *testing.T) {
 		p := HashConfig{MinRing: 1024, MaxRing: 4096}.Ring(nodes)
 		for _, key := range append([]uint64{1, math.MaxUint64, 1 << 63}, randomWords(2000)...) {
 			if got := p.Pick(Info{Now: time.Now(), Hash: key}); got != want(key) {
-				t.Fatalf("%d nodes of weights %v: hash %#x goes to %s, in gRPC to %s", c.n, c.weights, key, got.addr, want(key).addr)
+				t.Fatalf("%d nodes of weights %v: hash %#x goes to %s, in gRPC to %s", c.n, c.weights, key, got.Addr(), want(key).Addr())
 			}
 		}
 	}

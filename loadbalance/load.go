@@ -31,10 +31,8 @@ type Load struct {
 	Errors float64
 }
 
-// report is the last that a node said of its load.
+// report is what a node said of its load, but for what Prequal goes by, which is in the node.
 type report struct {
-	latency atomic.Uint64 // and its time; see pack
-	excess  atomic.Int64  // of its requests in flight over those that this client knew of
 	// What a request takes of the node, as a part of what it has in a second, above what failures add to that: float32
 	// bits. seen are the ticks of the last report of it, above those of the first, at least 1.
 	use, seen atomic.Uint64
@@ -76,8 +74,8 @@ func (n *Node) ReportLoad(now time.Time, l Load) {
 				latency = float64(unknownCost)
 			}
 		}
-		r.excess.Store(max(int64(min(l.InFlight, mostInFlight))-n.inflight.Load(), 0))
-		r.latency.Store(pack(max(latency, 1), ticks(at)))
+		n.excess.Store(max(int64(min(l.InFlight, mostInFlight))-n.inflight.Load(), 0))
+		n.said.Store(pack(max(latency, 1), ticks(at)))
 	}
 	if use := float32(l.Utilization / l.Rate); l.Rate > 0 && use > 0 && use <= math.MaxFloat32 {
 		failures := float32(l.Errors / l.Rate / l.Rate)

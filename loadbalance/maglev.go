@@ -50,14 +50,14 @@ func maglevTable(nodes []*Node, size int) []uint32 {
 	}
 	claims := make([]claim, len(nodes))
 	for i, n := range nodes {
-		key := xxh64(n.addr, 0)
+		key := xxh64(n.Addr(), 0)
 		hi, lo := bits.Mul64(uint64(size), uint64(weight(n)))
 		left, _ := bits.Div64(hi, lo, sum)
 		claims[i] = claim{
 			key:  key,
 			node: uint32(i),
 			next: uint32(key % uint64(size)),
-			skip: uint32(xxh64(n.addr, 1)%uint64(size-1)) + 1,
+			skip: uint32(xxh64(n.Addr(), 1)%uint64(size-1)) + 1,
 			left: uint32(left),
 		}
 	}

@@ -26,8 +26,11 @@ type Node struct {
 	owner    *Balancer
 
 	health *health // nil if nothing is ejected or timed
-	addr   string
-	update uint64 // the last one that named the node; guarded by the lock of the balancer
+	// What the node last said, for the picker that goes by it. It is not with the rest of the report, as what a pick looks
+	// at should be in one place: the processor fetches the lines of a node together.
+	said   atomic.Uint64 // latency, and when; see pack
+	excess atomic.Int64  // of its requests in flight over those that this client knew of
+	update uint64        // the last one that named the node; guarded by the lock of the balancer
 	ep     atomic.Pointer[discovery.Endpoint]
 
 	mu       sync.Mutex // guards writes of attached
@@ -47,7 +50,7 @@ type attachment struct {
 }
 
 func (b *Balancer) newNode(ep *discovery.Endpoint) *Node {
-	n := &Node{addr: ep.Addr, owner: b}
+	n := &Node{owner: b}
 	if b.cfg.Breaker != nil {
 		n.breaker = resilience.NewBreaker(*b.cfg.Breaker)
 	}
@@ -75,7 +78,7 @@ func alike(a, b *discovery.Endpoint) bool {
 }
 
 // Addr returns the address, the identity of the node.
-func (n *Node) Addr() string { return n.addr }
+func (n *Node) Addr() string { return n.ep.Load().Addr }
 
 // Endpoint returns what the source last said about the endpoint. Meta is read-only.
 func (n *Node) Endpoint() discovery.Endpoint { return *n.ep.Load() }

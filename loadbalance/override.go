@@ -42,7 +42,7 @@ func (s *Set) makeIndex() *map[uint64]*Node {
 	}
 	x := make(map[uint64]*Node, len(s.nodes))
 	for _, n := range s.nodes {
-		x[NodeKey(n.addr)] = n
+		x[NodeKey(n.Addr())] = n
 	}
 	s.index.Store(&x)
 	return &x

@@ -64,7 +64,7 @@ func TestChoicesWithReplacementFallOnTheBusyNode(t *testing.T) {
 			busy := b.Set().Nodes()[1]
 			busy.inflight.Store(1000)
 			const picks = 200_000
-			got := float64(picked(t, b, b.base.Add(time.Second), picks)[busy.addr]) / picks
+			got := float64(picked(t, b, b.base.Add(time.Second), picks)[busy.Addr()]) / picks
 			if math.Abs(got-c.want) > 0.05*c.want+0.0005 {
 				t.Errorf("share of the busy node of %d with %+v = %.4f, want %.4f", n, c.cfg, got, c.want)
 			}

@@ -78,7 +78,7 @@ func play(t *testing.T, name string, build Builder, script []byte) {
 			}
 			for _, other := range nodes {
 				if slices.Contains(in.Avoid, n) && in.Usable(other) && !slices.Contains(in.Avoid, other) {
-					t.Fatalf("%s: Pick() = %s, which was tried, and %s was not", name, n.addr, other.addr)
+					t.Fatalf("%s: Pick() = %s, which was tried, and %s was not", name, n.Addr(), other.Addr())
 				}
 			}
 			under = append(under, p)
@@ -112,7 +112,7 @@ func play(t *testing.T, name string, build Builder, script []byte) {
 	}
 	for _, n := range nodes {
 		if got := n.InFlight(); got != 0 {
-			t.Fatalf("%s: %d calls in flight on %s at rest", name, got, n.addr)
+			t.Fatalf("%s: %d calls in flight on %s at rest", name, got, n.Addr())
 		}
 	}
 }

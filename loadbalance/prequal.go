@@ -64,10 +64,9 @@ func (c PrequalConfig) Prequal(nodes []*Node) Picker {
 	c = c.withDefaults()
 	nodes[0].owner.probe(&c)
 	p := &prequal{
-		others:  twoChoices{nodes: nodes, costs: true},
-		reports: make([]*report, len(nodes)),
-		count:   min(c.Pool, len(nodes)),
-		maxAge:  uint32(c.MaxAge>>tickShift) + 1,
+		others: twoChoices{nodes: nodes, costs: true},
+		count:  min(c.Pool, len(nodes)),
+		maxAge: uint32(c.MaxAge>>tickShift) + 1,
 	}
 	for count := range p.ranks {
 		if c.Quantile > 0 { // which NaN is not
@@ -76,8 +75,8 @@ func (c PrequalConfig) Prequal(nodes []*Node) Picker {
 	}
 	p.step = uint64(len(nodes)) << 32 / uint64(p.count)
 	p.end = p.step * uint64(p.count)
-	for i, n := range nodes {
-		p.reports[i] = n.report()
+	for _, n := range nodes {
+		n.report()
 	}
 	return p
 }
@@ -111,24 +110,18 @@ func (c PrequalConfig) withDefaults() PrequalConfig {
 }
 
 type prequal struct {
-	others  twoChoices // does what cannot be done by reports
-	reports []*report
-	count   int // of peers that are drawn
-	end     uint64
-	step    uint64           // the peers for each of them, times 2^32
-	maxAge  uint32           // in ticks
-	ranks   [maxPool + 1]int // a node is cold if fewer than this have less load, by the number of nodes
-}
-
-type peer struct {
-	node   *Node
-	report *report
+	others twoChoices // does what cannot be done by reports
+	count  int        // of peers that are drawn
+	end    uint64
+	step   uint64           // the peers for each of them, times 2^32
+	maxAge uint32           // in ticks
+	ranks  [maxPool + 1]int // a node is cold if fewer than this have less load, by the number of nodes
 }
 
 // pool is what is compared. Its numbers are the bits of floats that are not negative, which are in the order of the floats:
 // comparisons of floats would be branches, of which half go where the processor did not expect.
 type pool struct {
-	peers     [maxPool]peer
+	peers     [maxPool]*Node
 	loads     [maxPool]int32  // requests in flight by weight
 	latencies [maxPool]uint64 // above the index in the pool
 }
@@ -144,25 +137,24 @@ func (p *prequal) pick(in *Info) *Node {
 	for k := range peers {
 		r = next(r)
 		within, _ := bits.Mul64(r, p.step)
-		i := (from + within) >> 32
-		peers[k] = peer{p.others.nodes[i], p.reports[i]}
+		peers[k] = p.others.nodes[(from+within)>>32]
 		if from += p.step; from == p.end {
 			from = 0
 		}
 	}
-	now := peers[0].node.since(in.Now)
+	now := peers[0].since(in.Now)
 	tick := ticks(now)
 	easy := in.easy()
 	var last, silent *Node
 	count, lowest := 0, uint64(math.MaxUint64)
 	for k := range peers {
-		n, report := peers[k].node, peers[k].report
+		n := peers[k]
 		drawn.loads[k], drawn.latencies[k] = math.MaxInt32, math.MaxUint64
 		if n == last || !(easy && n.plain()) && !in.usable(n) {
 			continue
 		}
 		last = n
-		inflight, latency := n.inflight.Load(), report.latency.Load()
+		inflight, latency := n.inflight.Load(), n.said.Load()
 		failed := n.penalty.until.Load() != 0 && n.penalty.active(now)
 		if tick-uint32(latency)+ahead > p.maxAge+ahead || latency == 0 {
 			if k == 0 && inflight == 0 && !failed {
@@ -177,7 +169,7 @@ func (p *prequal) pick(in *Info) *Node {
 			latency = max(latency, penalized)
 		}
 		latency = latency>>32<<32 | uint64(k)
-		load := float32(report.excess.Load()+inflight) * math.Float32frombits(n.inverse.Load())
+		load := float32(n.excess.Load()+inflight) * math.Float32frombits(n.inverse.Load())
 		drawn.loads[k], drawn.latencies[k] = int32(math.Float32bits(load)), latency
 		lowest = min(lowest, latency)
 		count++
@@ -185,7 +177,7 @@ func (p *prequal) pick(in *Info) *Node {
 	if count < 2 {
 		return p.others.pick(in)
 	}
-	n := peers[drawn.best(p.count, p.ranks[count], lowest)].node
+	n := peers[drawn.best(p.count, p.ranks[count], lowest)]
 	if silent != nil && (silent.cost.bits.Load() == 0 || p.others.sooner(silent, n)) {
 		return silent
 	}

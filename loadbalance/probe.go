@@ -88,7 +88,7 @@ func (n *Node) unheard(at time.Duration, c *PrequalConfig) bool {
 		return false
 	}
 	r, pause := v.(*report), c.ProbeAge
-	if word := r.latency.Load(); word != 0 && int32(ticks(at)-uint32(word)) < int32(pause>>tickShift) {
+	if word := n.said.Load(); word != 0 && int32(ticks(at)-uint32(word)) < int32(pause>>tickShift) {
 		return false
 	}
 	until := r.hush.Load()

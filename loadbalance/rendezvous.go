@@ -15,7 +15,7 @@ func Rendezvous(nodes []*Node) Picker { return HashConfig{}.Rendezvous(nodes) }
 func (c HashConfig) Rendezvous(nodes []*Node) Picker {
 	p := &rendezvous{bound: c.bound(nodes), seeds: make([]uint64, len(nodes))}
 	for i, n := range nodes {
-		p.seeds[i] = xxh64(n.addr, 0)
+		p.seeds[i] = xxh64(n.Addr(), 0)
 	}
 	if !equalWeights(nodes) {
 		p.means = make([]float64, len(nodes))

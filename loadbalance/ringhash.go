@@ -33,7 +33,7 @@ func (c HashConfig) Ring(nodes []*Node) Picker {
 	ring := make([]point, 0, pointsPerNode*min(len(nodes), 1024))
 	var name []byte
 	for i, count := range c.points(nodes) {
-		name = append(append(name[:0], nodes[i].addr...), '_')
+		name = append(append(name[:0], nodes[i].Addr()...), '_')
 		prefix := len(name)
 		for k := range int64(count) {
 			name = strconv.AppendInt(name[:prefix], k, 10)
@@ -86,7 +86,7 @@ func (c HashConfig) envoyPoints(nodes []*Node, sum float64, counts []uint32) {
 		least = min(least, float64(weight(n))/sum)
 	}
 	// Their rounding depends on the order of addresses.
-	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(nodes[a].addr, nodes[b].addr) })
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(nodes[a].Addr(), nodes[b].Addr()) })
 	scale := min(math.Ceil(least*min(float64(c.MinRing), high))/least, high)
 	var current, target float64
 	for _, i := range order {
