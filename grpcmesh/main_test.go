@@ -131,6 +131,16 @@ func (s *server) start(l net.Listener) {
 
 func (s *server) restart() { s.start(s.network.listen(s.name)) }
 
+// replace breaks all connections while new ones are accepted throughout.
+func (s *server) replace() {
+	s.mu.Lock()
+	old, done := s.grpc, s.done
+	s.mu.Unlock()
+	s.restart()
+	old.Stop()
+	<-done
+}
+
 // stop breaks all connections and waits for what still runs.
 func (s *server) stop() {
 	s.mu.Lock()

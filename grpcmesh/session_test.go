@@ -165,9 +165,7 @@ func TestLostConnectionMovesNoSession(t *testing.T) {
 		g := guest{bed: b}
 		home := g.home(t)
 		for range 5 {
-			s := g.server(home)
-			s.stop()
-			s.restart() // before anybody has noticed
+			g.server(home).replace()
 			synctest.Wait()
 			if node, moved, err := g.say(t); node != home || moved || err != nil {
 				t.Fatalf("answer after a restart is of %q, moved %v, %v, want %s", node, moved, err, home)
