@@ -32,11 +32,15 @@ func tiers(addrs []string, byZone bool) []discovery.Endpoint {
 }
 
 // onTCP starts servers on real sockets, but for the first few, which refuse, and a client of all. Connections to the preferred
-// half take as long as said.
-func onTCP(t *testing.T, n, down int, byZone bool, slow time.Duration) (client echopb.EchoClient, preferred map[string]bool) {
+// half take as long as said. If it is selective, there is another server that it has no use for.
+func onTCP(t *testing.T, n, down int, byZone, selective bool, slow time.Duration) (client echopb.EchoClient, preferred map[string]bool) {
 	var addrs []string
 	preferred = map[string]bool{}
-	for i := range n {
+	extra := 0
+	if selective {
+		extra = 1
+	}
+	for i := range n + extra {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -54,7 +58,19 @@ func onTCP(t *testing.T, n, down int, byZone bool, slow time.Duration) (client e
 		s.start(l)
 		t.Cleanup(s.stop)
 	}
-	mesh, err := zerohop.New(zerohop.Config{Zone: "here", Resolver: discovery.Static{"orders": tiers(addrs, byZone)}})
+	cfg := zerohop.Config{Zone: "here"}
+	eps := tiers(addrs[:n], byZone)
+	if selective {
+		for i := range eps {
+			eps[i].Meta = map[string]string{"version": "1"}
+		}
+		other := endpoints(addrs[n])[0]
+		other.Zone = "here"
+		eps = append(eps, other)
+		cfg.Spec.Defaults.Select.Match = eps[0].Meta
+	}
+	cfg.Resolver = discovery.Static{"orders": eps}
+	mesh, err := zerohop.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,9 +96,10 @@ func onTCP(t *testing.T, n, down int, byZone bool, slow time.Duration) (client e
 
 // Endpoints of the next priority, or of another zone, get no calls because they were connected first.
 func TestFirstCallsWaitForWhatIsPreferred(t *testing.T) {
-	for _, byZone := range []bool{false, true} {
-		t.Run(fmt.Sprintf("zone %v", byZone), func(t *testing.T) {
-			client, preferred := onTCP(t, 8, 0, byZone, 100*time.Millisecond)
+	for k := range 4 {
+		byZone, selective := k%2 == 1, k >= 2
+		t.Run(fmt.Sprintf("zone %v, selective %v", byZone, selective), func(t *testing.T) {
+			client, preferred := onTCP(t, 8, 0, byZone, selective, 100*time.Millisecond)
 			for i := range 200 {
 				r, err := client.Say(t.Context(), &echopb.SayRequest{})
 				if err != nil {
@@ -98,9 +115,10 @@ func TestFirstCallsWaitForWhatIsPreferred(t *testing.T) {
 
 // Where nine of ten preferred endpoints cannot be connected, what one can take goes there: 1.4 tenths.
 func TestCallsOverflowFromWhatCannotBeConnected(t *testing.T) {
-	for _, byZone := range []bool{false, true} {
-		t.Run(fmt.Sprintf("zone %v", byZone), func(t *testing.T) {
-			client, preferred := onTCP(t, 20, 9, byZone, 0)
+	for k := range 4 {
+		byZone, selective := k%2 == 1, k >= 2
+		t.Run(fmt.Sprintf("zone %v, selective %v", byZone, selective), func(t *testing.T) {
+			client, preferred := onTCP(t, 20, 9, byZone, selective, 0)
 			share := func(calls int) float64 {
 				stayed := 0
 				for range calls {

@@ -186,12 +186,20 @@ func (b *Balancer) planned(s *Set) *Set {
 // reached in a moment. While the best level of nodes has none that can be reached, and one that is awaited, the snapshot
 // is empty: calls had better wait.
 func (b *Balancer) Reachable(nodes, awaited []*Node) *Set {
+	known := b.set.Load()
+	s := b.reachable(nodes, awaited, known.nodes)
+	s.known, s.awaited = known, awaited
+	return s
+}
+
+// reachable returns the snapshot of the nodes that can be reached of those that are known.
+func (b *Balancer) reachable(nodes, awaited, known []*Node) *Set {
 	s := b.view(nodes)
 	if len(nodes) == 0 || len(s.levels) == 1 && len(awaited) == 0 {
 		return b.planned(s)
 	}
 	coming, _ := count(awaited, b.locality, nil)
-	_, all := count(b.set.Load().nodes, b.locality, nil)
+	_, all := count(known, b.locality, nil)
 	for r, n := range coming[:s.levels[0].rank] {
 		if n > 0 && all[r] > 0 {
 			return &Set{balancer: b}

@@ -58,7 +58,7 @@ func (s *Set) Matching(keys, values []string) *Set {
 	if sub := p.set.Load(); sub != nil {
 		return sub
 	}
-	return s.subset(p)
+	return s.subset(p, keys, values)
 }
 
 // join makes one key of several values such that different lists make different ones.
@@ -124,15 +124,28 @@ nodes:
 }
 
 // subset makes the set of a part, in the place of the one that was made first if there are too many.
-func (s *Set) subset(p *part) *Set {
+func (s *Set) subset(p *part, keys, values []string) *Set {
+	var known *Set
+	var awaited []*Node
+	if s.known != nil {
+		known = s.known.Matching(keys, values)
+		awaited = slices.DeleteFunc(slices.Clone(s.awaited), func(n *Node) bool { return !n.has(keys, values) })
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if sub := p.set.Load(); sub != nil {
 		return sub
 	}
 	sub := s
-	if len(p.nodes) < len(s.nodes) {
+	switch {
+	case known != nil:
+		s.balancer.mu.Lock()
+		sub = s.balancer.reachable(p.nodes, awaited, known.nodes)
+		s.balancer.mu.Unlock()
+	case len(p.nodes) < len(s.nodes):
+		s.balancer.mu.Lock() // what the source says of the nodes must not change meanwhile
 		sub = s.balancer.View(p.nodes)
+		s.balancer.mu.Unlock()
 	}
 	if len(s.subsets) == maxSubsets {
 		s.subsets[0].set.Store(nil)
@@ -141,4 +154,15 @@ func (s *Set) subset(p *part) *Set {
 	s.subsets = append(s.subsets, p)
 	p.set.Store(sub)
 	return sub
+}
+
+// has reports whether the metadata of the node has the values under the keys.
+func (n *Node) has(keys, values []string) bool {
+	meta := n.ep.Load().Meta
+	for i, k := range keys {
+		if v, ok := meta[k]; !ok || v != values[i] {
+			return false
+		}
+	}
+	return true
 }

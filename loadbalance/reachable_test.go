@@ -8,6 +8,12 @@ import (
 
 // The last of the levels takes what those before it cannot, be it because their nodes cannot be reached.
 func TestWhatCannotBeReachedCountsAsOutOfService(t *testing.T) {
+	t.Run("all nodes", func(t *testing.T) { testReachable(t, false) })
+	t.Run("a subset", func(t *testing.T) { testReachable(t, true) })
+}
+
+// testReachable does so for all nodes, or for those with some metadata of twice as many.
+func testReachable(t *testing.T, part bool) {
 	for _, c := range []struct {
 		name         string
 		ready, await int // of ten of the first level
@@ -30,10 +36,23 @@ func TestWhatCannotBeReachedCountsAsOutOfService(t *testing.T) {
 			eps[i].Priority = 1
 		}
 		eps = append(eps, discovery.Endpoint{Addr: "leaving", Health: discovery.Draining})
+		for i := range eps {
+			eps[i].Meta = map[string]string{"v": "1"}
+		}
+		if part { // the others can be reached
+			for _, ep := range eps {
+				ep.Addr, ep.Meta = "other-"+ep.Addr, map[string]string{"v": "2"}
+				eps = append(eps, ep)
+			}
+		}
 		b.Update(eps)
 		nodes := b.Set().Nodes()
 		ready := append(append([]*Node(nil), nodes[:c.ready]...), nodes[10:10+c.second]...)
+		ready = append(ready, nodes[21:]...)
 		set := b.Reachable(ready, nodes[c.ready:c.ready+c.await])
+		if part {
+			set = set.Matching([]string{"v"}, []string{"1"})
+		}
 		if got := len(set.Nodes()) == 0; got != c.empty {
 			t.Errorf("%s: set is empty = %v, want %v", c.name, got, c.empty)
 		}

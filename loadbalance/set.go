@@ -18,6 +18,9 @@ type Set struct {
 	planning atomic.Bool // by somebody
 	banded   bool        // a level has a band
 	chance   bool        // picks need a random word
+	// known are those of which nodes are what can be reached, awaited what may be in a moment; nil if that makes no difference.
+	known   *Set
+	awaited []*Node
 
 	// What only some calls ask for is made when the first one does.
 	index     atomic.Pointer[map[uint64]*Node] // by NodeKey
