@@ -37,8 +37,8 @@ type Prequal struct {
 	// Probes is how many endpoints are asked for their load at most when a call was made, of those that have said nothing
 	// for ProbeAge. 0 inherits; the built-in default is 3, the most is 16; less than 0 means none.
 	Probes int `json:"probes,omitempty" yaml:"probes,omitempty"`
-	// ProbeAge is how old the report of an endpoint is when it may be asked. 0 inherits; the built-in default is half of
-	// MaxAge.
+	// ProbeAge is how old the report of an endpoint is when it may be asked. 0 inherits; the built-in default is a
+	// twentieth of MaxAge.
 	ProbeAge time.Duration `json:"probeAge,omitempty" yaml:"probeAge,omitempty"`
 	// ProbeTimeout is how long the answer to a probe is waited for, beside the calls. 0 inherits; the built-in default
 	// is 3 ms.

@@ -42,7 +42,7 @@ type PrequalConfig struct {
 	// have said nothing for ProbeAge, so that there are no probes where calls are many.
 	Probes int
 	// ProbeAge is how old the report of a node is when it may be asked. What is a multiple of the time that calls take makes
-	// picks better and costs more probes. 0 or less means half of MaxAge.
+	// picks better and costs more probes. 0 or less means a twentieth of MaxAge.
 	ProbeAge time.Duration
 	// ProbeTimeout is how long the answer to a probe is waited for. 0 or less means 3 ms, as in the paper: what comes later
 	// is of little use. Clients that are farther from their servers than that need more.
@@ -97,7 +97,7 @@ func (c PrequalConfig) withDefaults() PrequalConfig {
 		c.Probes = 3
 	}
 	if c.ProbeAge <= 0 {
-		c.ProbeAge = c.MaxAge / 2
+		c.ProbeAge = c.MaxAge / 20
 	}
 	c.Probes = min(max(c.Probes, 0), maxPool)
 	if c.ProbeTimeout <= 0 {
