@@ -189,7 +189,24 @@ func (s Spec) validateCheckers(own map[string]healthcheck.Checker, known bool) e
 	}
 	check("defaults", s.Defaults.HealthCheck.Protocol)
 	for _, name := range slices.Sorted(maps.Keys(s.Services)) {
-		check("services."+name, s.Services[name].HealthCheck.Protocol)
+		path, h := "services."+name, s.Services[name].HealthCheck
+		check(path, h.Protocol)
+		if whole := s.complete(s.Services[name]).HealthCheck; known && whole.Mode == On && whole.Protocol == "tcp" && own["tcp"] == nil {
+			errs = append(errs, h.idle(path))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// idle reports what does nothing where checks only connect: most often the name of the protocol was forgotten.
+func (h HealthCheck) idle(path string) error {
+	var errs []error
+	for _, f := range []struct{ field, value string }{
+		{"path", h.Path}, {"host", h.Host}, {"statuses", h.Statuses}, {"grpcService", h.GRPCService},
+	} {
+		if f.value != "" {
+			errs = append(errs, fmt.Errorf(`%s.healthCheck.%s: does nothing, as the protocol is "tcp"`, path, f.field))
+		}
 	}
 	return errors.Join(errs...)
 }

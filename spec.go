@@ -51,7 +51,12 @@ func (s Spec) validate(own map[string]loadbalance.Builder) error {
 			continue
 		}
 		p, path := s.Services[name], "services."+name
-		errs = append(errs, p.validate(path, own), p.idle(path, s.complete(p).Balance, own))
+		whole := s.complete(p)
+		err := p.validate(path, own)
+		if err == nil && errs[0] == nil {
+			err = whole.validate(path, own) // what it sets may contradict what it inherits
+		}
+		errs = append(errs, err, p.idle(path, whole.Balance, own))
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Policies)) {
 		if name == "" {

@@ -136,6 +136,15 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"health check of an unknown protocol", Config{Resolver: discovery.Static{}, Spec: Spec{Defaults: Policy{HealthCheck: HealthCheck{Protocol: "redis"}}}}, []string{
 			`defaults.healthCheck.protocol: there is no checker "redis"`,
 		}},
+		{"health check that only connects", service(Policy{HealthCheck: HealthCheck{Mode: On, Path: "/health", GRPCService: "orders"}}), []string{
+			`services.orders.healthCheck.path: does nothing, as the protocol is "tcp"`, `services.orders.healthCheck.grpcService: does nothing, as the protocol is "tcp"`,
+		}},
+		{"base over that of the preset", service(Policy{Preset: PresetSpringCloud, Retry: Retry{Base: time.Second}}), []string{
+			"services.orders.retry.base: must not be more than retry.max (1ns), got 1s",
+		}},
+		{"ejection shorter than that of the preset", service(Policy{Preset: PresetEnvoy, Outlier: Outlier{MaxEjection: 10 * time.Second}}), []string{
+			"services.orders.outlier.maxEjection: must not be less than ejection (30s), got 10s",
+		}},
 		{"health check of a route", route(Policy{HealthCheck: HealthCheck{Mode: Off}}), []string{"policies.x.healthCheck: belongs to a service, not to a route"}},
 		{"locality of a route", route(Policy{Locality: Locality{Mode: Off}}), []string{"policies.x.locality: belongs to a service, not to a route"}},
 		{"defaults", Config{Resolver: discovery.Static{}, Spec: Spec{Defaults: Policy{Timeout: -1}}}, []string{"defaults.timeout: must not be negative"}},
