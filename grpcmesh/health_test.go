@@ -104,7 +104,10 @@ func TestUnhealthyEndpointsGetNoCalls(t *testing.T) {
 			}
 			return watched.calls.Load()
 		}
-		share() // and connect
+		// A call waits for one connection only: all of the first hundred can be done before the other is made.
+		if _, err := client.Say(t.Context(), &echopb.SayRequest{}); err != nil {
+			t.Fatal(err)
+		}
 		for range 3 {
 			if got := share(); got == 0 {
 				t.Error("the healthy endpoint got no calls")
