@@ -34,7 +34,7 @@ func TestBadSetsStopNoCalls(t *testing.T) {
 	}{
 		{"weights of 0", weights(0, 0, 0), discovery.EventPublished, 3},
 		{"a weight of 0", weights(0, 5), discovery.EventPublished, 2},
-		{"weights that overflow", weights(math.MaxUint32, math.MaxUint32, 2, 1<<31), discovery.EventPublished, 4},
+		{"weights that overflow", weights(math.MaxUint32, math.MaxInt32, 2, 1<<31), discovery.EventEndpointsDropped, 4},
 		{"duplicates", append(weights(1, 2), weights(3, 4)...), discovery.EventEndpointsDropped, 2},
 		{"addresses that are none", append(weights(1), discovery.Endpoint{Addr: "x"}, discovery.Endpoint{Addr: "\x00:1"}), discovery.EventEndpointsDropped, 1},
 		{"a million endpoints", million, discovery.EventAnswerRejected, 1},

@@ -45,7 +45,8 @@ type Endpoint struct {
 	// Addr is "host:port". An IPv6 host stands in brackets.
 	Addr string
 	// Weight is the share of traffic in relation to the other endpoints. 0 means 1. Run limits it to
-	// 1,000,000, so that no source can overflow a sum.
+	// 1,000,000, so that no source can overflow a sum, and takes 1 for what is above 2,147,483,647: a negative number that
+	// was converted, or what a source sets for a weight that is no number. Dropped.Weight counts both.
 	Weight uint32
 	// Zone is the failure domain the endpoint runs in. Empty means unknown.
 	Zone string

@@ -17,7 +17,7 @@ const (
 	// set stays. Event.Dropped counts what was wrong with an answer without a valid endpoint.
 	EventAnswerRejected
 	// EventEndpointsDropped says that an answer is used without the parts counted in Event.Dropped.
-	// Event.Err names the first endpoint with an unusable address, if there was one.
+	// Event.Err names the first endpoint with an unusable address or, if there was none, with an unusable weight.
 	EventEndpointsDropped
 )
 
@@ -61,6 +61,8 @@ type Dropped struct {
 	Duplicate int
 	// Zone counts endpoints that were taken over without their zone, which was too long or not printable.
 	Zone int
+	// Weight counts endpoints that were taken over with another weight; see Endpoint.Weight.
+	Weight int
 	// Meta counts entries of metadata that were too many, too long or not printable.
 	Meta int
 }

@@ -2,7 +2,9 @@ package discovery
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"unicode"
@@ -19,10 +21,11 @@ const (
 )
 
 // normalize returns the valid endpoints of an answer in canonical form: sorted by address, each address once.
-// It counts what it left out; bad is the reason for the first endpoint without a usable address. The answer
-// and the maps in it are not changed.
+// It counts what it left out; bad is the reason for the first endpoint without a usable address or, if all have one,
+// without a usable weight. The answer and the maps in it are not changed.
 func normalize(answer []Endpoint) (set []Endpoint, dropped Dropped, bad error) {
 	set = make([]Endpoint, 0, len(answer))
+	var odd error // about a weight
 	for _, e := range answer {
 		addr, err := canonicalAddr(e.Addr)
 		if err != nil {
@@ -31,6 +34,15 @@ func normalize(answer []Endpoint) (set []Endpoint, dropped Dropped, bad error) {
 			continue
 		}
 		e.Addr = addr
+		if e.Weight > maxWeight {
+			dropped.Weight++
+			if odd == nil {
+				odd = fmt.Errorf("discovery: weight %d of %s is above %d", e.Weight, addr, maxWeight)
+			}
+			if e.Weight > math.MaxInt32 {
+				e.Weight = 1
+			}
+		}
 		e.Weight = min(max(e.Weight, 1), maxWeight)
 		if e.Health > Terminating {
 			e.Health = Unhealthy
@@ -51,7 +63,7 @@ func normalize(answer []Endpoint) (set []Endpoint, dropped Dropped, bad error) {
 	valid := len(set)
 	set = slices.CompactFunc(set, func(a, b Endpoint) bool { return a.Addr == b.Addr })
 	dropped.Duplicate = valid - len(set)
-	return set, dropped, bad
+	return set, dropped, cmp.Or(bad, odd)
 }
 
 // normalizeMeta returns meta itself if all of it is acceptable, else a copy of the acceptable part: the first

@@ -85,8 +85,14 @@ func TestNormalize(t *testing.T) {
 		{name: "empty", want: []Endpoint{}},
 		{
 			name:   "sorted, with weights in range",
-			answer: []Endpoint{{Addr: "b:1", Weight: math.MaxUint32}, {Addr: "a:1"}, {Addr: "c:1", Weight: 7}},
+			answer: []Endpoint{{Addr: "b:1", Weight: 1e6}, {Addr: "a:1"}, {Addr: "c:1", Weight: 7}},
 			want:   []Endpoint{{Addr: "a:1", Weight: 1}, {Addr: "b:1", Weight: 1e6}, {Addr: "c:1", Weight: 7}},
+		},
+		{
+			name:    "weights that are too much, or negative",
+			answer:  []Endpoint{{Addr: "a:1", Weight: 1e6 + 1}, {Addr: "b:1", Weight: math.MaxInt32}, {Addr: "c:1", Weight: math.MaxInt32 + 1}, {Addr: "d:1", Weight: math.MaxUint32}},
+			want:    []Endpoint{{Addr: "a:1", Weight: 1e6}, {Addr: "b:1", Weight: 1e6}, {Addr: "c:1", Weight: 1}, {Addr: "d:1", Weight: 1}},
+			dropped: Dropped{Weight: 4},
 		},
 		{
 			name:    "one address in two spellings: the first stays",
@@ -136,8 +142,8 @@ func TestNormalize(t *testing.T) {
 		if diff := cmp.Diff(tt.want, got); diff != "" || dropped != tt.dropped {
 			t.Errorf("%s: dropped %+v, want %+v; set (-want +got):\n%s", tt.name, dropped, tt.dropped, diff)
 		}
-		if (bad != nil) != (dropped.Addr > 0) {
-			t.Errorf("%s: reason %v with %d invalid addresses", tt.name, bad, dropped.Addr)
+		if (bad != nil) != (dropped.Addr+dropped.Weight > 0) {
+			t.Errorf("%s: reason %v with %d invalid addresses and %d weights", tt.name, bad, dropped.Addr, dropped.Weight)
 		}
 	}
 }
@@ -186,7 +192,7 @@ func FuzzNormalize(f *testing.F) {
 		if !equal(answer, before) {
 			t.Fatal("normalize() changed the answer")
 		}
-		if len(set)+dropped.Addr+dropped.Duplicate != len(answer) || (bad != nil) != (dropped.Addr > 0) {
+		if len(set)+dropped.Addr+dropped.Duplicate != len(answer) || (bad != nil) != (dropped.Addr+dropped.Weight > 0) {
 			t.Fatalf("normalize() = %d endpoints, %+v, %v of %d", len(set), dropped, bad, len(answer))
 		}
 		for i, e := range set {

@@ -2,6 +2,7 @@ package consul
 
 import (
 	"maps"
+	"math"
 	"net"
 	"strconv"
 	"strings"
@@ -94,11 +95,14 @@ func rate(checks api.HealthChecks, weights api.AgentWeights) (uint32, discovery.
 	return weight(weights.Passing), discovery.Healthy
 }
 
-// weight keeps what does not fit: Consul knows no weights below 1 and none above 65535.
-func weight(w int) uint32 { return uint32(min(max(w, 1), maxWeight)) }
-
-// maxWeight is the highest weight that Consul takes.
-const maxWeight = 65535
+// weight hands on what an agent says, though Consul takes no weights but 1 to 65535: discovery limits those that make no
+// sense, and tells. Negative ones stay recognizable.
+func weight(w int) uint32 {
+	if w == 0 { // none is given
+		return 1
+	}
+	return uint32(int32(min(max(w, math.MinInt32), math.MaxInt32)))
+}
 
 // union returns set and those of last that are not in it.
 func union(set, last []discovery.Endpoint) []discovery.Endpoint {

