@@ -54,13 +54,13 @@ func TestLeastRequestQueuesAsTheSupermarketModelSays(t *testing.T) {
 		arrivals  int
 		tolerance float64
 	}{
-		{"Random", Random, 0.7, 3.33, 60_000, 0.05},
-		{"LeastRequest", LeastRequest, 0.7, 1.61, 60_000, 0.03},
-		{"LeastRequest", LeastRequest, 0.9, 2.61, 80_000, 0.04},
-		{"LeastRequest", LeastRequest, 0.95, 3.38, 120_000, 0.06},
-		{"three choices", LeastRequestConfig{Choices: 3}.LeastRequest, 0.7, 1.36, 60_000, 0.03},
-		{"three choices", LeastRequestConfig{Choices: 3}.LeastRequest, 0.9, 2.03, 80_000, 0.04},
-		{"three choices", LeastRequestConfig{Choices: 3}.LeastRequest, 0.95, 2.54, 120_000, 0.06},
+		{"Random", Random, 0.7, 3.33, 60_000, 0.02},
+		{"LeastRequest", LeastRequest, 0.7, 1.61, 60_000, 0.02},
+		{"LeastRequest", LeastRequest, 0.9, 2.61, 80_000, 0.02},
+		{"LeastRequest", LeastRequest, 0.95, 3.38, 120_000, 0.02},
+		{"three choices", LeastRequestConfig{Choices: 3}.LeastRequest, 0.7, 1.36, 60_000, 0.02},
+		{"three choices", LeastRequestConfig{Choices: 3}.LeastRequest, 0.9, 2.03, 80_000, 0.02},
+		{"three choices", LeastRequestConfig{Choices: 3}.LeastRequest, 0.95, 2.54, 120_000, 0.02},
 	} {
 		t.Run(fmt.Sprintf("%s at %v", c.name, c.load), func(t *testing.T) {
 			got := sojourn(c.build, 200, c.load, c.arrivals)
