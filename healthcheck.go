@@ -287,7 +287,7 @@ func (c *checks) report(r healthcheck.Result) {
 }
 
 func (c *checks) unused() bool {
-	return c.service.mesh.at(c.service.mesh.now()).Unix()-c.service.used.Load() >= c.idle && !c.service.busy()
+	return seconds(c.service.mesh.now())-c.service.used.Load() >= c.idle && !c.service.busy()
 }
 
 // used is told that a call was made, and when the last one before was.

@@ -33,7 +33,7 @@ type service struct {
 	ctx      context.Context // of the watch
 	stop     context.CancelFunc
 	watching sync.Once
-	used     atomic.Int64 // when a call was last made, in seconds; kept if dated
+	used     atomic.Int64 // when a call was last made, in seconds of the mesh; kept if dated
 	dated    bool
 	serving  atomic.Bool // there are endpoints
 	probing  atomic.Pointer[probing]
@@ -54,7 +54,7 @@ func newService(m *Mesh, name string, named bool) *service {
 		subs:    map[*subscription]struct{}{},
 	}
 	s.keyed = hashes(s.policy.Balance) || m.cfg.Balancers[s.policy.Balance] != nil
-	s.used.Store(time.Now().Unix()) // or it would seem to be the one idle longest
+	s.used.Store(seconds(m.now())) // or it would seem to be the one idle longest
 	s.ctx, s.stop = context.WithCancel(m.ctx)
 	lb := loadbalance.Config{
 		Builder: s.policy.builder(m.cfg.Balancers), Rand: m.cfg.Rand,
@@ -164,13 +164,16 @@ func (s *service) busy() bool {
 	return len(s.subs) > 0
 }
 
+// seconds counts the full ones since the base of the mesh.
+func seconds(now time.Duration) int64 { return int64(now / time.Second) }
+
 // touch notes that the service is in use. A second is exact enough to find the one idle longest, and the
 // word is written once a second only.
 func (s *service) touch(now time.Duration) {
 	if !s.dated {
 		return
 	}
-	if sec := s.mesh.at(now).Unix(); s.used.Load() != sec {
+	if sec := seconds(now); s.used.Load() != sec {
 		if last := s.used.Swap(sec); s.checks != nil {
 			s.checks.used(sec, last)
 		}
