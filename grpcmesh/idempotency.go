@@ -20,18 +20,22 @@ var (
 
 // idempotent reports whether the .proto file of a full method, "/package.Service/Method", declares that it may be
 // executed more than once. Methods whose descriptors are not linked into the program are not, nor is what only looks
-// like a method: a server, or a proxy before it, might take that for another one.
-func idempotent(method string) bool {
+// like a method: a server, or a proxy before it, might take that for another one. proper is whether it does not.
+func idempotent(method string) (v, proper bool) {
 	if known := declared.Load(); known != nil {
 		if v, ok := (*known)[method]; ok {
-			return v
+			return v, true
 		}
 	}
-	v, ok := lookUp(method)
+	service, name, proper := split(method)
+	if !proper {
+		return false, false
+	}
+	v, ok := lookUp(service, name)
 	if ok {
 		remember(method, v)
 	}
-	return v
+	return v, true
 }
 
 func remember(method string, v bool) {
@@ -46,11 +50,7 @@ func remember(method string, v bool) {
 }
 
 // lookUp is false if the method is not known here.
-func lookUp(method string) (idempotent, ok bool) {
-	service, name, ok := split(method)
-	if !ok {
-		return false, false
-	}
+func lookUp(service, name string) (idempotent, ok bool) {
 	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service))
 	if err != nil {
 		return false, false

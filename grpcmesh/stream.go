@@ -42,7 +42,7 @@ func streamInterceptor(mesh *zerohop.Mesh, service string, p patience) grpc.Stre
 			return streamer(ctx, desc, cc, method, append(opts[:len(opts):len(opts)], grpc.OnFinish(finish))...)
 		}
 		r := request(name, method, &x.header, opts, p)
-		r.Stream, r.Idempotent, r.OwnEndpoints = true, idempotent(method), !ours
+		r.Stream, r.OwnEndpoints = true, !ours
 		a, err := x.call.Run(ctx, mesh, &r, x)
 		switch {
 		case err != nil:

@@ -19,7 +19,7 @@ func Target(service string) string { return scheme + ":///" + url.PathEscape(ser
 // serviceOf returns the service of a connection, and false if the connection was not made with Target.
 func serviceOf(conn *grpc.ClientConn) (string, bool) {
 	name, ok := strings.CutPrefix(conn.Target(), scheme+":///")
-	if ok && strings.Contains(name, "%") { // rarely
+	if ok && strings.IndexByte(name, '%') >= 0 { // rarely
 		var err error
 		name, err = url.PathUnescape(name)
 		ok = err == nil

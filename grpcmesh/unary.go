@@ -54,7 +54,7 @@ func unaryInterceptor(mesh *zerohop.Mesh, service string, p patience) grpc.Unary
 			x.kind = m.ProtoReflect().Type() // now: while an attempt writes to the reply, it cannot be asked
 		}
 		r := request(name, method, &x.header, opts, p)
-		r.Idempotent, r.Whole, r.OwnEndpoints = idempotent(method), true, !ours
+		r.Whole, r.OwnEndpoints = true, !ours
 		a, err := x.call.Run(ctx, mesh, &r, x)
 		if err != nil {
 			err = statusOf(err)
@@ -91,7 +91,8 @@ func request(service, method string, header routing.Values, opts []grpc.CallOpti
 		LatePick:  true,
 		WaitReady: p.of(method),
 	}
-	if _, _, ok := split(method); !ok {
+	var proper bool
+	if r.Idempotent, proper = idempotent(method); !proper {
 		r.Path = noPath
 	}
 	for _, o := range opts {
