@@ -89,18 +89,18 @@ func (st *attemptState) arm(after func(error)) {
 func (st *attemptState) settle(change func()) {
 	st.mu.Lock()
 	change()
-	var after func(error)
-	if st.over && !st.trying {
-		after, st.after = st.after, nil
+	after := st.after
+	if after == nil || !st.over || st.trying {
+		st.mu.Unlock()
+		return
 	}
+	st.after = nil
 	e := st.ended()
 	st.mu.Unlock()
-	if after != nil {
-		ran := st.attempt.Ran()
-		st.attempt.Conclude(int(status.Code(e.err)))
-		st.attempt.End(e.stream(ran), e.err)
-		after(e.err)
-	}
+	ran := st.attempt.Ran()
+	st.attempt.Conclude(int(status.Code(e.err)))
+	st.attempt.End(e.stream(ran), e.err)
+	after(e.err)
 }
 
 // last returns how the last try of the RPC ended. gRPC does not end the try of a unary call that got two messages, nor
