@@ -103,8 +103,9 @@ func (c *costs) report(b *testing.B, name string) {
 // text makes requests and answers of 1 KiB.
 var text = strings.Repeat("hello, w", 128)
 
-// measure makes calls in so many goroutines at a time and returns what they cost this process.
-func measure(b *testing.B, client echopb.EchoClient, calls, goroutines int) costs {
+// measure makes calls in so many goroutines at a time, with a deadline each unless that is 0, and returns what they cost
+// this process.
+func measure(b *testing.B, client echopb.EchoClient, calls, goroutines int, deadline time.Duration) costs {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	cpu, start := cpuTime(b), time.Now()
@@ -113,7 +114,13 @@ func measure(b *testing.B, client echopb.EchoClient, calls, goroutines int) cost
 		wg.Go(func() {
 			req := &echopb.SayRequest{Text: text}
 			for range calls / goroutines {
-				if _, err := client.Say(context.Background(), req, grpc.WaitForReady(true)); err != nil {
+				ctx, cancel := context.Background(), func() {}
+				if deadline > 0 {
+					ctx, cancel = context.WithTimeout(ctx, deadline)
+				}
+				_, err := client.Say(ctx, req, grpc.WaitForReady(true))
+				cancel()
+				if err != nil {
 					b.Error(err)
 					return
 				}
@@ -147,12 +154,14 @@ func median(values []float64) float64 {
 func BenchmarkUnary(b *testing.B) {
 	for _, over := range []string{"loopback", "bufconn"} {
 		for _, goroutines := range []int{1, 64} {
-			b.Run(fmt.Sprintf("%s/concurrency=%d", over, goroutines), func(b *testing.B) { compare(b, over, goroutines) })
+			for _, deadline := range []time.Duration{0, time.Minute} {
+				b.Run(fmt.Sprintf("%s/concurrency=%d/deadline=%s", over, goroutines, deadline), func(b *testing.B) { compare(b, over, goroutines, deadline) })
+			}
 		}
 	}
 }
 
-func compare(b *testing.B, over string, goroutines int) {
+func compare(b *testing.B, over string, goroutines int, deadline time.Duration) {
 	opts := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
 	var addrs []resolver.Address
 	var eps []discovery.Endpoint
@@ -195,16 +204,16 @@ func compare(b *testing.B, over string, goroutines int) {
 
 	round := 200 * (1 + goroutines/8)
 	round -= round % goroutines
-	measure(b, plain, round, goroutines) // connections
-	measure(b, ours, round, goroutines)
+	measure(b, plain, round, goroutines, deadline) // connections
+	measure(b, ours, round, goroutines, deadline)
 	var p, z costs
 	var throughput, cpu []float64
 	for i := 0; b.Loop(); i++ {
 		var dp, dz costs
 		if i%2 == 0 { // the first of a round has the caches of the other
-			dp, dz = measure(b, plain, round, goroutines), measure(b, ours, round, goroutines)
+			dp, dz = measure(b, plain, round, goroutines, deadline), measure(b, ours, round, goroutines, deadline)
 		} else {
-			dz, dp = measure(b, ours, round, goroutines), measure(b, plain, round, goroutines)
+			dz, dp = measure(b, ours, round, goroutines, deadline), measure(b, plain, round, goroutines, deadline)
 		}
 		p.add(dp)
 		z.add(dz)
