@@ -103,29 +103,73 @@ func TestPromptContextEndsBeforeItsParentGoesOn(t *testing.T) {
 	}
 }
 
+func TestScopeEndsUnderAContextThatNeverEnds(t *testing.T) {
+	for children := range 4 {
+		s := newScope(context.WithValue(context.Background(), testKey{}, 1))
+		stopped, stop := context.WithCancel(s)
+		stop()
+		var list []context.Context
+		for range children {
+			child, stop := context.WithCancel(s)
+			defer stop()
+			list = append(list, child)
+		}
+		gone, stop := context.WithCancel(s)
+		stop()
+		if err := s.Err(); err != nil {
+			t.Errorf("Err() = %v before the end", err)
+		}
+		s.cancel()
+		late, stop := context.WithCancel(s)
+		defer stop()
+		for i, ctx := range append(list, s, late, stopped, gone) {
+			select {
+			case <-ctx.Done():
+			default:
+				t.Errorf("Done() of context %d of %d is open after the end", i, len(list))
+			}
+			if got, want := [2]error{ctx.Err(), context.Cause(ctx)}, [2]error{context.Canceled, context.Canceled}; got != want {
+				t.Errorf("Err(), Cause() = %v, want %v", got, want)
+			}
+			if ctx.Value(testKey{}) != 1 {
+				t.Errorf("Value() = %v, want that of the parent", ctx.Value(testKey{}))
+			}
+		}
+	}
+}
+
 func TestScopeHoldsNoGoroutine(t *testing.T) {
-	s := newScope(t.Context())
-	before := runtime.NumGoroutine()
-	for range 10 {
-		child, cancel := context.WithTimeout(s, time.Hour)
-		defer cancel()
-		defer context.AfterFunc(child, func() {})()
+	for _, parent := range []context.Context{t.Context(), context.Background()} {
+		s := newScope(parent)
+		before := runtime.NumGoroutine()
+		for range 10 {
+			child, cancel := context.WithTimeout(s, time.Hour)
+			defer cancel()
+			defer context.AfterFunc(child, func() {})()
+		}
+		if got := runtime.NumGoroutine(); got > before {
+			t.Errorf("children of a scope run %d goroutines", got-before)
+		}
+		s.cancel()
 	}
-	if got := runtime.NumGoroutine(); got > before {
-		t.Errorf("children of a scope run %d goroutines", got-before)
-	}
-	s.cancel()
 }
 
 func TestScopeIsSafeForConcurrentUse(t *testing.T) {
-	for range 500 {
-		s := newScope(context.WithValue(t.Context(), testKey{}, 1))
+	for i := range 1000 {
+		parent := t.Context()
+		if i%2 == 0 {
+			parent = context.Background()
+		}
+		s := newScope(context.WithValue(parent, testKey{}, 1))
 		var users sync.WaitGroup
 		for range 3 {
 			users.Go(func() {
 				if s.Value(testKey{}) != 1 {
 					t.Error("Value() lost that of the parent")
 				}
+				child, stop := context.WithCancel(s)
+				defer stop()
+				<-child.Done()
 				<-s.Done()
 				if err := context.Context(s).Err(); err != context.Canceled {
 					t.Errorf("Err() = %v after Done", err)
