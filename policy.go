@@ -202,7 +202,7 @@ var builtin = Policy{
 	Breaker:     Breaker{Mode: Off},
 	Outlier:     Outlier{Mode: On},
 	SlowStart:   SlowStart{Mode: On},
-	Locality:    Locality{Mode: On},
+	Locality:    Locality{Mode: On, Low: 0.8, High: 2},
 	HealthCheck: HealthCheck{Mode: Off, Protocol: "tcp", Path: "/", Unproven: Off, EndEjection: Off},
 	Sticky:      Sticky{Mode: On, Strict: Off, Cookie: Cookie{Path: "/"}},
 	Select:      Select{Mode: On, Fallback: FallbackNone},
@@ -351,7 +351,11 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 		errs = append(errs, fmt.Errorf("%s.slowStart.%w", path, err))
 	}
 	errs = append(errs, p.HealthCheck.validate(path))
-	if err := p.Locality.config("").Validate(); err != nil {
+	near := p.Locality.config("")
+	if near.Low == 0 && near.High > 0 { // it is inherited
+		near.Low = near.High
+	}
+	if err := near.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("%s.locality.%w", path, err))
 	}
 	errs = append(errs, p.Sticky.validate(path+".sticky"), p.Select.validate(path+".select"))

@@ -214,6 +214,23 @@ func TestSpecKnowsNoAlgorithmsOfTheConfig(t *testing.T) {
 	m.Close()
 }
 
+func TestBoundsFitThoseThatAreInherited(t *testing.T) {
+	for _, c := range []struct {
+		wide, narrow Locality
+		want         string
+	}{
+		{Locality{Low: 0.1}, Locality{High: 0.5}, ""},
+		{Locality{High: 10}, Locality{Low: 3}, ""},
+		{Locality{}, Locality{High: 0.5}, "services.orders.locality.high: must not be less than low (0.8), got 0.5"},
+		{Locality{}, Locality{Low: 3}, "services.orders.locality.high: must not be less than low (3), got 2"},
+	} {
+		err := Spec{Defaults: Policy{Locality: c.wide}, Services: map[string]Policy{"orders": {Locality: c.narrow}}}.Validate()
+		if got := fmt.Sprint(err); err != nil && got != c.want || err == nil && c.want != "" {
+			t.Errorf("%+v over %+v: Validate() = %v, want %q", c.narrow, c.wide, err, c.want)
+		}
+	}
+}
+
 func TestSpecKnowsTheUsualCheckers(t *testing.T) {
 	for protocol, want := range map[string]bool{"": true, "tcp": true, "http": true, "https": true, "grpc": true, "redis": false} {
 		spec := Spec{Services: map[string]Policy{"orders": {HealthCheck: HealthCheck{Protocol: protocol}}}}
