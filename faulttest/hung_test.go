@@ -70,6 +70,42 @@ func TestHungBackendCostsOneAttempt(t *testing.T) {
 	}
 }
 
+// Clients that have a call or two in flight lose none or two at most when a backend is stopped: backups, of which the
+// default budget of a client pays four or so at once, take the place of calls that hang. A client is not told that the
+// backend is gone; each finds out by itself.
+func TestHungBackendCostsEachClientFewCalls(t *testing.T) {
+	for _, p := range protocols {
+		for _, c := range []struct {
+			clients int
+			rate    float64 // of all together
+		}{{1, 100}, {10, 200}} {
+			t.Run(fmt.Sprintf("%s, clients=%d", p.name, c.clients), func(t *testing.T) {
+				var most int64
+				promise(t, func() result {
+					list := startBackends(t, 10, capacity{Workers: 100, Mean: 10 * time.Millisecond, Fixed: true})
+					crowd := newCrowd(t, p, list, c.clients, c.rate)
+					l := startLoad(t, c.rate, crowd.call)
+					l.until(500 * time.Millisecond)
+					before := crowd.arrived(t)
+					list[0].stop(t)
+					l.until(6500 * time.Millisecond)
+					r := l.stop()
+					list[0].cont(t)
+					most = crowd.most()
+					r.log(t, "one of 10 backends stopped")
+					t.Logf("calls lost by client: at most %d, in all %d; requests %v", most, r.calls-r.ok, minus(crowd.arrived(t), before))
+					return r
+				}, func(result) string {
+					if most > 2 {
+						return fmt.Sprintf("a client lost %d calls, want at most 2", most)
+					}
+					return ""
+				})
+			})
+		}
+	}
+}
+
 // backupWait is when backups join by default, given what is usual.
 func backupWait(usual result) time.Duration { return max(50*time.Millisecond, 2*usual.p99) }
 

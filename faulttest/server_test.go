@@ -38,6 +38,8 @@ const (
 	uneven  mode = "uneven" // takes 0.8 s longer with one request in a hundred
 	failing mode = "failing"
 	hanging mode = "hanging"
+
+	refusing mode = "refusing" // refuses all with 503 or UNAVAILABLE, within a millisecond
 )
 
 const (
@@ -227,6 +229,8 @@ func (s *server) handle(ctx context.Context, text string) int {
 		}
 	case failing:
 		return http.StatusInternalServerError
+	case refusing:
+		return http.StatusServiceUnavailable
 	case hanging:
 		<-ctx.Done()
 		return http.StatusServiceUnavailable
