@@ -39,13 +39,18 @@ const (
 	failing mode = "failing"
 	hanging mode = "hanging"
 
-	refusing mode = "refusing" // refuses all with 503 or UNAVAILABLE, within a millisecond
+	refusing   mode = "refusing"   // refuses all with 503 or UNAVAILABLE, within a millisecond
+	collapsing mode = "collapsing" // fails after a while
+	busy       mode = "busy"       // refuses after a while with 503 or RESOURCE_EXHAUSTED and asks for a pause
+	limited    mode = "limited"    // is busy with 429
 )
 
 const (
 	slowdown = 20
 	fatigue  = 5
 	hiccup   = 800 * time.Millisecond
+	slack    = 100 * time.Millisecond // the while after which a backend fails or refuses
+	rest     = "1"                    // seconds that a busy one asks for
 )
 
 // What a backend logs: a line for each, followed by the text of the request if there is one.
@@ -164,15 +169,32 @@ func (s *server) obey(control io.Reader) error {
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.WriteHeader(s.handle(r.Context(), ""))
+	code := s.handle(r.Context(), "")
+	if s.pauses(code) {
+		w.Header().Set("Retry-After", rest)
+	}
+	w.WriteHeader(code)
 }
 
 // Say answers like the HTTP side: what is an error there is UNAVAILABLE here.
 func (s *server) Say(ctx context.Context, r *echopb.SayRequest) (*echopb.SayReply, error) {
-	if code := s.handle(ctx, r.Text); code != http.StatusOK {
+	switch code := s.handle(ctx, r.Text); {
+	case code == http.StatusOK:
+	case s.pauses(code):
+		if err := grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", rest+"000")); err != nil {
+			return nil, err
+		}
+		return nil, status.Error(codes.ResourceExhausted, http.StatusText(code))
+	default:
 		return nil, status.Error(codes.Unavailable, http.StatusText(code))
 	}
 	return &echopb.SayReply{Text: r.Text, Node: s.GRPC}, nil
+}
+
+// pauses reports whether an answer asks for a pause.
+func (s *server) pauses(code int) bool {
+	m := *s.mode.Load()
+	return code != http.StatusOK && (m == busy || m == limited)
 }
 
 // Order is Say for requests that may not be repeated.
@@ -231,6 +253,15 @@ func (s *server) handle(ctx context.Context, text string) int {
 		return http.StatusInternalServerError
 	case refusing:
 		return http.StatusServiceUnavailable
+	case collapsing:
+		time.Sleep(slack)
+		return http.StatusInternalServerError
+	case busy:
+		time.Sleep(slack)
+		return http.StatusServiceUnavailable
+	case limited:
+		time.Sleep(slack)
+		return http.StatusTooManyRequests
 	case hanging:
 		<-ctx.Done()
 		return http.StatusServiceUnavailable
