@@ -14,7 +14,8 @@ import (
 type HashConfig struct {
 	// Bound is how many times the mean of calls in flight, by weight, a node may have. A lower one evens out the load, a
 	// higher one moves fewer keys away from where they belong. 0 means 1.25; at most 1, and NaN, mean that, too; +Inf
-	// means no bound. The mean of more than 128 nodes is an estimate from 128 of them, 5 % off as a rule.
+	// means no bound. The mean of more than 128 nodes is an estimate from 128 of them where that tells enough, and that of
+	// more than 1,024 one from so many, 2 % off as a rule.
 	//
 	// V. Mirrokni, M. Thorup, M. Zadimoghaddam, "Consistent Hashing with Bounded Loads", 2018.
 	Bound float64
@@ -31,9 +32,14 @@ type HashConfig struct {
 
 const defaultBound = 1.25
 
-// sampled is how many nodes the mean is taken from: few enough that the cost of a pick does not grow with the set. With a
-// tenth of them the mean would be off by more than the bound leaves room for.
-const sampled = 128
+// sampled is how many nodes the mean is taken from at first: few enough that the cost of a pick does not grow with the set.
+// counted is from how many it is taken where that leaves open whether a node is full, which is what somebody who chooses
+// keys would make use of: it takes up to ten microseconds. With a tenth of either the mean would be off by more than the bound leaves
+// room for.
+const (
+	sampled = 128
+	counted = 1024
+)
 
 // bound keeps the nodes of a set from more than their share of the calls in flight.
 type bound struct {
@@ -48,30 +54,41 @@ func (c HashConfig) bound(nodes []*Node) bound {
 	return bound{nodes: nodes, factor: c.Bound}
 }
 
-// full reports whether the node has its share of the calls in flight. *limit is the share of a weight of 1, worked out
-// when it is first needed: most nodes of most services are idle.
-func (b *bound) full(n *Node, hash uint64, limit *float64, in *Info, now time.Duration) bool {
+// allowance is how many calls in flight, with the present one, a node of weight 1 may have. The zero value is not worked out yet.
+type allowance struct {
+	limit float64
+	doubt float64 // the part of it by which it may be wrong
+}
+
+// full reports whether the node has its share of the calls in flight. The allowance is worked out when it is first needed: most
+// nodes of most services are idle.
+func (b *bound) full(n *Node, hash uint64, a *allowance, in *Info, now time.Duration) bool {
 	inflight := n.inflight.Load()
 	if inflight <= 0 {
 		return false
 	}
-	if *limit == 0 {
-		*limit = b.limit(hash, in, now)
+	if a.limit == 0 {
+		*a = b.allowance(sampled, hash, in, now)
 	}
-	return n.weighed(float64(inflight)) >= *limit
+	load := n.weighed(float64(inflight))
+	if math.Abs(load-a.limit) < a.doubt*a.limit {
+		*a = b.allowance(counted, hash, in, now)
+		a.doubt = 0
+	}
+	return load >= a.limit
 }
 
-// limit returns how many calls in flight, with the present one, a node of weight 1 may have. Nodes that take no calls do
-// not lower the mean, or all others could be above it. The hash chooses the sample: were it another one at each pick, a key
-// in demand would try until it finds one that is too high.
-func (b *bound) limit(hash uint64, in *Info, now time.Duration) float64 {
+// allowance works it out from the given number of nodes at most. Nodes that take no calls do not lower the mean, or all
+// others could be above it. The hash chooses the sample: were it another one at each pick, a key in demand would try until
+// it finds one that is too high.
+func (b *bound) allowance(count int, hash uint64, in *Info, now time.Duration) allowance {
 	if math.IsInf(b.factor, 1) {
-		return b.factor
+		return allowance{limit: b.factor}
 	}
 	n := len(b.nodes)
-	count := min(n, sampled)
+	count = min(n, count)
 	start := index(mix(hash), n)
-	var load, weights float64
+	var load, squares, weights float64
 	step := uint64(n) << 32 / uint64(count) // at even distances: neighbours in the list are often alike
 	for k := range uint64(count) {
 		i := start + int(k*step>>32)
@@ -79,19 +96,25 @@ func (b *bound) limit(hash uint64, in *Info, now time.Duration) float64 {
 			i -= n
 		}
 		if node := b.nodes[i]; in.Usable(node) && !node.penalty.repeated(now) {
-			load += float64(node.inflight.Load())
+			inflight := float64(node.inflight.Load())
+			load += inflight
+			squares += inflight * inflight
 			weights += 1 / node.weighed(1)
 		}
 	}
 	if weights == 0 {
-		return math.Inf(1)
+		return allowance{limit: math.Inf(1)}
 	}
-	return b.factor * (load + float64(count)/float64(n)) / weights
+	a := allowance{limit: b.factor * (load + float64(count)/float64(n)) / weights}
+	if count < n { // four standard errors, by the sample or that of a count, whichever is more
+		a.doubt = 4 * math.Sqrt(max(squares-load*load/float64(count), load)+1) / (load + 1)
+	}
+	return a
 }
 
 // takes reports whether a call may go to the node.
-func (b *bound) takes(n *Node, hash uint64, limit *float64, in *Info, now time.Duration) bool {
-	return in.Usable(n) && !n.penalty.repeated(now) && !b.full(n, hash, limit, in, now)
+func (b *bound) takes(n *Node, hash uint64, a *allowance, in *Info, now time.Duration) bool {
+	return in.Usable(n) && !n.penalty.repeated(now) && !b.full(n, hash, a, in, now)
 }
 
 // least is the way out where no node takes the call: it returns the usable node with the least load that does not keep

@@ -16,10 +16,10 @@ func (c *circle) Pick(in Info) *Node { return c.pick(&in) }
 func (c *circle) pick(in *Info) *Node {
 	hash := in.hash()
 	now := c.nodes[0].since(in.Now)
-	var limit float64
+	var a allowance
 	at := c.place(hash)
 	for range min(walks, len(c.owners)) {
-		if n := c.nodes[c.owners[at]]; c.takes(n, hash, &limit, in, now) {
+		if n := c.nodes[c.owners[at]]; c.takes(n, hash, &a, in, now) {
 			return n
 		}
 		if at++; at == len(c.owners) {

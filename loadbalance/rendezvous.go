@@ -52,10 +52,10 @@ func (p *rendezvous) pick(in *Info) *Node {
 // win are asked, a few in each pick.
 func (p *rendezvous) highest(hash uint64, in *Info) (chosen *Node) {
 	now := p.nodes[0].since(in.Now)
-	var limit float64
+	var a allowance
 	var best uint64
 	for i, seed := range p.seeds {
-		if score := mix(hash ^ seed); score >= best && p.takes(p.nodes[i], hash, &limit, in, now) {
+		if score := mix(hash ^ seed); score >= best && p.takes(p.nodes[i], hash, &a, in, now) {
 			best, chosen = score, p.nodes[i]
 		}
 	}
@@ -66,14 +66,14 @@ func (p *rendezvous) highest(hash uint64, in *Info) (chosen *Node) {
 // the weights as rates, since the first of such is each with the probability of its share of the rates.
 func (p *rendezvous) earliest(hash uint64, in *Info) (chosen *Node) {
 	now := p.nodes[0].since(in.Now)
-	var limit float64
+	var a allowance
 	best := math.Inf(1)
 	for i, seed := range p.seeds {
 		u := (float64(mix(hash^seed)>>11) + 0.5) / (1 << 53)
 		if (1-u)*p.means[i] >= best { // -log(u) is no less than 1-u, and dear
 			continue
 		}
-		if t := -math.Log(u) * p.means[i]; t < best && p.takes(p.nodes[i], hash, &limit, in, now) {
+		if t := -math.Log(u) * p.means[i]; t < best && p.takes(p.nodes[i], hash, &a, in, now) {
 			best, chosen = t, p.nodes[i]
 		}
 	}
