@@ -24,7 +24,7 @@ func (a *Attempt) WantsProber() bool {
 	return s.balancer.Probing() != nil && s.probing.Load() == nil && s.mesh.cfg.Probers[s.key] == nil
 }
 
-// SetProber hands over what the endpoints are asked by, until a Probe returns ErrClosed: then the next attempt is to bring
+// SetProber hands over what the endpoints are asked by, until a Probe returns ErrProberClosed: then the next attempt is to bring
 // another one. It keeps the first one if there are two.
 func (a *Attempt) SetProber(p loadbalance.Prober) { a.call.target.service.ask(p) }
 
@@ -67,7 +67,7 @@ func (p *probing) run() {
 			return
 		}
 		began := time.Now()
-		if err := p.service.balancer.Probe(p.service.ctx, p.prober); errors.Is(err, ErrClosed) {
+		if err := p.service.balancer.Probe(p.service.ctx, p.prober); errors.Is(err, loadbalance.ErrProberClosed) {
 			p.service.probing.CompareAndSwap(p, nil)
 			return
 		}

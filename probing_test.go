@@ -116,7 +116,7 @@ func TestClosedProbersAreReplaced(t *testing.T) {
 		}
 		a.SetProber(proberFunc(func(context.Context, *loadbalance.Node) (loadbalance.Load, error) {
 			if closed.Load() {
-				return loadbalance.Load{}, ErrClosed
+				return loadbalance.Load{}, loadbalance.ErrProberClosed
 			}
 			first.Add(1)
 			return loadbalance.Load{InFlight: 1}, nil

@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 
-	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/internal/orca"
 	"github.com/zerohop/zerohop/loadbalance"
 	"github.com/zerohop/zerohop/resilience"
@@ -48,7 +47,7 @@ func (p *prober) Probe(ctx context.Context, n *loadbalance.Node) (loadbalance.Lo
 	closed := p.owner.closed
 	p.owner.mu.Unlock()
 	if closed {
-		return loadbalance.Load{}, zerohop.ErrClosed
+		return loadbalance.Load{}, loadbalance.ErrProberClosed
 	}
 	conn, release, err := p.pool.conn(ctx, n)
 	if err != nil {

@@ -10,11 +10,14 @@ import (
 // ErrNoProbes says that an endpoint does not answer probes. It is asked again after a minute.
 var ErrNoProbes = errors.New("loadbalance: endpoint does not answer probes")
 
+// ErrProberClosed says that the Prober itself is of no more use, so that nothing was found out about the endpoint.
+var ErrProberClosed = errors.New("loadbalance: prober is closed")
+
 // Prober asks an endpoint for its load. Transports have one, for servers that have their server half.
 type Prober interface {
 	// Probe returns what the endpoint says, with InFlight as in an answer to a call: the probe counts. It returns at the
-	// latest soon after ctx has ended, and ErrNoProbes if the endpoint does not know what it is asked. It must be safe for
-	// concurrent use.
+	// latest soon after ctx has ended, ErrNoProbes if the endpoint does not know what it is asked, and ErrProberClosed if it
+	// was not asked since whatever the Prober works with was closed. It must be safe for concurrent use.
 	Probe(ctx context.Context, n *Node) (Load, error)
 }
 
@@ -69,26 +72,28 @@ func (s *Set) unheard(now time.Time, c *PrequalConfig, list []*Node) []*Node {
 	r := s.balancer.random()
 	nodes := plan.draw(r).level.nodes
 	start, at := index(next(r), len(nodes)), s.balancer.since(now)
-	for k := range min(len(nodes), sounded) {
-		n := nodes[(start+k)%len(nodes)]
-		if len(list) == cap(list) {
-			break
-		}
-		if n.Available(now) && !n.penalty.active(at) && n.unheard(at, c) {
-			list = append(list, n)
+	for _, age := range [...]time.Duration{max(c.MaxAge/2, c.ProbeAge), c.ProbeAge} { // those first whose reports soon do not count
+		for k := range min(len(nodes), sounded) {
+			if len(list) == cap(list) {
+				return list
+			}
+			n := nodes[(start+k)%len(nodes)]
+			if n.Available(now) && !n.penalty.active(at) && n.unheard(at, age, c.ProbeAge) {
+				list = append(list, n)
+			}
 		}
 	}
 	return list
 }
 
-// unheard reports whether the node has said nothing of late, to one caller only.
-func (n *Node) unheard(at time.Duration, c *PrequalConfig) bool {
+// unheard reports whether the node has said nothing for so long, to one caller only in each pause.
+func (n *Node) unheard(at, age, pause time.Duration) bool {
 	v, ok := n.find(reportKey{})
 	if !ok {
 		return false
 	}
-	r, pause := v.(*report), c.ProbeAge
-	if word := n.said.Load(); word != 0 && int32(ticks(at)-uint32(word)) < int32(pause>>tickShift) {
+	r := v.(*report)
+	if word := n.said.Load(); word != 0 && int32(ticks(at)-uint32(word)) < int32(age>>tickShift) {
 		return false
 	}
 	until := r.hush.Load()
@@ -104,6 +109,8 @@ func (n *Node) probe(ctx context.Context, c *PrequalConfig, p Prober) error {
 	case err == nil:
 		r.missed.Store(0)
 		n.ReportLoad(now, l)
+	case errors.Is(err, ErrProberClosed):
+		r.hush.Store(0)
 	case errors.Is(err, ErrNoProbes):
 		r.hush.Store(int64(n.since(now) + noProbesFor))
 	default:

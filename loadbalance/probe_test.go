@@ -199,3 +199,33 @@ func TestProbesDoNotLeadToANodeThatFails(t *testing.T) {
 		}
 	})
 }
+
+// Who calls seldom has nodes asked in turn, or some would be forgotten for longer than their report counts.
+func TestProbeAsksThoseFirstWhoseReportsAreOldest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, p := newProbed(PrequalConfig{}, 10), says(Load{InFlight: 1}, nil)
+		for i := range 400 {
+			b.Probe(t.Context(), p)
+			p.take()
+			time.Sleep(60 * time.Millisecond)
+			for _, n := range b.Set().Nodes() {
+				if age := ticks(n.since(time.Now())) - uint32(n.said.Load()); i > 10 && age > ticks(time.Second) {
+					t.Fatalf("report of %s is %d ticks old after round %d", n.Addr(), age, i)
+				}
+			}
+		}
+	})
+}
+
+func TestNodesAreAskedAtOnceAfterAClosedProber(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newProbed(PrequalConfig{}, 3)
+		if err := b.Probe(t.Context(), says(Load{}, ErrProberClosed)); !errors.Is(err, ErrProberClosed) {
+			t.Fatalf("Probe() = %v, want ErrProberClosed", err)
+		}
+		p := says(Load{InFlight: 1}, nil)
+		if b.Probe(t.Context(), p); len(p.take()) != 3 {
+			t.Error("nodes are not asked that nobody has asked")
+		}
+	})
+}
