@@ -22,7 +22,7 @@ test: vet cross ## Vet, cross build and test; builds a Consul server first (once
 	packages=$$($(GO) list ./... | grep -v /faulttest); rc=0; \
 	echo '==> go test'; \
 	$(GO) test -race -shuffle=on -timeout=10m $$packages || rc=1; \
-	$(GO) test -count=1 -timeout=10m ./faulttest/... || rc=1; \
+	$(GO) test -count=1 -timeout=20m ./faulttest/... || rc=1; \
 	echo '==> go test, interop'; \
 	(cd interop && $(GO) test -race -shuffle=on -timeout=5m ./...) || rc=1; \
 	echo '==> go test, bench'; \
