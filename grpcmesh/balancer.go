@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -287,7 +286,7 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		var err error
 		if st != nil {
 			known := c.known.Load()
-			if err := p.await(st, c, info, known); err != nil {
+			if err := p.await(st, c, known); err != nil {
 				return balancer.PickResult{}, err
 			}
 			node, err = st.attempt.Pick(c.view.Load(), known)
@@ -297,7 +296,7 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		switch {
 		case err == nil:
 		case errors.Is(err, loadbalance.ErrNoEndpoints):
-			return p.unconnected(st, c, info, service)
+			return balancer.PickResult{}, p.unconnected(st, c, service)
 		case (errors.Is(err, loadbalance.ErrNoNode) || errors.Is(err, loadbalance.ErrNoMatch)) && c.outdated():
 			return balancer.PickResult{}, balancer.ErrNoSubConnAvailable // it may be among those that have come
 		default:
@@ -327,61 +326,13 @@ func (p *pool) picker(n *loadbalance.Node) balancer.Picker {
 	return connecting // the node has left, or just come
 }
 
-// await returns an error as long as an RPC is to wait for the endpoint that it is bound to, or has none for that.
-func (p *picker) await(st *attemptState, c *pool, info balancer.PickInfo, known *loadbalance.Set) error {
-	n, strict := st.attempt.Bound(known)
-	if n == nil {
-		return nil
-	}
-	_, err := c.picker(n).Pick(info)
-	switch {
-	case err == nil:
-		if m, _ := st.attempt.Bound(c.view.Load()); m == n {
-			return nil
-		}
-	case errors.Is(err, balancer.ErrNoSubConnAvailable):
-	case strict:
-		p.owner.recheck() // for RPCs that wait for ready
-		return fmt.Errorf("%w: %s: %w", loadbalance.ErrNoNode, n.Addr(), err)
-	default:
-		return nil
-	}
-	if !strict && st.attempt.Age() > patienceForNode {
-		return nil
-	}
-	p.owner.recheck()
-	return balancer.ErrNoSubConnAvailable
-}
+// errConnecting says that an endpoint is about to be connected. RPCs wait for the next picker when a pick returns it.
+var errConnecting = balancer.ErrNoSubConnAvailable
 
-// unconnected tells what becomes of an RPC while no node is connected that it may go to.
-func (p *picker) unconnected(st *attemptState, c *pool, info balancer.PickInfo, service string) (balancer.PickResult, error) {
-	known := c.known.Load()
-	wanted := known
-	if st != nil {
-		wanted = st.attempt.Wanted(known)
-	}
-	nodes := wanted.Nodes()
-	switch {
-	case wanted == known && c.pending.Load() > 0 || c.outdated():
-		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
-	case len(nodes) == 0 && p.link.closed.Load():
-		return balancer.PickResult{}, status.Error(codes.Unavailable, zerohop.ErrClosed.Error())
-	case len(nodes) == 0:
-		return balancer.PickResult{}, fmt.Errorf("grpcmesh: %s: %w", service, loadbalance.ErrNoEndpoints)
-	}
-	looked := nodes
-	if wanted == known {
-		looked = nodes[:1] // it cannot be connected, as none can, and tells why
-	} else {
-		p.owner.recheck() // nobody tells when one of them is
-	}
-	var why error
-	for _, n := range looked {
-		if _, why = c.picker(n).Pick(info); why == nil || errors.Is(why, balancer.ErrNoSubConnAvailable) {
-			return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
-		}
-	}
-	return balancer.PickResult{}, fmt.Errorf("grpcmesh: %s: none of %d endpoints is connected: %s: %w", service, len(nodes), looked[len(looked)-1].Addr(), why)
+// reach returns nil if gRPC is connected to a node, errConnecting if it is about to be, and else why it is not.
+func (p *pool) reach(n *loadbalance.Node) error {
+	_, err := p.picker(n).Pick(balancer.PickInfo{})
+	return err
 }
 
 // ask makes an RPC ask for the load of its endpoint, and has endpoints asked between RPCs if it is that of an attempt.
