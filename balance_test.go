@@ -62,16 +62,7 @@ var drivers = []driver{
 				return "", err
 			}
 			req.Header.Set("X-User", user)
-			resp, err := tr.RoundTrip(req)
-			if err != nil {
-				return "", err
-			}
-			defer resp.Body.Close()
-			body, err := io.ReadAll(resp.Body)
-			if err == nil && resp.StatusCode != http.StatusOK {
-				err = errors.New(resp.Status)
-			}
-			return string(body), err
+			return read(tr.RoundTrip(req))
 		}
 	}},
 	{"unary", serveGRPC, func(t *testing.T, m *zerohop.Mesh) func(context.Context, string) (string, error) {
@@ -111,19 +102,23 @@ var drivers = []driver{
 				if err != nil {
 					return "", err
 				}
-				resp, err := client.Do(req)
-				if err != nil {
-					return "", err
-				}
-				defer resp.Body.Close()
-				body, err := io.ReadAll(resp.Body)
-				if err == nil && resp.StatusCode != http.StatusOK {
-					err = errors.New(resp.Status)
-				}
-				return string(body), err
+				return read(client.Do(req))
 			})
 		}
 	}},
+}
+
+// read returns the body of an answer, or as an error a status other than 200.
+func read(resp *http.Response, err error) (string, error) {
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = errors.New(resp.Status)
+	}
+	return string(body), err
 }
 
 func serveHTTP(t *testing.T, f *faults) string {

@@ -70,7 +70,7 @@ func TestHealthCheckByHTTP(t *testing.T) {
 		}
 	})
 	defer close(silence)
-	refused := closedPort(t)
+	refused := closedAddr(t)
 	mute, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts, as for a process that is stopped
 	if err != nil {
 		t.Fatal(err)
@@ -121,17 +121,6 @@ func TestHealthCheckWaitsForTheEndOfTheAnswer(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("check that ended amid the answer = %v, want %v", err, context.Canceled)
 	}
-}
-
-// closedPort returns an address that nobody listens at.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // The names are those of TestTLSNames: a check verifies what a call would.
