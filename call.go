@@ -67,14 +67,29 @@ type further struct {
 // Run makes the call. It returns the attempt whose answer is the caller's, be it a failure: the transport then
 // owes it a call of End. Or it returns an *Error, and the call is over.
 func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attempt, error) {
+	err := c.prepare(ctx, m, r, x)
+	if err != nil {
+		return nil, err
+	}
+	now := c.start
+	if c.target.rate != nil {
+		if now, err = c.admit(now); err != nil {
+			return nil, err
+		}
+	}
+	return c.proceed(now, r)
+}
+
+// prepare finds out where the call goes, under which policy and until when.
+func (c *Call) prepare(ctx context.Context, m *Mesh, r *Request, x Exchange) error {
 	said := heard(ctx)
 	o := &said.options
 	t, err := m.target(&r.Request)
 	switch {
 	case m.ctx.Err() != nil || errors.Is(err, ErrClosed):
-		return nil, &Error{Service: r.Service, Reason: Closed, Detail: resilience.Unroutable, Err: ErrClosed}
+		return &Error{Service: r.Service, Reason: Closed, Detail: resilience.Unroutable, Err: ErrClosed}
 	case err != nil:
-		return nil, &Error{Service: r.Service, Reason: NoEndpoints, Detail: resilience.Unroutable, Err: err}
+		return &Error{Service: r.Service, Reason: NoEndpoints, Detail: resilience.Unroutable, Err: err}
 	}
 	c.target, c.exchange, c.said, c.late, c.stream = t, x, said, r.LatePick || r.OwnEndpoints, r.Stream
 	c.latency, c.named, c.own = t.latencyOf(r.Operation), r.Operation != "", r.OwnEndpoints
@@ -95,20 +110,28 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 		c.limit(d)
 	}
 	if err := c.ctx.Err(); err != nil {
-		return nil, c.fail(&Error{Reason: Ended, Detail: resilience.Canceled, Err: withCause(c.ctx, err)}, resilience.Neutral)
+		return c.fail(&Error{Reason: Ended, Detail: resilience.Canceled, Err: withCause(c.ctx, err)}, resilience.Neutral)
 	}
+	return nil
+}
+
+// proceed makes the call once nothing refuses it any more.
+func (c *Call) proceed(now time.Duration, r *Request) (*Attempt, error) {
+	t, m, o := c.target, c.mesh(), &c.said.options
 	if !c.own && !t.service.serving.Load() {
 		if err := c.await(o.WaitReady || r.WaitReady); err != nil {
 			return nil, err
 		}
 		now = m.now()
 	}
-	t.limit(c.ctx, &c.machine.Config, c.latency, now, r, o)
+	c.machine.Config = t.limits
+	c.machine.Config.Deadline = c.deadline(now)
+	t.limit(&c.machine.Config, c.latency, now, r, o)
 	if c.guide().stays() {
 		c.machine.Config.Backup = 0
 	}
 	c.whole = r.Whole && c.timeout() == 0 && c.machine.Config.Backup == 0
-	if in := said.inbound; in != nil {
+	if in := c.said.inbound; in != nil {
 		c.machine.Config.Nested = in.Attempt > 0
 	}
 	return c.drive(now, nil, resilience.Verdict{})
@@ -134,6 +157,19 @@ func (c *Call) limit(d time.Duration) {
 	}
 	c.details.outer = c.ctx
 	c.ctx, c.details.cancel = context.WithTimeoutCause(c.ctx, d, limitError(d))
+}
+
+// deadline returns when the caller stops waiting, 0 if that is never.
+func (c *Call) deadline(now time.Duration) time.Duration {
+	d, ok := c.ctx.Deadline()
+	if !ok {
+		return 0
+	}
+	left := d.Sub(c.mesh().base) - now
+	if d == d.Round(0) { // it has no monotonic reading: what counts is the wall clock's present time
+		left = time.Until(d)
+	}
+	return now + max(left, 1)
 }
 
 func (c *Call) mesh() *Mesh { return c.target.service.mesh }
@@ -274,7 +310,7 @@ func (c *Call) attempt(now time.Duration, act resilience.Action) resilience.Acti
 			next = c.answered(a, resilience.Verdict{Outcome: resilience.Failure})
 		}
 	} else {
-		next = c.step(now, &resilience.Event{Kind: resilience.Rejected, Attempt: act.Attempt})
+		next = c.step(now, &resilience.Event{Kind: resilience.Rejected, Attempt: act.Attempt, Refused: a.refused()})
 	}
 	returned = true
 	return next

@@ -69,7 +69,10 @@ func (c *Call) finish(act resilience.Action) (*Attempt, error) {
 			outcome = v.Outcome
 		}
 	default:
-		e.Reason, e.Err = c.refusal()
+		e.Reason, e.After, e.Err = c.refusal()
+		if act.Reason == resilience.Refused {
+			outcome = resilience.Neutral
+		}
 	}
 	e.Attempts, e.Sent = c.records()
 	if a != nil {
@@ -133,16 +136,19 @@ func withCause(ctx context.Context, err error) error {
 }
 
 // refusal says why no attempt could be made.
-func (c *Call) refusal() (Reason, error) {
+func (c *Call) refusal() (Reason, time.Duration, error) {
 	s := c.target.service
 	c.mu.Lock()
 	err := c.first.rarity().refused
 	c.mu.Unlock()
+	if reason, after, err := refusalOf(err); reason != "" {
+		return reason, after, err
+	}
 	switch {
 	case c.mesh().ctx.Err() != nil:
-		return Closed, ErrClosed
+		return Closed, 0, ErrClosed
 	case errors.Is(err, loadbalance.ErrUnavailable):
-		return Unavailable, err
+		return Unavailable, 0, err
 	case err == nil:
 		err = loadbalance.ErrNoEndpoints
 	}
@@ -151,7 +157,7 @@ func (c *Call) refusal() (Reason, error) {
 	if s.err != nil && !errors.Is(s.err, discovery.ErrUnknownService) {
 		err = fmt.Errorf("%w (%w)", err, s.err)
 	}
-	return NoEndpoints, err
+	return NoEndpoints, 0, err
 }
 
 // records lists the attempts made, and reports whether the service may have begun to work on one.

@@ -22,6 +22,14 @@ const (
 	NoEndpoints Reason = "no endpoints"
 	// Unavailable means that all endpoints are rejected by their circuit breakers.
 	Unavailable Reason = "all endpoints unavailable"
+	// RateLimited means that more calls began than Policy.RateLimit allows.
+	RateLimited Reason = "rate limited"
+	// Limited means that as many calls are in flight as may be.
+	Limited Reason = "limited"
+	// Throttled means that the service refuses so many attempts that this one was not even sent.
+	Throttled Reason = "throttled"
+	// BreakerOpen means that the circuit breaker of the service is open.
+	BreakerOpen Reason = "breaker open"
 	// Failed means that the last attempt failed and no other was made, because it would not have helped, the
 	// call is not safe to repeat, or no attempts, budget or time were left; Detail says which.
 	Failed Reason = "failed"
@@ -43,6 +51,9 @@ type Error struct {
 	Attempts []AttemptRecord
 	// Sent is false if the service provably has not begun to work on the call.
 	Sent bool
+	// After is when to come again, counted from the error, if the call was refused by a limit, by throttling or by circuit
+	// breakers. 0 means that it is not known.
+	After time.Duration
 	// Err is the cause: the error of the last attempt, or what prevented one.
 	Err error
 }
@@ -86,6 +97,9 @@ func (e *Error) Error() string {
 	}
 	if e.Err != nil {
 		fmt.Fprintf(&b, ": %v", e.Err)
+	}
+	if e.After > 0 {
+		fmt.Fprintf(&b, " (again in %v)", e.After.Round(time.Microsecond))
 	}
 	return b.String()
 }

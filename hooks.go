@@ -25,6 +25,9 @@ type Hooks struct {
 	AttemptStart func(ctx context.Context, call CallInfo, attempt AttemptInfo) context.Context
 	// AttemptDone is called once after each AttemptStart, with the context that it returned.
 	AttemptDone func(ctx context.Context, call CallInfo, attempt AttemptInfo, result AttemptResult)
+	// Refused is called when a limit, throttling or the circuit breaker of a service refuses a call or an attempt, and also
+	// when it would, if its policy lets it only observe. It gets the context that CallStart returned.
+	Refused func(ctx context.Context, call CallInfo, refusal Refusal)
 	// Propagate is called once for each attempt, with the context of the attempt, to set headers (HTTP) or
 	// metadata (gRPC) such as traceparent.
 	Propagate func(ctx context.Context, set func(key, value string))

@@ -121,7 +121,7 @@ func New(cfg Config) (*Mesh, error) {
 	m := &Mesh{cfg: cfg, base: time.Now()}
 	m.overdue.base = m.base
 	h := &cfg.Hooks
-	m.observed = cfg.Classify != nil || h.CallStart != nil || h.CallDone != nil || h.AttemptStart != nil || h.AttemptDone != nil
+	m.observed = cfg.Classify != nil || h.CallStart != nil || h.CallDone != nil || h.AttemptStart != nil || h.AttemptDone != nil || h.Refused != nil
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.services.Store(&map[string]*service{})
 	rules := cfg.Spec.rules()

@@ -78,6 +78,8 @@ type Policy struct {
 	Retry Retry `json:"retry,omitzero" yaml:"retry,omitempty"`
 	// Backup says when slow attempts are joined by another one.
 	Backup Backup `json:"backup,omitzero" yaml:"backup,omitempty"`
+	// RateLimit bounds how many calls begin in a second.
+	RateLimit RateLimit `json:"rateLimit,omitzero" yaml:"rateLimit,omitempty"`
 	// Budget limits retries and backups of all calls of a service together. It belongs to a service.
 	Budget Budget `json:"budget,omitzero" yaml:"budget,omitempty"`
 	// Breaker is the circuit breaker of each endpoint. It belongs to a service.
@@ -198,6 +200,7 @@ var builtin = Policy{
 	Propagate:   On,
 	Retry:       Retry{Mode: On, Attempts: 3},
 	Backup:      Backup{Mode: On, Min: 50 * time.Millisecond, Quantile: 0.99, Factor: 2},
+	RateLimit:   RateLimit{Mode: Off},
 	Budget:      Budget{Mode: On},
 	Breaker:     Breaker{Mode: Off},
 	Outlier:     Outlier{Mode: On},
@@ -262,6 +265,7 @@ func (p Policy) over(wide Policy) Policy {
 			Quantile: pick(p.Backup.Quantile, wide.Backup.Quantile),
 			Factor:   pick(p.Backup.Factor, wide.Backup.Factor),
 		},
+		RateLimit: p.RateLimit.over(wide.RateLimit),
 		Budget: Budget{
 			Mode:   pick(p.Budget.Mode, wide.Budget.Mode),
 			Tokens: pick(p.Budget.Tokens, wide.Budget.Tokens),
@@ -358,6 +362,7 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 	if err := near.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("%s.locality.%w", path, err))
 	}
+	errs = append(errs, p.RateLimit.validate(path+".rateLimit"))
 	errs = append(errs, p.Sticky.validate(path+".sticky"), p.Select.validate(path+".select"))
 	return errors.Join(errs...)
 }

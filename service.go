@@ -97,7 +97,12 @@ func (s *service) target(rule int) *target {
 	}
 	spec := &s.mesh.cfg.Spec
 	r := s.mesh.routes.Rule(rule)
-	s.byRule[rule].CompareAndSwap(nil, newTarget(s, r.Name, spec.Policies[r.Policy].over(s.policy)))
+	own := spec.Policies[r.Policy]
+	t := newTarget(s, r.Name, own.over(s.policy))
+	if own.RateLimit == (RateLimit{}) {
+		t.rate = s.direct.rate
+	}
+	s.byRule[rule].CompareAndSwap(nil, t)
 	return s.byRule[rule].Load()
 }
 

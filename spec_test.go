@@ -14,7 +14,6 @@ import (
 	"github.com/zerohop/zerohop/discovery"
 	"github.com/zerohop/zerohop/healthcheck"
 	"github.com/zerohop/zerohop/loadbalance"
-	"github.com/zerohop/zerohop/resilience"
 	"github.com/zerohop/zerohop/routing"
 )
 
@@ -111,6 +110,9 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"backup factor not a number", service(Policy{Backup: Backup{Factor: math.NaN()}}), []string{"services.orders.backup.factor: must be between 1 and 1000, got NaN"}},
 		{"budget mode", service(Policy{Budget: Budget{Mode: "1"}}), []string{`services.orders.budget.mode: must be "on" or "off", got "1"`}},
 		{"budget", service(Policy{Budget: Budget{Tokens: -1}}), []string{"services.orders.budget.tokens: "}},
+		{"rate limit mode", service(Policy{RateLimit: RateLimit{Mode: "1"}}), []string{`services.orders.rateLimit.mode: must be "on", "off" or "observe", got "1"`}},
+		{"rate limit", service(Policy{RateLimit: RateLimit{Rate: -1, Burst: -1}}), []string{"services.orders.rateLimit.rate: ", "services.orders.rateLimit.burst: "}},
+		{"rate limit without a rate", service(Policy{RateLimit: RateLimit{Mode: Observe}}), []string{"services.orders.rateLimit.rate: must be between 0.001 and 1000000, got 0"}},
 		{"breaker mode", service(Policy{Breaker: Breaker{Mode: "1"}}), []string{`services.orders.breaker.mode: must be "on" or "off", got "1"`}},
 		{"breaker", service(Policy{Breaker: Breaker{Ratio: 2}}), []string{"services.orders.breaker.ratio: "}},
 		{"outlier mode", service(Policy{Outlier: Outlier{Mode: "1"}}), []string{`services.orders.outlier.mode: must be "on" or "off", got "1"`}},
@@ -265,6 +267,9 @@ func full(n int) Policy {
 		Retry:   Retry{Mode: mode, Attempts: n, Base: d, Max: d},
 		Backup:  Backup{Mode: mode, Min: d, Quantile: f / 3, Factor: f},
 		Budget:  Budget{Mode: mode, Tokens: f, Ratio: f / 10},
+
+		RateLimit: RateLimit{Mode: mode, Rate: f, Burst: n, MaxWait: d},
+
 		Breaker: Breaker{
 			Mode: mode, Consecutive: uint32(n), Ratio: f / 10, MinRequests: uint32(n), Window: 10 * time.Second * d,
 			OpenFor: d, Probes: uint32(n),
@@ -330,8 +335,8 @@ func TestPoliciesRefineEachOther(t *testing.T) {
 		if diff := cmp.Diff(c.want.over(target.policy), target.policy); diff != "" {
 			t.Errorf("policy of %s%s (-want +got):\n%s", c.service, c.path, diff)
 		}
-		var got resilience.CallConfig
-		target.limit(t.Context(), &got, nil, 0, r, &c.options)
+		got := target.limits
+		target.limit(&got, nil, 0, r, &c.options)
 		if got.Attempts != c.attempts || got.Idempotent != c.idempotent {
 			t.Errorf("call of %s%s: attempts %d, idempotent %v, want %d, %v", c.service, c.path, got.Attempts, got.Idempotent, c.attempts, c.idempotent)
 		}

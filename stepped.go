@@ -13,19 +13,57 @@ import (
 //
 // The zero value is ready, and good for one Begin. All calls of its Mesh must be stepped, and one at a time.
 type Stepped struct {
-	call   Call
-	over   bool
-	answer *Attempt
-	err    error
+	call    Call
+	request *Request
+	over    bool
+	turn    time.Duration // of a call that waits for it, 0 if it does not
+	asked   time.Duration // when it began to wait
+	answer  *Attempt
+	err     error
 }
 
 // Begin begins the call, as Call.Run does. The service must have got its endpoints before. x.Attempt must call
 // Attempt.Open and begin the attempt, whose end Answer tells.
 func (s *Stepped) Begin(ctx context.Context, m *Mesh, r *Request, x Exchange) {
 	m.overdue.stop() // Tick does what it would do, in goroutines of its own
-	a, err := s.call.Run(ctx, m, r, x)
+	s.request = r
+	if err := s.call.prepare(ctx, m, r, x); err != nil {
+		s.over, s.err = true, err
+		return
+	}
+	s.admit(s.call.start)
+}
+
+// admit takes the call through the stages that can refuse it, as far as it need not wait for them.
+func (s *Stepped) admit(now time.Duration) {
+	wait, err := s.call.limitRate(now)
+	switch {
+	case err != nil:
+		s.over, s.err = true, s.call.turnedAway(err)
+	case wait > 0:
+		s.asked, s.turn = now, now+wait
+	default:
+		s.proceed(now)
+	}
+}
+
+func (s *Stepped) proceed(now time.Duration) {
+	a, err := s.call.proceed(now, s.request)
 	if err != nil || !a.Opened() {
 		s.over, s.answer, s.err = true, a, err
+	}
+}
+
+// wait goes on with a call that waits for its turn, if it is time.
+func (s *Stepped) wait(now time.Duration) {
+	c := &s.call
+	switch err := c.ctx.Err(); {
+	case err != nil:
+		c.target.rate.Cancel(s.asked, s.turn-s.asked)
+		s.over, s.err = true, c.unready(c.ctx, withCause(c.ctx, err))
+	case now >= s.turn:
+		s.turn = 0
+		s.proceed(now)
 	}
 }
 
@@ -49,6 +87,9 @@ func (s *Stepped) Wake() time.Time {
 			wake = t
 		}
 	}
+	if s.turn > 0 {
+		earlier(c.mesh().at(s.turn))
+	}
 	if d := c.machine.Wake(); d > 0 {
 		earlier(c.mesh().at(d))
 	}
@@ -71,6 +112,10 @@ func (s *Stepped) Tick() {
 	}
 	c := &s.call
 	now := c.mesh().now()
+	if s.turn > 0 {
+		s.wait(now)
+		return
+	}
 	if c.ctx.Err() != nil {
 		for a := range s.running {
 			s.carryOut(s.giveUp(a))

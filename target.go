@@ -1,7 +1,6 @@
 package zerohop
 
 import (
-	"context"
 	"maps"
 	"sync"
 	"sync/atomic"
@@ -19,6 +18,7 @@ type target struct {
 	latency resilience.Latency    // of successful attempts of operations without a latency of their own
 
 	selector *selector
+	rate     *resilience.RateLimit // nil if there is none
 
 	operations atomic.Pointer[map[string]*resilience.Latency]
 	mu         sync.Mutex // guards writes of operations
@@ -63,7 +63,7 @@ func (t *target) learn(operation string) *resilience.Latency {
 }
 
 func newTarget(s *service, route string, p Policy) *target {
-	return &target{service: s, route: route, policy: p, selector: newSelector(&p.Select), latency: resilience.Latency{Tail: p.Backup.Quantile}, limits: resilience.CallConfig{
+	return &target{service: s, route: route, policy: p, selector: newSelector(&p.Select), rate: newRateLimit(&p.RateLimit), latency: resilience.Latency{Tail: p.Backup.Quantile}, limits: resilience.CallConfig{
 		Attempts: p.Retry.Attempts,
 		NoRetry:  p.Retry.Mode == Off,
 		Backoff:  resilience.BackoffConfig{Base: p.Retry.Base, Max: p.Retry.Max},
@@ -75,16 +75,8 @@ func newTarget(s *service, route string, p Policy) *target {
 // known yet. Few calls see it: a score of answers is enough to learn from.
 const unlearnedBackup = time.Second
 
-// limit sets what a call may do. l is where its latency is learned, nil if nothing is known.
-func (t *target) limit(ctx context.Context, c *resilience.CallConfig, l *resilience.Latency, now time.Duration, r *Request, o *CallOptions) {
-	*c = t.limits
-	if d, ok := ctx.Deadline(); ok {
-		left := d.Sub(t.service.mesh.base) - now
-		if d == d.Round(0) { // it has no monotonic reading: what counts is the wall clock's present time
-			left = time.Until(d)
-		}
-		c.Deadline = now + max(left, 1)
-	}
+// limit sets what a call may do, but for its deadline, which is known. l is where its latency is learned, nil if nothing is known.
+func (t *target) limit(c *resilience.CallConfig, l *resilience.Latency, now time.Duration, r *Request, o *CallOptions) {
 	if o.Attempts > 0 {
 		c.Attempts = o.Attempts
 	}

@@ -43,6 +43,8 @@ func statusOf(err error) error {
 		code = codes.DeadlineExceeded
 	case e.Reason == zerohop.Ended, e.Reason == zerohop.Closed:
 		code = codes.Canceled
+	case e.Reason == zerohop.RateLimited, e.Reason == zerohop.Limited, e.Reason == zerohop.Throttled:
+		code = codes.ResourceExhausted
 	case e.Reason == zerohop.Failed:
 		code = codeOf(e)
 	}

@@ -52,7 +52,8 @@ const (
 	Begin EventKind = iota
 	// Done is the end of attempt Event.Attempt, with Event.Verdict.
 	Done
-	// Rejected says that attempt Event.Attempt could not be made at all: there is no endpoint for it.
+	// Rejected says that attempt Event.Attempt could not be made at all: there is no endpoint for it, or the client itself
+	// refused it.
 	Rejected
 	// Tick says that the time of Call.Wake has come. It may come late, early or needlessly.
 	Tick
@@ -71,8 +72,10 @@ type Event struct {
 	Nowhere bool
 	// Unrepeatable says that what would have to be sent again is not there any more. Used by Done and Rejected.
 	Unrepeatable bool
-	Attempt      int
-	Verdict      Verdict
+	// Refused says that the client refused the attempt. Used by Rejected.
+	Refused bool
+	Attempt int
+	Verdict Verdict
 	// Random is a random word for the jitter of the next pause. Used by Done.
 	Random uint64
 }
@@ -115,6 +118,8 @@ const (
 	Nested
 	// Unrepeatable calls would have been repeated, were what they sent still there to be sent again.
 	Unrepeatable
+	// Refused calls were refused by the client itself, or would have been repeated, had it not refused that.
+	Refused
 )
 
 // String returns the reason in words.
@@ -140,6 +145,8 @@ func (r Reason) String() string {
 		return "made for a repeated request"
 	case Unrepeatable:
 		return "cannot be sent again"
+	case Refused:
+		return "refused by the client"
 	default:
 		return "unknown"
 	}
@@ -354,6 +361,8 @@ func (c *Call) reject(now time.Duration, ev *Event) Action {
 		return c.again(now)
 	case ev.Unrepeatable:
 		return c.giveUp(Unrepeatable)
+	case ev.Refused:
+		return c.giveUp(Refused)
 	default:
 		return c.giveUp(Unroutable)
 	}

@@ -26,6 +26,14 @@ func typeOf(err error) string {
 		return "no_endpoints"
 	case errors.As(err, &call) && call.Reason == zerohop.Unavailable:
 		return "unavailable"
+	case errors.As(err, &call) && call.Reason == zerohop.RateLimited:
+		return "rate_limited"
+	case errors.As(err, &call) && call.Reason == zerohop.Limited:
+		return "limited"
+	case errors.As(err, &call) && call.Reason == zerohop.Throttled:
+		return "throttled"
+	case errors.As(err, &call) && call.Reason == zerohop.BreakerOpen:
+		return "breaker_open"
 	case errors.Is(err, zerohop.ErrClosed):
 		return "closed"
 	case errors.Is(err, discovery.ErrUnknownService):
