@@ -49,6 +49,8 @@ type CallInfo struct {
 	Protocol string
 	// Method is the HTTP method or the full gRPC method.
 	Method string
+	// Criticality is how bad it is if the call fails; it is never Unspecified.
+	Criticality resilience.Criticality
 	// Start is when the call began.
 	Start time.Time
 }

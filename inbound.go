@@ -15,6 +15,9 @@ type Inbound struct {
 	// itself a repetition are repeated only if they were provably not sent, and get no backups. They tell their servers
 	// that they are repetitions, too.
 	Attempt int
+	// Criticality is how bad it is if the request fails. Calls made for it are as critical, unless their CallOptions say
+	// otherwise. Unspecified leaves it to their policies.
+	Criticality resilience.Criticality
 
 	spent atomic.Bool
 }

@@ -3,6 +3,8 @@ package zerohop
 import (
 	"context"
 	"time"
+
+	"github.com/zerohop/zerohop/resilience"
 )
 
 // CallOptions override the policy for one call. Unset fields and negative numbers inherit. They cannot lift limits:
@@ -19,6 +21,8 @@ type CallOptions struct {
 	Idempotent Switch
 	// Backup switches backups of slow attempts.
 	Backup Switch
+	// Criticality says how bad it is if the call fails; see Policy.Criticality.
+	Criticality resilience.Criticality
 	// HashKey is what the call has in common with others that are to go to the same endpoint, such as the name of a user
 	// or of a shard, where Policy.Balance names an algorithm that hashes. It takes the place of what Policy.Hash finds.
 	// Empty inherits.

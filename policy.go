@@ -68,12 +68,19 @@ type Policy struct {
 	ReadTimeout time.Duration `json:"readTimeout,omitempty" yaml:"readTimeout,omitempty"`
 	// Connect says how httpmesh connects to endpoints. It belongs to a service, not to a route.
 	Connect Connect `json:"connect,omitzero" yaml:"connect,omitempty"`
-	// Propagate says whether endpoints are told how much time is left to the call (httpmesh.TimeoutHeader) and how
-	// often it was sent before (httpmesh.AttemptHeader). The built-in default is On. gRPC tells the time in any case.
+	// Propagate says whether endpoints are told how much time is left to the call (httpmesh.TimeoutHeader), how
+	// often it was sent before (httpmesh.AttemptHeader), and how critical it is (httpmesh.CriticalityHeader). The built-in
+	// default is On. gRPC tells the time in any case.
 	Propagate Switch `json:"propagate,omitempty" yaml:"propagate,omitempty"`
 	// Idempotent says that calls may be executed more than once, or (Off) that none may. The built-in
 	// default asks the protocol: HTTP methods and Idempotency-Key, idempotency_level of protobuf methods.
 	Idempotent Switch `json:"idempotent,omitempty" yaml:"idempotent,omitempty"`
+	// Criticality says who gives way where there is too much to do: "sheddable", "sheddable-plus", "critical" or
+	// "critical-plus". Sheddable calls are neither repeated nor joined by backups, sheddable-plus ones are repeated only;
+	// what a server has provably not begun may be sent again all the same. Where Propagate is on, endpoints are told, and
+	// the calls that they make meanwhile are as critical. Empty inherits; the built-in default is critical.
+	// zerohop.CallOptions, and the level of the request that a call is made for (see Inbound), come before.
+	Criticality resilience.Criticality `json:"criticality,omitempty" yaml:"criticality,omitempty"`
 	// Retry says when failed attempts are repeated.
 	Retry Retry `json:"retry,omitzero" yaml:"retry,omitempty"`
 	// Backup says when slow attempts are joined by another one.
@@ -251,8 +258,9 @@ func (p Policy) over(wide Policy) Policy {
 			MaxAge:     pick(p.Connect.MaxAge, wide.Connect.MaxAge),
 			Warm:       pick(p.Connect.Warm, wide.Connect.Warm),
 		},
-		Propagate:  pick(p.Propagate, wide.Propagate),
-		Idempotent: pick(p.Idempotent, wide.Idempotent),
+		Propagate:   pick(p.Propagate, wide.Propagate),
+		Idempotent:  pick(p.Idempotent, wide.Idempotent),
+		Criticality: p.Criticality.Or(wide.Criticality),
 		Retry: Retry{
 			Mode:     pick(p.Retry.Mode, wide.Retry.Mode),
 			Attempts: pick(p.Retry.Attempts, wide.Retry.Attempts),
@@ -323,6 +331,9 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 		if s.value != Inherit && s.value != On && s.value != Off {
 			fail(s.field, `must be "on" or "off", got %q`, string(s.value))
 		}
+	}
+	if p.Criticality > resilience.CriticalPlus {
+		fail("criticality", "there is no level %d", p.Criticality)
 	}
 	if p.Retry.Attempts < 0 || p.Retry.Attempts > resilience.MaxAttempts {
 		fail("retry.attempts", "must be between 1 and %d, got %d", resilience.MaxAttempts, p.Retry.Attempts)

@@ -33,7 +33,7 @@ func TestReportTellsWhyEachAttemptWasMade(t *testing.T) {
 		})
 		time.Sleep(500 * time.Millisecond)
 		want := CallRecord{
-			CallInfo: CallInfo{Service: "orders", Host: "orders", Route: "reads", Start: start},
+			CallInfo: CallInfo{Service: "orders", Host: "orders", Route: "reads", Criticality: resilience.Critical, Start: start},
 			Running:  true,
 			Attempts: []AttemptRecord{
 				{Cause: resilience.First, Duration: 10 * time.Millisecond, Outcome: resilience.Failure, Status: -1, Err: refused},

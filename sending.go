@@ -1,10 +1,12 @@
 package zerohop
 
+import "github.com/zerohop/zerohop/resilience"
+
 // Repeatable reports whether another attempt of the call may follow or join this one although the endpoint may have
 // begun to work on it, so that it is worth keeping what that takes.
 func (a *Attempt) Repeatable() bool {
 	c := &a.call.machine.Config
-	return c.Idempotent && !c.Nested && c.Attempts > 1 && (!c.NoRetry || c.Backup > 0)
+	return c.Idempotent && !c.Nested && c.Criticality.Or(resilience.Critical) > resilience.Sheddable && c.Attempts > 1 && (!c.NoRetry || c.Backup > 0)
 }
 
 // Resent says that what the attempt was sent with sent it n more times by itself, as net/http does with idempotent

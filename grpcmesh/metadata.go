@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/resilience"
 )
 
 // outgoing gives routes the metadata of a call.
@@ -20,7 +21,8 @@ func (o *outgoing) Get(name string) string {
 	return ""
 }
 
-// announce adds to the metadata of an attempt, which is that of the caller otherwise, how often the call was sent before.
+// announce adds to the metadata of an attempt, which is that of the caller otherwise, how often the call was sent before,
+// and how critical it is.
 func announce(ctx context.Context, call *zerohop.Call, a *zerohop.Attempt, sent int) context.Context {
 	if a.Policy().Propagate != zerohop.On {
 		return ctx
@@ -28,7 +30,8 @@ func announce(ctx context.Context, call *zerohop.Call, a *zerohop.Attempt, sent 
 	if in := call.Inbound(); in != nil { // who repeats a request repeats all that is done for it
 		sent += in.Attempt
 	}
-	if sent == 0 && metadata.ValueFromOutgoingContext(ctx, attemptsKey) == nil {
+	level := a.Criticality()
+	if sent == 0 && level == resilience.Critical && metadata.ValueFromOutgoingContext(ctx, attemptsKey) == nil && metadata.ValueFromOutgoingContext(ctx, criticalityKey) == nil {
 		return ctx
 	}
 	md, _ := metadata.FromOutgoingContext(ctx) // a copy
@@ -38,6 +41,10 @@ func announce(ctx context.Context, call *zerohop.Call, a *zerohop.Attempt, sent 
 	delete(md, attemptsKey) // it is about the request that the caller works on, if about any
 	if sent > 0 {
 		md[attemptsKey] = []string{strconv.Itoa(sent)}
+	}
+	delete(md, criticalityKey)
+	if level != resilience.Critical {
+		md[criticalityKey] = []string{level.String()}
 	}
 	return metadata.NewOutgoingContext(ctx, md)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/internal/orca"
+	"github.com/zerohop/zerohop/resilience"
 )
 
 // Server is the server half: it stands before the handlers of a *grpc.Server, and stops that without failing a call. The
@@ -23,6 +24,10 @@ type Server struct {
 	// MinTime is the least time a call needs. One whose caller has less left is refused like one that has none.
 	// 0 means none.
 	MinTime time.Duration
+	// MaxCriticality is the highest level that a call can ask for by its metadata (zerohop-criticality), which may come from
+	// anybody. Unspecified means Critical: where strangers cannot reach the server, set it to CriticalPlus to let callers
+	// have that.
+	MaxCriticality resilience.Criticality
 	// Load returns how busy the server is, for balancers that weigh endpoints by that. It is called at the end of every
 	// call, from many goroutines, so it should return figures taken before. nil means that answers do not tell, but for
 	// what Unmeasured says.
@@ -59,6 +64,7 @@ func ServerOptions() []grpc.ServerOption { return new(Server).ServerOptions() }
 //     caller not to repeat the call, by grpc-retry-pushback-ms. So an outage at the bottom of a chain of services is not
 //     multiplied by every one of them. Failures are the codes UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL,
 //     UNAVAILABLE and DATA_LOSS.
+//   - Those calls are as critical as the call says by its metadata, up to MaxCriticality.
 //   - Answers carry the load of the server in their trailers, if there is Load. To clients that ask, with the metadata
 //     zerohop-load, they also tell what the Server itself has measured, which is what loadbalance.Prequal and
 //     UtilizationRoundRobin need: how many calls are in flight and how long unary ones take that begin with about as many
@@ -128,7 +134,18 @@ func (s *Server) admit(ctx context.Context) (*zerohop.Inbound, error) {
 	if err := ctx.Err(); err != nil { // the caller has gone
 		return nil, status.FromContextError(err).Err()
 	}
-	return &zerohop.Inbound{Attempt: sentBefore(ctx)}, nil
+	return &zerohop.Inbound{Attempt: sentBefore(ctx), Criticality: criticalityOf(ctx, s.MaxCriticality)}, nil
+}
+
+// criticalityOf returns the level that a call asks for, as far as the server lets it: Unspecified if it has none, or none
+// that makes sense.
+func criticalityOf(ctx context.Context, most resilience.Criticality) resilience.Criticality {
+	v := metadata.ValueFromIncomingContext(ctx, criticalityKey)
+	if len(v) != 1 {
+		return resilience.Unspecified
+	}
+	c, _ := resilience.ParseCriticality(v[0])
+	return min(c, most.Or(resilience.Critical))
 }
 
 // sentBefore returns how often a call was sent before, as far as its metadata says.

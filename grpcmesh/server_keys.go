@@ -12,6 +12,8 @@ const (
 	attemptsKey = "grpc-previous-rpc-attempts"
 	// httpAttemptsKey is the same from a gateway that got it over HTTP.
 	httpAttemptsKey = "zerohop-attempt"
+	// criticalityKey of a request is how bad it is if the call fails. Critical calls, which most are, have none.
+	criticalityKey = "zerohop-criticality"
 	// pushbackKey of a trailer is the pause, in milliseconds, before the call may be repeated. A negative one asks the
 	// caller not to.
 	pushbackKey = "grpc-retry-pushback-ms"

@@ -98,7 +98,7 @@ func (x *stream) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Ver
 		}
 	}
 	ctx = context.WithValue(ctx, attemptKey{}, st)
-	s, err := x.open(propagate(ctx, &x.call), finish)
+	s, err := x.open(propagate(announce(ctx, &x.call, a, 0), &x.call), finish)
 	if err != nil {
 		return st.judge(ctx, err)
 	}

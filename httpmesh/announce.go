@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/resilience"
 )
 
 // announce sets the headers that an attempt has besides those of the caller. sent is how often the call was sent before.
@@ -27,6 +28,11 @@ func (x *exchange) announce(ctx context.Context, req *http.Request, a *zerohop.A
 			h.set(AttemptHeader, strconv.Itoa(sent))
 		} else if _, ok := req.Header[AttemptHeader]; ok {
 			h.set(AttemptHeader, "") // it is about the request that the caller works on, if about any
+		}
+		if level := a.Criticality(); level != resilience.Critical {
+			h.set(CriticalityHeader, level.String())
+		} else if _, ok := req.Header[CriticalityHeader]; ok {
+			h.set(CriticalityHeader, "")
 		}
 	}
 	if n := a.Node(); n != nil && n.WantsLoad() && a.Policy().Propagate == zerohop.On {

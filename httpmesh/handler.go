@@ -9,6 +9,7 @@ import (
 
 	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/internal/orca"
+	"github.com/zerohop/zerohop/resilience"
 )
 
 // Handler is the server half of a Transport: an http.Handler around that of a service. It is made by NewHandler. Its
@@ -29,6 +30,9 @@ type HandlerOptions struct {
 	// MinTime is the least time a request needs. One whose caller has less left is refused like one that has none.
 	// 0 means none.
 	MinTime time.Duration
+	// MaxCriticality is the highest level that a request can ask for by its CriticalityHeader, which may come from anybody.
+	// Unspecified means Critical: where strangers cannot reach the server, set it to CriticalPlus to let callers have that.
+	MaxCriticality resilience.Criticality
 	// Load returns how busy the server is, for balancers that weigh endpoints by that. It is called for every answer,
 	// from many goroutines, so it should return figures taken before. nil means that answers do not tell, but for what
 	// Unmeasured says.
@@ -52,6 +56,7 @@ type HandlerOptions struct {
 //     (see zerohop.Inbound), and if one of them has failed for good, a failure that next answers with, 429 or 5xx, asks
 //     the caller not to repeat the request, by NoRetryHeader. So an outage at the bottom of a chain of services is not
 //     multiplied by every one of them.
+//   - Those calls are as critical as the request says by its CriticalityHeader, up to HandlerOptions.MaxCriticality.
 //   - Answers carry the load of the server, if there is HandlerOptions.Load. To clients that ask, by WantLoadHeader or at
 //     LoadPath, they also tell what the Handler itself has measured, which is what loadbalance.Prequal and
 //     UtilizationRoundRobin need: how many requests are in flight and how long those take that begin with about as
@@ -89,6 +94,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.time(m, asked, started)
 	}
 	a.inbound.Attempt = sentBefore(r.Header)
+	a.inbound.Criticality = criticalityOf(r.Header, h.o.MaxCriticality)
 	ctx := r.Context()
 	if left, ok := timeLeft(r.Header); ok {
 		if left <= 0 || left < h.o.MinTime {

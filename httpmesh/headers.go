@@ -3,6 +3,8 @@ package httpmesh
 import (
 	"net/http"
 	"time"
+
+	"github.com/zerohop/zerohop/resilience"
 )
 
 // The headers that zerohop speaks between its clients and its servers. They go to services only, never to other hosts,
@@ -13,6 +15,9 @@ const (
 	// AttemptHeader of a request is how often the call was sent before, or one that it is made for. A first attempt has
 	// none.
 	AttemptHeader = "Zerohop-Attempt"
+	// CriticalityHeader of a request is how bad it is if the call fails: "Zerohop-Criticality: sheddable", and alike
+	// sheddable-plus and critical-plus. Critical calls, which most are, have none.
+	CriticalityHeader = "Zerohop-Criticality"
 	// NoRetryHeader of a response, if not empty, asks the caller not to repeat the call: below, it was repeated
 	// already, or, if the value is "deadline", there is no time for it. Then the server has done nothing, and is not
 	// to blame.
@@ -68,4 +73,15 @@ func whole(values []string, most int64) (n int64, ok bool) {
 		n = min(10*n+int64(c-'0'), most)
 	}
 	return n, true
+}
+
+// criticalityOf returns the level that a request asks for, as far as the server lets it: Unspecified if it has none, or
+// none that makes sense.
+func criticalityOf(h http.Header, most resilience.Criticality) resilience.Criticality {
+	v := h[CriticalityHeader]
+	if len(v) != 1 {
+		return resilience.Unspecified
+	}
+	c, _ := resilience.ParseCriticality(v[0])
+	return min(c, most.Or(resilience.Critical))
 }

@@ -31,6 +31,9 @@ type CallConfig struct {
 	// layers around it repeat, n layers of 3 attempts make 3^n. Only attempts that are proven unsent are repeated
 	// then, and no backup is started.
 	Nested bool
+	// Criticality says how much may be done for the call. Sheddable ones are not repeated unless an attempt is proven
+	// unsent, and no backup is started for those and SheddablePlus ones.
+	Criticality Criticality
 	// Deadline is when the caller stops waiting, on the clock that Step is told. 0 means never.
 	Deadline time.Duration
 	// MinRemaining is how much time must be left for another attempt to make sense. Less than 1 ms counts
@@ -120,6 +123,8 @@ const (
 	Unrepeatable
 	// Refused calls were refused by the client itself, or would have been repeated, had it not refused that.
 	Refused
+	// Uncritical calls would have been repeated, were they not Sheddable.
+	Uncritical
 )
 
 // String returns the reason in words.
@@ -147,6 +152,8 @@ func (r Reason) String() string {
 		return "cannot be sent again"
 	case Refused:
 		return "refused by the client"
+	case Uncritical:
+		return "not critical enough to repeat"
 	default:
 		return "unknown"
 	}
@@ -261,7 +268,7 @@ func (c *Call) launch(now time.Duration, why Cause) Action {
 	c.running |= 1 << i
 	c.launched++
 	c.wake = 0
-	if c.Config.Backup > 0 && c.Config.Idempotent && !c.Config.Nested && !c.spent() {
+	if c.Config.Backup > 0 && c.Config.Idempotent && !c.Config.Nested && c.Config.Criticality.Or(Critical) >= Critical && !c.spent() {
 		c.wake = after(now, c.Config.Backup)
 	}
 	return Action{Kind: Launch, Cause: why, Attempt: i}
@@ -315,6 +322,8 @@ func (c *Call) again(now time.Duration) Action {
 		return c.giveUp(Unsafe)
 	case !v.Unsent && c.Config.Nested:
 		return c.giveUp(Nested)
+	case !v.Unsent && c.Config.Criticality == Sheddable:
+		return c.giveUp(Uncritical)
 	case c.gone:
 		return c.giveUp(Unrepeatable)
 	case !v.Unsent && !c.Config.Budget.Allow():
