@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/zerohop/zerohop"
@@ -16,33 +17,63 @@ import (
 // mesh is that of one client, or of one endpoint that calls others.
 type mesh struct {
 	*zerohop.Mesh
-	world     *world
-	balancers []*loadbalance.Balancer // of the services that it calls
-	stops     []func()
-	ledgers   map[string]*ledger // by service
+	process
+	name    string
+	feeds   map[string]*feed // by service
+	watched []*feed
+	stops   []func()
+	ledgers map[string]*ledger        // by service
+	open    map[*loadbalance.Node]int // attempts under way
+
+	pausedFor time.Duration // before the last repetition
+	pauses    int           // as long as that in a row
 }
 
 // newMesh makes a mesh that knows the endpoints of the services it is to call.
 func (w *world) newMesh(name string, cfg zerohop.Config, services ...string) (*mesh, error) {
-	cfg.Resolver, cfg.Rand = w, rand.New(w.stream("mesh "+name)).Uint64
-	m := &mesh{world: w, ledgers: map[string]*ledger{}}
+	m := &mesh{
+		process: process{world: w, rnd: w.random("process " + name)},
+		name:    name, feeds: map[string]*feed{}, ledgers: map[string]*ledger{}, open: map[*loadbalance.Node]int{},
+	}
+	slices.Sort(services)
+	for _, s := range slices.Compact(services) {
+		r := &w.services[s].registry
+		w.feeds++
+		f := &feed{
+			registry: r, mesh: m, service: s, rnd: w.random("feed " + name + " of " + s), news: make(chan news, 1),
+			apart: time.Duration(w.feeds) * time.Microsecond,
+		}
+		m.feeds[s] = f
+		m.watched, r.feeds = append(m.watched, f), append(r.feeds, f)
+	}
+	cfg.Resolver, cfg.Rand = m, shared(w.stream("mesh "+name))
+	cfg.Checkers = w.checkers(cfg.Checkers)
+	if cfg.Instance == "" {
+		cfg.Instance = name
+	}
 	var err error
 	if m.Mesh, err = zerohop.New(cfg); err != nil {
 		return nil, err
 	}
 	w.meshes = append(w.meshes, m)
-	for _, s := range slices.Compact(services) {
-		stop, err := m.Subscribe(s, func(e zerohop.Endpoints) {
-			if !slices.Contains(m.balancers, e.Balancer) {
-				m.balancers = append(m.balancers, e.Balancer)
-			}
-		})
+	for _, f := range m.watched {
+		stop, err := m.Subscribe(f.service, f.follow)
 		if err != nil {
 			return nil, err
 		}
 		m.stops = append(m.stops, stop)
 	}
 	return m, nil
+}
+
+// shared lets the goroutines of a mesh draw, too. No two do at the same time, but only the lock shows that to the race detector.
+func shared(source rand.Source) func() uint64 {
+	var mu sync.Mutex
+	return func() uint64 {
+		mu.Lock()
+		defer mu.Unlock()
+		return source.Uint64()
+	}
 }
 
 // call is a logical call, from the client's side.
@@ -57,8 +88,10 @@ type call struct {
 	alarm    time.Duration // when it is to be woken, 0 if never
 	place    int           // in world.calls
 	attempts []*attempt
-	runs     int  // how often it was executed
-	resend   bool // the last answer was that the attempt was not sent
+	runs     int                               // how often it was executed
+	resend   bool                              // the last answer was that the attempt was not sent
+	left     bool                              // its caller went away
+	failed   struct{ at, after time.Duration } // the last attempt that has, and the Retry-After of its answer
 	series   *Series
 	done     func(ok bool) // called at the end
 }
@@ -67,8 +100,12 @@ type call struct {
 type attempt struct {
 	call     *call
 	step     *zerohop.Attempt
+	ctx      context.Context
+	node     *loadbalance.Node
 	endpoint *endpoint
 	left     bool // nobody waits for the answer
+	answered bool
+	ended    bool
 }
 
 // begin makes the call, which has time until end. 0 means for ever.
@@ -91,13 +128,15 @@ func (c *call) begin(service string, unsafe bool, end time.Duration) {
 }
 
 // Attempt sends an attempt on its way.
-func (c *call) Attempt(_ context.Context, a *zerohop.Attempt) resilience.Verdict {
+func (c *call) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Verdict {
 	a.Open()
-	w, e := c.world, c.world.byAddr[a.Node().Addr()]
+	w, n := c.world, a.Node()
+	e := w.byAddr[n.Addr()]
 	w.note(attemptBegun, uint64(e.number))
-	w.checkAttempt(c, a)
-	at := &attempt{call: c, step: a, endpoint: e}
+	w.checkAttempt(c, a, e)
+	at := &attempt{call: c, step: a, ctx: ctx, node: n, endpoint: e}
 	c.attempts = append(c.attempts, at)
+	c.mesh.open[n]++
 	c.series.try(w.now)
 	e.series.begin(w.now)
 	r := &request{endpoint: e, attempt: at}
@@ -115,7 +154,20 @@ func (c *call) Attempt(_ context.Context, a *zerohop.Attempt) resilience.Verdict
 // Release is told that nobody waits for the answer of an attempt.
 func (c *call) Release(a *zerohop.Attempt) {
 	for _, at := range c.attempts {
-		at.left = at.left || at.step == a
+		if at.step == a {
+			if !at.answered { // it took too long
+				c.resend, c.failed.at, c.failed.after = false, c.world.now, 0
+			}
+			at.end()
+		}
+	}
+}
+
+// end is told that the attempt does not count as in flight any more when what is under way with its call is done.
+func (a *attempt) end() {
+	if a.left = true; !a.ended {
+		a.ended = true
+		a.call.mesh.open[a.node]--
 	}
 }
 
@@ -127,7 +179,7 @@ func (a *attempt) arrive(ans answer) {
 	}
 	v := resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: ans.unsent}
 	if a.step.Err = ans.err; ans.err == nil {
-		var after time.Duration
+		after := ans.after
 		if ans.noRetry {
 			after = -1
 		}
@@ -135,7 +187,8 @@ func (a *attempt) arrive(ans answer) {
 		v = resilience.HTTPStatus(ans.status, after)
 	}
 	c.world.note(attemptDone, uint64(ans.status))
-	c.resend = ans.unsent
+	a.answered, c.resend = true, ans.unsent
+	c.failed.at, c.failed.after = c.world.now, ans.after
 	if v.Outcome == resilience.Success {
 		c.mesh.ledger(a.step).good++
 	}
@@ -150,13 +203,14 @@ func (c *call) proceed() {
 		c.end()
 		return
 	}
+	w.checkLoad(c)
 	wake := c.stepped.Wake()
 	if wake.IsZero() {
 		return
 	}
 	if at := wake.Sub(w.start); c.alarm == 0 || at < c.alarm {
 		c.alarm = at
-		w.at(at, func() {
+		c.mesh.timer(at, func() {
 			if c.alarm == at {
 				c.alarm = 0
 				c.wake()
@@ -191,18 +245,28 @@ func (c *call) end() {
 	ok := false
 	if a != nil {
 		ok = a.Status == 200
+		w.checkAnswer(c, a)
 		a.End(a.Verdict().Outcome, nil)
 	}
 	for _, a := range c.attempts {
-		a.left = true
+		a.end()
 	}
 	w.checkCall(c, ok, err)
 	w.note(callDone, uint64(len(c.attempts)))
-	if !w.ended {
+	if !w.ended && !c.left {
 		c.series.finish(w.now, ok, w.now-c.began)
 	}
 	if c.done != nil {
 		c.done(ok)
+	}
+}
+
+// leave ends the call for its caller, who goes away.
+func (c *call) leave() {
+	if !c.stepped.Over() {
+		c.left = true
+		c.ctx.end(context.Canceled)
+		c.wake()
 	}
 }
 

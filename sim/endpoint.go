@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/zerohop/zerohop"
@@ -18,13 +19,14 @@ type service struct {
 	endpoints []*endpoint
 	faults    []*Fault // at present
 	registry  registry
+	clients   []*mesh // those of Scenario.Clients
 }
 
 // state is what faults make of an endpoint.
 type state struct {
 	workers                     int
-	slow, fail                  float64
-	latency                     time.Duration
+	slow, fail, shed            float64
+	latency, after              time.Duration
 	hung, killed, cut, unlisted bool
 }
 
@@ -43,6 +45,8 @@ func (s *service) stateOf(number int) state {
 			st.slow *= f.Slow
 		}
 		st.fail = 1 - (1-st.fail)*(1-f.Fail)
+		st.shed = 1 - (1-st.shed)*(1-f.Shed)
+		st.after = max(st.after, f.After)
 		st.latency += f.Latency
 		st.hung, st.killed = st.hung || f.Hang, st.killed || f.Kill
 		st.cut, st.unlisted = st.cut || f.Partition, st.unlisted || f.Leave
@@ -74,11 +78,12 @@ type endpoint struct {
 	inside  []*request
 	queue   []*request // begins at head
 	head    int
-	busy    int      // workers
-	stopped []func() // what is to go on when it does not hang any more
-	held    []func() // messages that are to arrive when they can
-	series  *Series  // of the attempts that it gets
-	made    *Series  // of the calls that it makes
+	busy    int          // workers
+	stopped []func()     // what is to go on when it does not hang any more
+	held    []func()     // messages that are to arrive when they can
+	series  *Series      // of the attempts that it gets
+	made    *Series      // of the calls that it makes
+	checked atomic.Int32 // its condition, for health checks
 }
 
 // request is what an endpoint got of an attempt.
@@ -101,6 +106,7 @@ type answer struct {
 	err     error // there is no status, but this
 	unsent  bool  // the request never got there
 	noRetry bool
+	after   time.Duration // Retry-After
 }
 
 // message lets something arrive at the other side of the network, which is one hop for both directions.
@@ -131,7 +137,11 @@ func (e *endpoint) receive(r *request) {
 	switch {
 	case r.deadline > 0 && e.world.now >= r.deadline:
 		e.whenRunning(func() { e.reply(r, answer{status: 504, noRetry: true}) })
-	case e.fail > 0 && e.rnd.Float64() < e.fail, e.full():
+	case e.fail > 0 && e.rnd.Float64() < e.fail:
+		e.whenRunning(func() { e.reply(r, answer{status: 503, after: e.after}) })
+	case e.shed > 0 && e.rnd.Float64() < e.shed:
+		e.whenRunning(func() { e.reply(r, answer{status: 429, after: e.after}) })
+	case e.full():
 		e.whenRunning(func() { e.reply(r, answer{status: 503}) })
 	default:
 		e.queue = append(e.queue, r)
@@ -245,19 +255,27 @@ func (e *endpoint) reply(r *request, a answer) {
 	if (a.status == 429 || a.status >= 500) && r.inbound.Spent() && !e.service.Bare {
 		a.noRetry = true
 	}
-	e.message(func() { r.attempt.arrive(a) })
+	e.message(func() { r.attempt.call.mesh.arrive(func() { r.attempt.arrive(a) }) })
 }
 
 // become changes what is wrong with the endpoint.
 func (e *endpoint) become(st state) {
 	was := e.state
 	e.state = st
+	e.checked.Store(int32(st.condition()))
 	if st.killed && !was.killed {
 		e.queue, e.head = nil, 0
 		for len(e.inside) > 0 {
 			e.reply(e.inside[0], answer{err: errReset})
 		}
 		e.stopped = nil
+	}
+	if e.mesh != nil && st.hung != was.hung {
+		if st.hung {
+			e.mesh.pause()
+		} else {
+			e.mesh.resume()
+		}
 	}
 	if !st.hung {
 		for _, do := range take(&e.stopped) {

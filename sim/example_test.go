@@ -12,6 +12,9 @@ var spec zerohop.Spec
 
 // The example of the package.
 func TestOrdersSurviveBrownOut(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a second, and ten under the race detector")
+	}
 	result := sim.Run(t, sim.Scenario{
 		Services: map[string]sim.Service{
 			"orders": {Endpoints: 4, Workers: 20, Queue: 100, Time: sim.Exponential(20 * time.Millisecond)},

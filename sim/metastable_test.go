@@ -97,6 +97,7 @@ func perActive() zerohop.Config {
 // Policies that are known to keep a service down do so here, too, and those that recover take as long as the queue that the
 // fault has left takes to drain.
 func TestBrownOutIsRecoveredFromByGoodPoliciesOnly(t *testing.T) {
+	heavy(t)
 	const never = -1
 	for _, tt := range []struct {
 		name        string
@@ -136,6 +137,7 @@ func TestBrownOutIsRecoveredFromByGoodPoliciesOnly(t *testing.T) {
 // The budget of the defaults is filled by successes. While everything fails there is none, and the service is left alone to
 // drain its queue as it is without any retry.
 func TestDefaultsRecoverAsFastAsNoRetry(t *testing.T) {
+	heavy(t)
 	for _, tt := range []struct {
 		rate        float64
 		least, most int // seconds to recover without retries

@@ -60,39 +60,6 @@ func (r *Result) String() string {
 	return b.String()
 }
 
-// String tells what a fault does.
-func (f Fault) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%v", f.At)
-	if f.For > 0 {
-		fmt.Fprintf(&b, " to %v", f.At+f.For)
-	}
-	fmt.Fprintf(&b, ": %s", f.Service)
-	if f.Endpoints != nil {
-		fmt.Fprintf(&b, " %v", f.Endpoints)
-	}
-	for _, n := range []struct {
-		name  string
-		value float64
-	}{{"capacity", f.Capacity}, {"slow", f.Slow}, {"fail", f.Fail}, {"load", f.Load}} {
-		if n.value != 0 {
-			fmt.Fprintf(&b, " %s %v", n.name, n.value)
-		}
-	}
-	if f.Latency > 0 {
-		fmt.Fprintf(&b, " latency %v", f.Latency)
-	}
-	for _, n := range []struct {
-		name string
-		on   bool
-	}{{"hang", f.Hang}, {"kill", f.Kill}, {"partition", f.Partition}, {"leave", f.Leave}} {
-		if n.on {
-			b.WriteString(" " + n.name)
-		}
-	}
-	return b.String()
-}
-
 // short rounds a duration to three digits or so.
 func short(d time.Duration) string {
 	switch {

@@ -17,6 +17,8 @@ type Result struct {
 	Services map[string]*ServiceResult
 	// Events is how many events it took, and Hash stands for all that happened: it is the same only if the order is.
 	Events, Hash uint64
+
+	open int // breakers that are at the end
 }
 
 // ServiceResult is what a service saw.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,7 +27,8 @@ func Run(t *testing.T, s Scenario) *Result {
 		return r
 	case r != nil:
 		s = Shrink(t, s, func(r *Result, err error) bool { return r != nil && err != nil })
-		t.Fatalf("sim: seed %d: %v\nThese faults are enough for something of the kind: %v", s.Seed, err, s.Faults)
+		t.Fatalf("sim: seed %d: %v\nThese faults are enough for something of the kind: %v\nReplay: go test -run '^%s$'",
+			s.Seed, err, s.Faults, strings.ReplaceAll(t.Name(), "/", "$/^"))
 	default:
 		t.Fatalf("sim: %v", err)
 	}
@@ -61,6 +63,7 @@ func (w *world) build() error {
 	w.result = &Result{Scenario: *s, Services: map[string]*ServiceResult{}}
 	for i, name := range slices.Sorted(maps.Keys(s.Services)) {
 		v := &service{Service: s.Services[name], world: w, name: name}
+		v.registry.world, v.registry.rnd = w, w.random("registry "+name)
 		v.Workers = max(v.Workers, 1)
 		w.services[name] = v
 		w.named = append(w.named, v)
@@ -100,6 +103,8 @@ func (w *world) build() error {
 				return fmt.Errorf("clients[%d].mesh: %w", i, err)
 			}
 			meshes = append(meshes, m)
+			v := w.services[c.Service]
+			v.clients = append(v.clients, m)
 		}
 		series := newSeries(s.For)
 		w.result.Clients = append(w.result.Clients, series)
@@ -113,6 +118,11 @@ func (w *world) build() error {
 // finish gives up what is under way, and sums up.
 func (w *world) finish() *Result {
 	w.ended = true
+	for _, m := range w.meshes {
+		for m.stopped > 0 {
+			m.resume()
+		}
+	}
 	for len(w.calls) > 0 {
 		c := w.calls[0]
 		c.ctx.end(errOver)

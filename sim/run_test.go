@@ -30,6 +30,10 @@ func eventful(seed uint64) Scenario {
 			{Service: "front", At: 4 * time.Second, For: time.Second, Slow: 5, Latency: time.Millisecond},
 			{Service: "front", At: 4 * time.Second, For: 2 * time.Second, Endpoints: []int{1}, Leave: true},
 			{Service: "front", At: 5 * time.Second, For: time.Second, Load: 3, Capacity: 0.5},
+			{Service: "front", At: 2500 * time.Millisecond, For: 200 * time.Millisecond, Pause: true},
+			{Service: "front", At: 3 * time.Second, For: time.Second, Late: 300 * time.Millisecond, Shed: 0.1, After: time.Second},
+			{Service: "front", At: 4 * time.Second, For: time.Second, Registry: RegistryBroken},
+			{Service: "leaf", At: 4 * time.Second, For: time.Second, Registry: RegistryGarbage},
 		},
 		For:  8 * time.Second,
 		Seed: seed,
@@ -38,7 +42,7 @@ func eventful(seed uint64) Scenario {
 
 func TestSeedDecidesEverything(t *testing.T) {
 	first := Run(t, eventful(7))
-	for range 5 {
+	for range 3 {
 		again := Run(t, eventful(7))
 		if again.Hash != first.Hash || again.String() != first.String() {
 			t.Fatalf("two runs with one seed differ:\n%s\n%s", first, again)
@@ -57,6 +61,7 @@ func TestSeedDecidesEverything(t *testing.T) {
 // A queue with Poisson arrivals, exponential service and c workers has a known mean time in the system (A. K. Erlang, 1917):
 // the simulation must agree.
 func TestQueueIsAsErlangSays(t *testing.T) {
+	heavy(t)
 	const workers, mean = 10, 10 * time.Millisecond
 	for _, load := range []float64{0.5, 0.7, 0.9} {
 		r := Run(t, Scenario{
@@ -112,7 +117,8 @@ func TestScenarioIsValidated(t *testing.T) {
 		Services: map[string]Service{"a": {Endpoints: -1, Workers: -1, Queue: -1, MinTime: -1, Calls: []Call{{Service: "b", Times: -1, Timeout: -1}}}},
 		Clients:  []Client{{Service: "c", Count: -1, Timeout: -1}},
 		Faults: []Fault{
-			{Service: "a", At: -1, Capacity: 2, Slow: -1, Fail: 2, Load: -1, Latency: -1, Endpoints: []int{1}},
+			{Service: "a", At: -1, Capacity: 2, Slow: -1, Fail: 2, Load: -1, Latency: -1, Endpoints: []int{1}, Shed: 2, After: -1, Late: -1, Registry: "x"},
+			{Service: "a", Load: 1, After: 1},
 			{Service: "d"},
 		},
 		For: -1,
@@ -125,7 +131,8 @@ func TestScenarioIsValidated(t *testing.T) {
 		"for: ", "services.a.endpoints", "services.a.workers", "services.a.queue", "services.a.minTime", "services.a.calls[0].service",
 		"services.a.calls[0].times", "services.a.calls[0].timeout", "clients[0].service", "clients[0].rate", "clients[0].count",
 		"clients[0].timeout", "faults[0]: at", "faults[0].capacity", "faults[0].slow", "faults[0].fail", "faults[0].load",
-		"faults[0].latency", "faults[0].endpoints", "faults[1].service", "faults[1]: does nothing",
+		"faults[0].latency", "faults[0].endpoints", "faults[0].shed", "faults[0].after", "faults[0].late", "faults[0].registry",
+		"faults[1].after", "faults[2].service", "faults[2]: does nothing",
 	} {
 		if !strings.Contains(err.Error(), path) {
 			t.Errorf("no mistake in %s is reported:\n%v", path, err)

@@ -52,6 +52,8 @@ type Service struct {
 	Bare bool
 	// Zones are those of the endpoints, in turn.
 	Zones []string
+	// Weights are those of the endpoints, in turn. 0 means 1.
+	Weights []uint32
 	// Calls are made for each request after the work of the worker, which does not wait for them, one after the other. If
 	// one fails, so does the request, with 503.
 	Calls []Call
@@ -79,44 +81,13 @@ type Client struct {
 	Count int
 	// Timeout is how long a caller waits. 0 means for ever.
 	Timeout time.Duration
+	// Patience is after how long a caller goes away without having said so before. Such calls count as started, and neither
+	// as good nor as failed. nil means that he stays.
+	Patience Law
 	// Unsafe calls must not be executed twice, unless the policy says that they may.
 	Unsafe bool
 	// Mesh is that of each client. Resolver and Rand are those of the simulation.
 	Mesh zerohop.Config
-}
-
-// Fault is something that goes wrong. Those that concern the same endpoint at the same time add up.
-type Fault struct {
-	// At is when it begins, and For how long it lasts. 0 means to the end.
-	At, For time.Duration
-	// Service is the service that it happens to. Required.
-	Service string
-	// Endpoints are those that it happens to, by their number from 0. nil means all.
-	Endpoints []int
-
-	// Capacity is what is left of the workers, between 0 and 1. 0 means all of them; see Hang.
-	Capacity float64
-	// Slow is how many times longer requests take that begin meanwhile. 0 means 1.
-	Slow float64
-	// Fail is the share of requests that are answered with 503 at once.
-	Fail float64
-	// Latency is added to every message.
-	Latency time.Duration
-	// Hang stops an endpoint as SIGSTOP would: it takes requests and answers them when it goes on.
-	Hang bool
-	// Kill ends an endpoint: what it works on is reset, and connections are refused.
-	Kill bool
-	// Partition lets no message pass. They arrive when it is over.
-	Partition bool
-	// Leave takes an endpoint off the list that resolvers get. It still answers those who do not know yet.
-	Leave bool
-	// Load multiplies the rate of the Clients of the service. 0 means 1.
-	Load float64
-}
-
-// effects reports whether a fault does anything.
-func (f *Fault) effects() bool {
-	return f.Capacity != 0 || f.Slow != 0 || f.Fail != 0 || f.Latency != 0 || f.Hang || f.Kill || f.Partition || f.Leave || f.Load != 0
 }
 
 // validate reports every mistake with the path of its field.
@@ -156,16 +127,7 @@ func (s *Scenario) validate() error {
 	for i := range s.Faults {
 		f, path := &s.Faults[i], fmt.Sprintf("faults[%d]", i)
 		known(path+".service", f.Service)
-		check(f.At >= 0 && f.For >= 0, "%s: at and for must not be negative, got %v and %v", path, f.At, f.For)
-		check(f.effects(), "%s: does nothing", path)
-		check(f.Capacity >= 0 && f.Capacity <= 1, "%s.capacity: must be between 0 and 1, got %v", path, f.Capacity)
-		check(f.Slow >= 0 && f.Slow <= 1e6, "%s.slow: must be between 0 and 1e6, got %v", path, f.Slow)
-		check(f.Fail >= 0 && f.Fail <= 1, "%s.fail: must be between 0 and 1, got %v", path, f.Fail)
-		check(f.Load >= 0 && f.Load <= 1e6, "%s.load: must be between 0 and 1e6, got %v", path, f.Load)
-		check(f.Latency >= 0, "%s.latency: must not be negative, got %v", path, f.Latency)
-		for _, n := range f.Endpoints {
-			check(n >= 0 && n < max(s.Services[f.Service].Endpoints, 1), "%s.endpoints: there is no endpoint %d", path, n)
-		}
+		f.validate(path, max(s.Services[f.Service].Endpoints, 1), check)
 	}
 	return errors.Join(errs...)
 }

@@ -40,7 +40,7 @@ func RandomFaults(seed uint64, s Scenario, n int) []Fault {
 		f := Fault{Service: name, At: share(0.1, 0.4), For: share(0.01, 0.1)}
 		all := victims[name]
 		f.Endpoints = slices.Sorted(slices.Values(all[:1+rnd.IntN(len(all))]))
-		switch rnd.IntN(9) {
+		switch rnd.IntN(14) {
 		case 0:
 			f.Capacity = between(0.1, 0.9)
 		case 1:
@@ -59,6 +59,20 @@ func RandomFaults(seed uint64, s Scenario, n int) []Fault {
 			f.Leave = true
 		case 8:
 			f.Load = between(0.5, 3)
+		case 9:
+			f.Shed = between(0.1, 1)
+			f.After = time.Duration(rnd.IntN(3)) * time.Second
+		case 10:
+			f.Pause = true
+		case 11:
+			f.Late = time.Duration(between(1, 300) * float64(time.Millisecond))
+		default:
+			f.Registry = registries[rnd.IntN(len(registries))]
+			if rnd.IntN(2) == 0 { // the source matters most when there is news
+				list = append(list, Fault{
+					Service: name, At: f.At + f.For/4, For: f.For / 2, Endpoints: f.Endpoints, Leave: true,
+				})
+			}
 		}
 		list = append(list, f)
 	}

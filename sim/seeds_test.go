@@ -1,68 +1,87 @@
 package sim
 
 import (
+	"bufio"
 	"flag"
+	"fmt"
+	"os"
 	"reflect"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
-
-	"github.com/zerohop/zerohop"
 )
 
-var seeds = flag.Int("seeds", 200, "seeds that TestDefaultsSurviveRandomFaults tries")
+var (
+	seeds = flag.Int("seeds", 300, "how many seeds TestRandomSeeds tries; CI has 10,000")
+	seed  = flag.Uint64("seed", 0, "the only seed that TestRandomSeeds tries, if not 0")
+)
 
-// random is a scenario of about 2,000 calls through two services with five faults, and the policies that they are to
-// survive.
-func random(seed uint64) Scenario {
-	s := Scenario{
-		Services: map[string]Service{
-			"front": {Endpoints: 4, Workers: 8, Time: Lognormal(5*time.Millisecond, 0.5), Queue: 200, Calls: []Call{{Service: "back"}}},
-			"back":  {Endpoints: 4, Workers: 8, Time: Exponential(5 * time.Millisecond), Queue: 200},
-		},
-		Clients: []Client{
-			{Service: "front", Rate: 70, Count: 1 + int(seed%3), Timeout: time.Second},
-			{Service: "back", Rate: 30, Unsafe: true, Timeout: 2 * time.Second},
-		},
-		For:  20 * time.Second,
-		Seed: seed,
+// twice is how many of the seeds run twice, to see that nothing but the seed decides what happens.
+const twice = 50
+
+// What must always hold does in random scenarios, and soon after the last fault nobody sees anything of it any more.
+func TestRandomSeeds(t *testing.T) {
+	switch {
+	case *seed != 0:
+		tryOut(t, *seed, true)
+		return
+	case testing.Short():
+		*seeds = min(*seeds, 20)
 	}
-	if seed%3 == 0 {
-		s.Grain = time.Millisecond
+	for _, old := range failed(t) {
+		t.Run(fmt.Sprint("again=", old), func(t *testing.T) { tryOut(t, old, false) })
 	}
-	switch seed / 3 % 4 {
-	case 1:
-		s.Clients[0].Mesh = policy(zerohop.Policy{Breaker: zerohop.Breaker{Mode: zerohop.On}, AttemptTimeout: 300 * time.Millisecond})
-	case 2:
-		s.Clients[0].Mesh = policy(zerohop.Policy{Balance: "least-request", Backup: zerohop.Backup{Quantile: 0.9, Factor: 1}, Timeout: 800 * time.Millisecond})
-	case 3:
-		s.Clients[0].Mesh = policy(zerohop.Policy{Balance: "ring-hash", Retry: zerohop.Retry{Attempts: 5}})
-	}
-	s.Faults = RandomFaults(seed, s, 5)
-	return s
+	every := uint64(max(*seeds/twice, 1))
+	Seeds(t, *seeds, func(t *testing.T, seed uint64) { tryOut(t, seed, seed%every == 0) })
 }
 
-// Five seconds after the last fault nobody sees anything of it any more.
-func TestDefaultsSurviveRandomFaults(t *testing.T) {
-	Seeds(t, *seeds, func(t *testing.T, seed uint64) {
-		s := random(seed)
-		r := Run(t, s)
-		r.Check(t, Bounds{From: 15 * time.Second, Success: 0.999})
-		if seed%200 == 0 { // one seed, one run
-			if again := Run(t, random(seed)); again.Hash != r.Hash {
-				t.Errorf("hash of a second run = %x, want %x", again.Hash, r.Hash)
-			}
+// tryOut simulates the scenario of a seed.
+func tryOut(t *testing.T, seed uint64, again bool) {
+	d := random(seed)
+	r, err := d.try(t)
+	if err != nil {
+		t.Errorf("%v\nReplay: go test ./sim -run 'TestRandomSeeds$' -seed %d", err, seed)
+		s := Shrink(t, d.Scenario, func(r *Result, err error) bool { return err != nil || d.verify(r) != nil })
+		t.Fatalf("These faults are enough for something of the kind: %v", s.Faults)
+	}
+	if again {
+		if r2, _ := random(seed).try(t); r2.Hash != r.Hash || r2.String() != r.String() {
+			t.Errorf("seed %d: hash of a second run = %x, want %x", seed, r2.Hash, r.Hash)
 		}
-	})
+	}
+}
+
+// failed returns the seeds that have failed once.
+func failed(t *testing.T) (list []uint64) {
+	f, err := os.Open("testdata/seeds")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		first, _, _ := strings.Cut(lines.Text(), " ")
+		if first == "#" {
+			continue
+		}
+		n, err := strconv.ParseUint(first, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, n)
+	}
+	return list
 }
 
 func TestRandomFaultsAreThoseOfTheSeed(t *testing.T) {
 	kinds := map[string]bool{}
 	for seed := range uint64(100) {
-		s := random(seed)
-		if again := RandomFaults(seed, s, 5); !reflect.DeepEqual(s.Faults, again) {
-			t.Fatalf("seed %d: faults %v, then %v", seed, s.Faults, again)
+		s := eventful(seed)
+		list := RandomFaults(seed, s, 5)
+		if again := RandomFaults(seed, s, 5); !reflect.DeepEqual(list, again) {
+			t.Fatalf("seed %d: faults %v, then %v", seed, list, again)
 		}
-		for _, f := range s.Faults {
+		for _, f := range list {
 			v := reflect.ValueOf(f)
 			for i := range v.NumField() {
 				if !v.Field(i).IsZero() {
@@ -80,9 +99,14 @@ func TestRandomFaultsAreThoseOfTheSeed(t *testing.T) {
 }
 
 func TestShrinkLeavesTheFaultThatMatters(t *testing.T) {
-	s := random(1)
-	s.Faults = append(s.Faults, Fault{Service: "front", At: 16 * time.Second, Fail: 1})
-	fails := func(r *Result, _ error) bool { return r.Success(17*time.Second, 0) < 0.5 }
+	s := random(1).Scenario
+	s.Faults = append(s.Faults, Fault{Service: "a", At: 16 * time.Second, Fail: 1})
+	fails := func(r *Result, err error) bool {
+		if r == nil {
+			t.Fatal(err)
+		}
+		return r.Success(17*time.Second, 0) < 0.5
+	}
 	if got := Shrink(t, s, fails).Faults; len(got) != 1 || got[0].Fail != 1 || got[0].At != 16*time.Second {
 		t.Errorf("faults that are left: %v, want the last one", got)
 	}

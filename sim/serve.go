@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"math/rand/v2"
 	"time"
 )
 
@@ -94,14 +95,24 @@ func (w *world) arrivals(c *Client, meshes []*mesh, series *Series, part string)
 		// A rate that changes between two calls is that at the time of the first, or calls would come from the past.
 		gap := scaled(time.Duration(float64(time.Second)/(c.Rate*s.load())), rnd.ExpFloat64())
 		w.after(gap, func() {
-			end := time.Duration(0)
-			if c.Timeout > 0 {
-				end = w.now + c.Timeout
+			if m := meshes[rnd.IntN(len(meshes))]; m.stopped == 0 {
+				w.call(c, m, series, rnd)
 			}
-			one := &call{world: w, mesh: meshes[rnd.IntN(len(meshes))], series: series}
-			one.begin(c.Service, c.Unsafe, end)
 			next()
 		})
 	}
 	next()
+}
+
+// call makes a call of a client.
+func (w *world) call(c *Client, m *mesh, series *Series, rnd *rand.Rand) {
+	end := time.Duration(0)
+	if c.Timeout > 0 {
+		end = w.now + c.Timeout
+	}
+	one := &call{world: w, mesh: m, series: series}
+	one.begin(c.Service, c.Unsafe, end)
+	if c.Patience != nil {
+		m.timer(w.now+c.Patience.draw(rnd, 0), one.leave)
+	}
 }

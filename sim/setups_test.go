@@ -29,6 +29,7 @@ func chain(rate float64, length time.Duration, bare bool, mesh func() zerohop.Co
 
 // If every layer of five repeats twice what fails below, each request becomes 243.
 func TestChainDoesNotMultiplyAnOutage(t *testing.T) {
+	heavy(t)
 	perCall := func(r *Result) float64 {
 		return float64(r.Services["s4"].Attempts.Started(0, 0)) / float64(r.Started(0, 0))
 	}
@@ -53,6 +54,7 @@ func TestChainDoesNotMultiplyAnOutage(t *testing.T) {
 // Of a hundred leaves that stall once in a hundred calls, two of three callers see one.
 // J. Dean, L. Barroso, "The Tail at Scale", 2013.
 func TestHedgingCutsTheTailOfFanOuts(t *testing.T) {
+	heavy(t)
 	run := func(p zerohop.Policy) *Result {
 		p.SlowStart.Mode = zerohop.Off
 		return Run(t, Scenario{
@@ -87,6 +89,7 @@ func TestHedgingCutsTheTailOfFanOuts(t *testing.T) {
 
 // An endpoint that fails at once looks fast, and idle.
 func TestFastFailuresAttractNoCalls(t *testing.T) {
+	heavy(t)
 	run := func(clients int, p zerohop.Policy) *Result {
 		return Run(t, Scenario{
 			Services: map[string]Service{"s": {Endpoints: 10, Workers: 8, Time: Exponential(50 * time.Millisecond)}},
@@ -122,6 +125,7 @@ func TestFastFailuresAttractNoCalls(t *testing.T) {
 // A server that does not begin what it cannot finish in time loses no work to callers who leave, so that half of its
 // capacity is half of its goodput, and nothing is left to recover from. Even a storm of retries does not change that.
 func TestAdmissionByDeadlineKeepsGoodput(t *testing.T) {
+	heavy(t)
 	run := func(rate float64, mesh zerohop.Config, least time.Duration, lifo bool) *Result {
 		return Run(t, Scenario{
 			Services: map[string]Service{"s": {Workers: 20, Time: Exponential(20 * time.Millisecond), MinTime: least, LIFO: lifo}},
@@ -152,6 +156,7 @@ func TestAdmissionByDeadlineKeepsGoodput(t *testing.T) {
 // The mean time in the system of the power of two choices at 70 % load is 1.61 times that of the service, at random 3.33.
 // M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001.
 func TestTwoChoicesAreAsGoodAsTheySay(t *testing.T) {
+	heavy(t)
 	for _, tt := range []struct {
 		balance string
 		want    float64

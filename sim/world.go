@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"container/heap"
 	"hash/fnv"
 	"math/rand/v2"
 	"slices"
@@ -23,32 +22,10 @@ type world struct {
 	byAddr   map[string]*endpoint
 	meshes   []*mesh
 	calls    []*call // under way
-	ended    bool    // what ends now is not counted
+	feeds    int
+	ended    bool // what ends now is not counted
 	result   *Result
 	broken   []error // invariants
-}
-
-// event is something to do at a time. Of two at the same time, that comes first which was planned first, unless times are
-// rounded.
-type event struct {
-	at    time.Duration
-	order uint64
-	do    func()
-}
-
-type events []event
-
-func (e events) Len() int { return len(e) }
-func (e events) Less(i, j int) bool {
-	return e[i].at < e[j].at || e[i].at == e[j].at && e[i].order < e[j].order
-}
-func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
-func (e *events) Push(x any)   { *e = append(*e, x.(event)) }
-func (e *events) Pop() any {
-	last := (*e)[len(*e)-1]
-	(*e)[len(*e)-1] = event{}
-	*e = (*e)[:len(*e)-1]
-	return last
 }
 
 // at plans something.
@@ -59,7 +36,7 @@ func (w *world) at(at time.Duration, do func()) {
 		at = (at + g - 1) / g * g
 		order = mixed(w.scenario.Seed ^ order)
 	}
-	heap.Push(&w.events, event{max(at, w.now), order, do})
+	w.events.push(event{max(at, w.now), order, do})
 }
 
 // after plans something for later.
@@ -68,7 +45,7 @@ func (w *world) after(d time.Duration, do func()) { w.at(w.now+d, do) }
 // run does what is planned up to and including the given time.
 func (w *world) run(until time.Duration) {
 	for len(w.events) > 0 && w.events[0].at <= until {
-		e := heap.Pop(&w.events).(event)
+		e := w.events.pop()
 		if e.at > w.now {
 			w.now = e.at
 			time.Sleep(time.Until(w.time()))
@@ -151,14 +128,16 @@ func (w *world) plan() {
 	}
 }
 
-// changed brings the endpoints of a fault into the state that all present faults make.
+// changed brings what a fault is about into the state that all present faults make.
 func (w *world) changed(f *Fault) {
 	s := w.services[f.Service]
 	for _, e := range w.endpoints(f) {
 		e.become(s.stateOf(e.number))
 	}
-	if f.Leave {
+	if f.Leave || f.Registry != "" {
 		s.publish()
-		synctest.Wait()
+	}
+	if f.Pause || f.Late > 0 {
+		s.disturb()
 	}
 }
