@@ -1,6 +1,8 @@
 GO       ?= go
 TOOL      = tool -modfile=tools/go.mod
 FUZZTIME ?= 30s
+# How many random scenarios of package sim are tried.
+SEEDS    ?= 10000
 # The file that bench writes, and an older one to compare it with.
 BENCH    ?= bench.txt
 OLD      ?=
@@ -11,6 +13,9 @@ OLD      ?=
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# A simulation happens in one goroutine, where the race detector finds little and takes ten times as long: it only gets the
+# short tests of package sim.
+#
 # The fault tests hold real processes to latency bounds, which the race detector and a neighbour on the same
 # cores would break: they run last and alone. Both runs always happen, so that one failure does not hide another.
 test: vet cross ## Vet, cross build and test; builds a Consul server first (once, minutes) unless ZEROHOP_CONSUL names one
@@ -19,9 +24,12 @@ test: vet cross ## Vet, cross build and test; builds a Consul server first (once
 			echo 'no Consul server could be built (see above): the tests that need one skip' >&2; \
 	fi; \
 	export ZEROHOP_CONSUL; \
-	packages=$$($(GO) list ./... | grep -v /faulttest); rc=0; \
+	packages=$$($(GO) list ./... | grep -v -e /faulttest -e /sim$$); rc=0; \
 	echo '==> go test'; \
 	$(GO) test -race -shuffle=on -timeout=10m $$packages || rc=1; \
+	echo '==> go test ./sim, $(SEEDS) seeds'; \
+	$(GO) test -race -short -timeout=5m ./sim || rc=1; \
+	$(GO) test -timeout=10m ./sim -seeds=$(SEEDS) || rc=1; \
 	$(GO) test -count=1 -timeout=20m ./faulttest/... || rc=1; \
 	echo '==> go test, interop'; \
 	(cd interop && $(GO) test -race -shuffle=on -timeout=5m ./...) || rc=1; \
