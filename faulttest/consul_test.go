@@ -19,6 +19,7 @@ import (
 // The agent that callers and instances share is killed for 30 s, twice as long as a lease, and comes back knowing
 // nothing.
 func TestConsulOutageIsNotSeen(t *testing.T) {
+	t.Parallel()
 	const (
 		rate   = 200
 		outage = 30 * time.Second

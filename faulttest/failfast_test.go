@@ -12,6 +12,7 @@ import (
 // was sent stands in its own log. Every client finds out for itself, by six attempts or seven in all of the 15 s, so that
 // ten clients of 40 calls a second each need the first seconds to get below the share.
 func TestFailingFastAttractsNoTraffic(t *testing.T) {
+	t.Parallel()
 	const (
 		rate  = 400
 		learn = 2 * time.Second

@@ -28,6 +28,7 @@ func greyFaults(t *testing.T, list []*backend) func(*load) {
 }
 
 func TestGreyFailureIsHardlySeen(t *testing.T) {
+	t.Parallel()
 	for _, p := range protocols {
 		t.Run(p.name, func(t *testing.T) {
 			promise(t, func() result {
@@ -40,6 +41,7 @@ func TestGreyFailureIsHardlySeen(t *testing.T) {
 
 // The faults are real: callers without the library see them. Both protocols share the backends, to save time.
 func TestGreyFailureShowsWithoutMesh(t *testing.T) {
+	t.Parallel()
 	list := startBackends(t, 5, greyCapacity)
 	loads := make([]*load, len(protocols)-1)
 	for i, p := range protocols[1:] {

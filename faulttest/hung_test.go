@@ -74,6 +74,7 @@ func TestHungBackendCostsOneAttempt(t *testing.T) {
 // default budget of a client pays four or so at once, take the place of calls that hang. A client is not told that the
 // backend is gone; each finds out by itself.
 func TestHungBackendCostsEachClientFewCalls(t *testing.T) {
+	t.Parallel()
 	for _, p := range protocols {
 		for _, c := range []struct {
 			clients int

@@ -15,6 +15,7 @@ import (
 // is not taken for dead, however many calls it turns away in a row: by default few, and hundreds where picks are at random
 // and do not look at how calls went. One that fails as often is.
 func TestOverloadIsNoDeath(t *testing.T) {
+	t.Parallel()
 	const rate = 300
 	for _, p := range protocols {
 		for _, c := range []struct {

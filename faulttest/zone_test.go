@@ -16,9 +16,11 @@ import (
 // Three zones of four backends each serve the callers of their zone. One has a fifth of its capacity for a while, which is
 // less than half of what its callers want.
 func TestZoneThatBrownsOutIsHardlySeen(t *testing.T) {
+	t.Parallel()
 	const rate = 240 // of all callers
 	for _, p := range protocols {
 		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
 			var crossing [3]float64 // before, during, after
 			promise(t, func() result {
 				list := startBackends(t, 12, capacity{Workers: 2, Queue: 100, Mean: 40 * time.Millisecond})
@@ -85,6 +87,7 @@ func TestZoneThatBrownsOutIsHardlySeen(t *testing.T) {
 
 // While all backends fail, calls end, and 2 s after all are well every call is answered.
 func TestServiceRecoversWhenAllBackendsDo(t *testing.T) {
+	t.Parallel()
 	const rate = 150
 	for _, p := range protocols {
 		t.Run(p.name, func(t *testing.T) {
