@@ -58,31 +58,6 @@ func TestSeedDecidesEverything(t *testing.T) {
 	t.Logf("\n%s", first)
 }
 
-// A queue with Poisson arrivals, exponential service and c workers has a known mean time in the system (A. K. Erlang, 1917):
-// the simulation must agree.
-func TestQueueIsAsErlangSays(t *testing.T) {
-	heavy(t)
-	const workers, mean = 10, 10 * time.Millisecond
-	for _, load := range []float64{0.5, 0.7, 0.9} {
-		r := Run(t, Scenario{
-			Services: map[string]Service{"s": {Workers: workers, Time: Exponential(mean), Latency: Constant(0)}},
-			Clients:  []Client{{Service: "s", Rate: load * workers / mean.Seconds(), Mesh: noRetry()}},
-			For:      400 * time.Second,
-		})
-		a := load * workers
-		term, sum := 1.0, 1.0
-		for k := 1; k < workers; k++ {
-			term *= a / float64(k)
-			sum += term
-		}
-		last := term * a / workers / (1 - load)
-		want := mean.Seconds() * (1 + last/(sum+last)/(workers*(1-load)))
-		if got := r.Mean(10*time.Second, 0).Seconds(); math.Abs(got/want-1) > 0.03 {
-			t.Errorf("mean time at load %v = %.4f, want %.4f within 3 %%", load, got, want)
-		}
-	}
-}
-
 func TestLawsHaveTheirMeans(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for _, tt := range []struct {

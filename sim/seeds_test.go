@@ -14,7 +14,7 @@ import (
 
 var (
 	seeds = flag.Int("seeds", 300, "how many seeds TestRandomSeeds tries; CI has 10,000")
-	seed  = flag.Uint64("seed", 0, "the only seed that TestRandomSeeds tries, if not 0")
+	seed  = flag.Uint64("seed", 0, "the only seed that TestRandomSeeds tries, and that of set-ups, if not 0")
 )
 
 // twice is how many of the seeds run twice, to see that nothing but the seed decides what happens.
