@@ -311,7 +311,7 @@ func TestWhoIsToBlameForADeadline(t *testing.T) {
 			if got := node().Penalized(time.Now()); got != c.penalized {
 				t.Errorf("%s: node is avoided: %v, want %v", c.name, got, c.penalized)
 			}
-			if got := node().Breaker().State() == "open"; got != c.penalized {
+			if got := node().BreakerState(time.Now()) == "open"; got != c.penalized {
 				t.Errorf("%s: breaker is open: %v, want %v", c.name, got, c.penalized)
 			}
 			m.Close()

@@ -155,7 +155,7 @@ func TestNeutralFailuresAreRepeated(t *testing.T) {
 		}
 		s, _ := m.service("orders")
 		for _, n := range s.balancer.Set().Nodes() {
-			if n.Penalized(time.Now()) || n.Breaker().State() != "closed" {
+			if n.Penalized(time.Now()) || n.BreakerState(time.Now()) != "closed" {
 				t.Errorf("%s is held responsible for a stale connection", n.Addr())
 			}
 		}

@@ -148,7 +148,7 @@ func (c *Call) refusal() (Reason, time.Duration, error) {
 	case c.mesh().ctx.Err() != nil:
 		return Closed, 0, ErrClosed
 	case errors.Is(err, loadbalance.ErrUnavailable):
-		return Unavailable, 0, err
+		return Unavailable, s.recovery(), err
 	case err == nil:
 		err = loadbalance.ErrNoEndpoints
 	}

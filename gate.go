@@ -137,6 +137,18 @@ func refusalOf(err error) (Reason, time.Duration, error) {
 	return "", 0, err
 }
 
+// recovery returns when the first of the breakers of the endpoints admits an attempt, 0 if none says.
+func (s *service) recovery() (after time.Duration) {
+	for _, n := range s.balancer.Set().Nodes() {
+		if t := n.OpenUntil(); !t.IsZero() {
+			if d := max(time.Until(t), 1); after == 0 || d < after {
+				after = d
+			}
+		}
+	}
+	return after
+}
+
 // refused reports whether a stage refused the attempt.
 func (a *Attempt) refused() bool {
 	_, ok := a.rarity().refused.(*refusedError)

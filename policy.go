@@ -3,6 +3,7 @@ package zerohop
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"strings"
 	"time"
@@ -91,6 +92,9 @@ type Policy struct {
 	Budget Budget `json:"budget,omitzero" yaml:"budget,omitempty"`
 	// Breaker is the circuit breaker of each endpoint. It belongs to a service.
 	Breaker Breaker `json:"breaker,omitzero" yaml:"breaker,omitempty"`
+	// ServiceBreaker is the circuit breaker of the whole service. It sees the attempts on all endpoints, so that one that
+	// fails of ten does not open it. It belongs to a service.
+	ServiceBreaker Breaker `json:"serviceBreaker,omitzero" yaml:"serviceBreaker,omitempty"`
 	// Outlier says when an endpoint is ejected. It belongs to a service.
 	Outlier Outlier `json:"outlier,omitzero" yaml:"outlier,omitempty"`
 	// SlowStart brings new endpoints up to their share of the calls over a while. It belongs to a service.
@@ -174,42 +178,19 @@ type Budget struct {
 	Ratio float64 `json:"ratio,omitempty" yaml:"ratio,omitempty"`
 }
 
-// Breaker is a circuit breaker for each endpoint; see resilience.BreakerConfig for the fields.
-type Breaker struct {
-	// Mode switches the breaker. The built-in default is Off: the balancer avoids failing endpoints
-	// without one. Switch it on to stop calling an endpoint altogether.
-	Mode Switch `json:"mode,omitempty" yaml:"mode,omitempty"`
-	// Consecutive failures that open it. The built-in default is 5.
-	Consecutive uint32 `json:"consecutive,omitempty" yaml:"consecutive,omitempty"`
-	// Ratio of failures that opens it. The built-in default is 0.5.
-	Ratio float64 `json:"ratio,omitempty" yaml:"ratio,omitempty"`
-	// MinRequests is the volume below which Ratio says nothing. The built-in default is 20.
-	MinRequests uint32 `json:"minRequests,omitempty" yaml:"minRequests,omitempty"`
-	// Window is the time over which failures count. The built-in default is 10 s.
-	Window time.Duration `json:"window,omitempty" yaml:"window,omitempty"`
-	// OpenFor is the time until the first probe. The built-in default is 1 s.
-	OpenFor time.Duration `json:"openFor,omitempty" yaml:"openFor,omitempty"`
-	// Probes let through at a time after that. The built-in default is 1.
-	Probes uint32 `json:"probes,omitempty" yaml:"probes,omitempty"`
-}
-
-func (b Breaker) config() resilience.BreakerConfig {
-	return resilience.BreakerConfig{
-		Consecutive: b.Consecutive, Ratio: b.Ratio, MinRequests: b.MinRequests,
-		Window: b.Window, OpenFor: b.OpenFor, Probes: b.Probes,
-	}
-}
-
 // builtin is the policy that all others refine.
 var builtin = Policy{
-	Balance:     "peak-ewma",
-	Connect:     Connect{Timeout: time.Second},
-	Propagate:   On,
-	Retry:       Retry{Mode: On, Attempts: 3},
-	Backup:      Backup{Mode: On, Min: 50 * time.Millisecond, Quantile: 0.99, Factor: 2},
-	RateLimit:   RateLimit{Mode: Off},
-	Budget:      Budget{Mode: On},
-	Breaker:     Breaker{Mode: Off},
+	Balance:   "peak-ewma",
+	Connect:   Connect{Timeout: time.Second},
+	Propagate: On,
+	Retry:     Retry{Mode: On, Attempts: 3},
+	Backup:    Backup{Mode: On, Min: 50 * time.Millisecond, Quantile: 0.99, Factor: 2},
+	RateLimit: RateLimit{Mode: Off},
+	Budget:    Budget{Mode: On},
+	Breaker:   Breaker{Mode: Off},
+
+	ServiceBreaker: Breaker{Mode: Off, Consecutive: math.MaxUint32},
+
 	Outlier:     Outlier{Mode: On},
 	SlowStart:   SlowStart{Mode: On},
 	Locality:    Locality{Mode: On, Low: 0.8, High: 2},
@@ -279,21 +260,14 @@ func (p Policy) over(wide Policy) Policy {
 			Tokens: pick(p.Budget.Tokens, wide.Budget.Tokens),
 			Ratio:  pick(p.Budget.Ratio, wide.Budget.Ratio),
 		},
-		Breaker: Breaker{
-			Mode:        pick(p.Breaker.Mode, wide.Breaker.Mode),
-			Consecutive: pick(p.Breaker.Consecutive, wide.Breaker.Consecutive),
-			Ratio:       pick(p.Breaker.Ratio, wide.Breaker.Ratio),
-			MinRequests: pick(p.Breaker.MinRequests, wide.Breaker.MinRequests),
-			Window:      pick(p.Breaker.Window, wide.Breaker.Window),
-			OpenFor:     pick(p.Breaker.OpenFor, wide.Breaker.OpenFor),
-			Probes:      pick(p.Breaker.Probes, wide.Breaker.Probes),
-		},
-		Outlier:     p.Outlier.over(wide.Outlier),
-		SlowStart:   p.SlowStart.over(wide.SlowStart),
-		Locality:    p.Locality.over(wide.Locality),
-		HealthCheck: p.HealthCheck.over(wide.HealthCheck),
-		Sticky:      p.Sticky.over(wide.Sticky),
-		Select:      p.Select.over(wide.Select),
+		Breaker:        p.Breaker.over(wide.Breaker),
+		ServiceBreaker: p.ServiceBreaker.over(wide.ServiceBreaker),
+		Outlier:        p.Outlier.over(wide.Outlier),
+		SlowStart:      p.SlowStart.over(wide.SlowStart),
+		Locality:       p.Locality.over(wide.Locality),
+		HealthCheck:    p.HealthCheck.over(wide.HealthCheck),
+		Sticky:         p.Sticky.over(wide.Sticky),
+		Select:         p.Select.over(wide.Select),
 	}
 }
 
@@ -321,7 +295,7 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 		value Switch
 	}{
 		{"idempotent", p.Idempotent}, {"propagate", p.Propagate}, {"retry.mode", p.Retry.Mode}, {"backup.mode", p.Backup.Mode},
-		{"budget.mode", p.Budget.Mode}, {"breaker.mode", p.Breaker.Mode}, {"outlier.mode", p.Outlier.Mode},
+		{"budget.mode", p.Budget.Mode}, {"outlier.mode", p.Outlier.Mode},
 		{"outlier.one", p.Outlier.One}, {"outlier.linear", p.Outlier.Linear}, {"outlier.absolute", p.Outlier.Absolute},
 		{"leastRequest.replacement", p.LeastRequest.Replacement}, {"slowStart.mode", p.SlowStart.Mode}, {"locality.mode", p.Locality.Mode},
 		{"healthCheck.mode", p.HealthCheck.Mode}, {"healthCheck.unproven", p.HealthCheck.Unproven}, {"healthCheck.endEjection", p.HealthCheck.EndEjection},
@@ -356,9 +330,6 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 	if err := (resilience.BudgetConfig{Tokens: p.Budget.Tokens, Ratio: p.Budget.Ratio}).Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("%s.budget.%w", path, err))
 	}
-	if err := p.Breaker.config().Validate(); err != nil {
-		errs = append(errs, fmt.Errorf("%s.breaker.%w", path, err))
-	}
 	if err := p.Outlier.config().Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("%s.outlier.%w", path, err))
 	}
@@ -373,7 +344,7 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 	if err := near.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("%s.locality.%w", path, err))
 	}
-	errs = append(errs, p.RateLimit.validate(path+".rateLimit"))
+	errs = append(errs, p.RateLimit.validate(path+".rateLimit"), p.Breaker.validate(path+".breaker"), p.ServiceBreaker.validateService(path+".serviceBreaker"))
 	errs = append(errs, p.Sticky.validate(path+".sticky"), p.Select.validate(path+".select"))
 	return errors.Join(errs...)
 }

@@ -49,13 +49,13 @@ const (
 	// than 85 % of failures eject an endpoint from 50 responses on, also where fewer than 5 endpoints have so many.
 	PresetGRPC = "grpc"
 	// PresetSpringCloud is Spring Cloud LoadBalancer and CircuitBreaker with Resilience4J: round robin, one retry on the next
-	// instance without a pause and without a budget, no ejection, a circuit breaker that opens for 60 s when 50 % of 100 calls
-	// fail and then lets 10 through, and a time limit of 1 s. Who has the load balancer without the circuit breaker switches
+	// instance without a pause and without a budget, no ejection, a circuit breaker of the service that opens for 60 s when 50 % of
+	// the last 100 calls fail, or all take more than 60 s, and then lets 10 through, and a time limit of 1 s. Who has the load balancer without the circuit breaker switches
 	// that off and sets a longer Timeout.
 	//
 	// It cannot express: round robin that takes no account of weights; that GET alone is repeated and not every idempotent
-	// method, and only after errors of connections, not because of a status; windows of the last 100 calls, for which a
-	// minute stands; breakers for a service, where here each endpoint has one; slow calls that open it.
+	// method, and only after errors of connections, not because of a status. The breaker
+	// counts attempts, before they are repeated.
 	PresetSpringCloud = "spring-cloud"
 )
 
@@ -118,9 +118,9 @@ var presets = map[string]Policy{
 		Retry:   Retry{Mode: On, Attempts: 2, Base: 1, Max: 1}, // 0 would inherit
 		Backup:  Backup{Mode: Off},
 		Budget:  Budget{Mode: Off},
-		Breaker: Breaker{
-			Mode: On, Consecutive: math.MaxUint32, Ratio: 0.5, MinRequests: 100, Window: time.Minute,
-			OpenFor: 60 * time.Second, Probes: 10,
+		ServiceBreaker: Breaker{
+			Mode: On, Consecutive: math.MaxUint32, Ratio: 0.5, MinRequests: 100, Calls: 100,
+			SlowAfter: 60 * time.Second, SlowRatio: 1, OpenFor: 60 * time.Second, MaxOpenFor: 60 * time.Second, Jitter: -1, Probes: 10,
 		},
 		Outlier:   Outlier{Mode: Off},
 		SlowStart: SlowStart{Mode: Off},

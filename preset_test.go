@@ -26,7 +26,7 @@ func TestPresetsHaveTheNumbersOfWhatTheyAreNamedAfter(t *testing.T) {
 		timeout, connect time.Duration
 		retry            Retry
 		budget           Budget
-		breaker          Breaker
+		breaker          Breaker // of the service
 		outlier          Outlier
 		panic, spill     float64
 		hashing          Hashing
@@ -35,18 +35,18 @@ func TestPresetsHaveTheNumbersOfWhatTheyAreNamedAfter(t *testing.T) {
 		PresetEnvoy: {
 			balance: "weighted-round-robin", choices: "2 with replacement", timeout: 15 * s, connect: 5 * s,
 			retry:  Retry{Off, 2, 25 * time.Millisecond, 250 * time.Millisecond},
-			budget: Budget{Mode: On}, breaker: Breaker{Mode: Off}, outlier: envoy, panic: 0.5, spill: 1.4,
+			budget: Budget{Mode: On}, breaker: Breaker{Mode: Off, Consecutive: math.MaxUint32}, outlier: envoy, panic: 0.5, spill: 1.4,
 			hashing: Hashing{-1, 1024, 8_388_608, 65_537}, locality: Off,
 		},
 		PresetIstio: {
 			balance: "least-request", choices: "2 with replacement", connect: 10 * s,
 			retry:  Retry{On, 3, 25 * time.Millisecond, 250 * time.Millisecond},
-			budget: Budget{Mode: On}, breaker: Breaker{Mode: Off}, outlier: istio, panic: -1, spill: 1.4,
+			budget: Budget{Mode: On}, breaker: Breaker{Mode: Off, Consecutive: math.MaxUint32}, outlier: istio, panic: -1, spill: 1.4,
 			hashing: Hashing{-1, 1024, 8_388_608, 65_537}, locality: On,
 		},
 		PresetLinkerd: {
 			balance: "peak-ewma", choices: "2", connect: s, retry: Retry{Mode: Off, Attempts: 2},
-			budget: Budget{Mode: On, Ratio: 0.2}, breaker: Breaker{Mode: Off},
+			budget: Budget{Mode: On, Ratio: 0.2}, breaker: Breaker{Mode: Off, Consecutive: math.MaxUint32},
 			outlier: Outlier{
 				Mode: On, Consecutive: 7, FailureRatio: -1, Ejection: s, MaxEjection: 60 * s, Jitter: 0.5, MaxEjected: 1, Absolute: On,
 			},
@@ -54,12 +54,12 @@ func TestPresetsHaveTheNumbersOfWhatTheyAreNamedAfter(t *testing.T) {
 		},
 		PresetGRPC: {
 			balance: "weighted-round-robin", choices: "2 with replacement", connect: s, retry: Retry{Mode: Off, Attempts: 5},
-			budget: Budget{Mode: On}, breaker: Breaker{Mode: Off}, outlier: grpc, panic: -1, spill: 1000,
+			budget: Budget{Mode: On}, breaker: Breaker{Mode: Off, Consecutive: math.MaxUint32}, outlier: grpc, panic: -1, spill: 1000,
 			hashing: Hashing{-1, 1024, 4096, 0}, locality: Off,
 		},
 		PresetSpringCloud: {
 			balance: "weighted-round-robin", choices: "2", timeout: s, connect: s, retry: Retry{On, 2, 1, 1},
-			budget: Budget{Mode: Off}, breaker: Breaker{On, math.MaxUint32, 0.5, 100, 60 * s, 60 * s, 10},
+			budget: Budget{Mode: Off}, breaker: Breaker{On, math.MaxUint32, 0.5, 100, 0, 100, 60 * s, 0, 1, 60 * s, 60 * s, -1, 10},
 			outlier: Outlier{Mode: Off}, panic: -1, locality: Off,
 		},
 	} {
@@ -70,12 +70,12 @@ func TestPresetsHaveTheNumbersOfWhatTheyAreNamedAfter(t *testing.T) {
 		}
 		got := want
 		got.balance, got.choices, got.timeout, got.connect = p.Balance, choices, p.Timeout, p.Connect.Timeout
-		got.retry, got.budget, got.breaker, got.outlier = p.Retry, p.Budget, p.Breaker, p.Outlier
+		got.retry, got.budget, got.breaker, got.outlier = p.Retry, p.Budget, p.ServiceBreaker, p.Outlier
 		got.panic, got.spill, got.hashing, got.locality = p.Panic, p.OverProvisioning, p.Hashing, p.Locality.Mode
 		if diff := cmp.Diff(want, got, cmp.AllowUnexported(want)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
-		if p.Backup.Mode != Off || p.SlowStart.Mode != Off || p.HealthCheck.Mode != Off {
+		if p.Breaker.Mode != Off || p.Backup.Mode != Off || p.SlowStart.Mode != Off || p.HealthCheck.Mode != Off {
 			t.Errorf("%s has backups %q, slow starts %q, health checks %q, want none of them", name, p.Backup.Mode, p.SlowStart.Mode, p.HealthCheck.Mode)
 		}
 	}

@@ -62,7 +62,7 @@ func newService(m *Mesh, name string, named bool) *service {
 		Subset: loadbalance.Subset{Size: s.policy.Subset, Client: m.cfg.Instance, Clients: m.cfg.Peers, Index: m.cfg.PeerIndex},
 	}
 	if s.policy.Breaker.Mode == On {
-		c := s.policy.Breaker.config()
+		c := s.policy.Breaker.config(&s.policy)
 		lb.Breaker = &c
 	}
 	if s.policy.Outlier.Mode == On {

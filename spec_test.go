@@ -114,7 +114,13 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"rate limit", service(Policy{RateLimit: RateLimit{Rate: -1, Burst: -1}}), []string{"services.orders.rateLimit.rate: ", "services.orders.rateLimit.burst: "}},
 		{"rate limit without a rate", service(Policy{RateLimit: RateLimit{Mode: Observe}}), []string{"services.orders.rateLimit.rate: must be between 0.001 and 1000000, got 0"}},
 		{"breaker mode", service(Policy{Breaker: Breaker{Mode: "1"}}), []string{`services.orders.breaker.mode: must be "on" or "off", got "1"`}},
-		{"breaker", service(Policy{Breaker: Breaker{Ratio: 2}}), []string{"services.orders.breaker.ratio: "}},
+		{"breaker", service(Policy{Breaker: Breaker{Ratio: 2, OpenFor: -1, MaxOpenFor: 1, Calls: 1e6}}), []string{
+			"services.orders.breaker.ratio: ", "services.orders.breaker.openFor: ", "services.orders.breaker.calls: ",
+		}},
+		{"breaker that observes", service(Policy{Breaker: Breaker{Mode: Observe}}), []string{`services.orders.breaker.mode: must be "on" or "off", got "observe"`}},
+		{"breaker of a service", service(Policy{ServiceBreaker: Breaker{Mode: "1", SlowFactor: 0.5}}), []string{
+			`services.orders.serviceBreaker.mode: must be "on", "off" or "observe", got "1"`, "services.orders.serviceBreaker.slowFactor: ",
+		}},
 		{"outlier mode", service(Policy{Outlier: Outlier{Mode: "1"}}), []string{`services.orders.outlier.mode: must be "on" or "off", got "1"`}},
 		{"outlier one", service(Policy{Outlier: Outlier{One: "1"}}), []string{`services.orders.outlier.one: must be "on" or "off", got "1"`}},
 		{"outlier", service(Policy{Outlier: Outlier{MaxEjected: 2}}), []string{"services.orders.outlier.maxEjected: must be between 0 and 1, got 2"}},
@@ -156,6 +162,7 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"policy without a name", Config{Resolver: discovery.Static{}, Spec: Spec{Policies: map[string]Policy{"": {}}}}, []string{"policies: "}},
 		{"balance of a route", route(Policy{Balance: "random"}), []string{"policies.x.balance: belongs to a service, not to a route"}},
 		{"budget of a route", route(Policy{Budget: Budget{Tokens: 1}}), []string{"policies.x.budget: belongs to a service, not to a route"}},
+		{"service breaker of a route", route(Policy{ServiceBreaker: Breaker{Mode: On}}), []string{"policies.x.serviceBreaker: belongs to a service, not to a route"}},
 		{"breaker of a route", route(Policy{Breaker: Breaker{Mode: On}}), []string{"policies.x.breaker: belongs to a service, not to a route"}},
 		{"warm connections", service(Policy{Connect: Connect{Warm: 101}}), []string{"services.orders.connect.warm: must be between 0 and 100, got 101"}},
 		{"server name with a port", service(Policy{Connect: Connect{ServerName: "orders:443"}}), []string{`services.orders.connect.serverName: must be a host name without a port, got "orders:443"`}},
@@ -270,10 +277,7 @@ func full(n int) Policy {
 
 		RateLimit: RateLimit{Mode: mode, Rate: f, Burst: n, MaxWait: d},
 
-		Breaker: Breaker{
-			Mode: mode, Consecutive: uint32(n), Ratio: f / 10, MinRequests: uint32(n), Window: 10 * time.Second * d,
-			OpenFor: d, Probes: uint32(n),
-		},
+		Breaker: fullBreaker(n), ServiceBreaker: fullBreaker(n + 2),
 		Outlier: Outlier{
 			Mode: mode, Consecutive: n, FailureRatio: f / 10, MinResponses: n, Deviations: f, MinHosts: 2 + n, MinVolume: n, Latency: 1 + f,
 			Window: d, Ejection: d, MaxEjection: 10 * d, Jitter: f / 10, MaxEjected: f / 10, One: mode, Linear: mode, Absolute: mode,
@@ -292,6 +296,14 @@ func full(n int) Policy {
 			Mode: mode, Match: map[string]string{"m": fmt.Sprint(n)}, Headers: map[string]string{"h": fmt.Sprint(n)},
 			Fallback: []Fallback{FallbackAny, FallbackDefault}[n%2], Default: map[string]string{"d": fmt.Sprint(n)},
 		},
+	}
+}
+
+func fullBreaker(n int) Breaker {
+	d, f := time.Duration(n)*time.Millisecond, float64(n)
+	return Breaker{
+		Mode: []Switch{On, Off}[n%2], Consecutive: uint32(n), Ratio: f / 10, MinRequests: uint32(n), Window: 100 * d, Calls: uint32(n),
+		SlowAfter: d, SlowFactor: f, SlowRatio: f / 10, OpenFor: d, MaxOpenFor: 2 * d, Jitter: f / 10, Probes: uint32(n),
 	}
 }
 

@@ -111,8 +111,8 @@ func TestServerRefusesWhatHasTooLittleTime(t *testing.T) {
 			}
 		}
 		for _, n := range b.nodes(t, "orders") {
-			if n.Breaker().State() != "closed" || n.Penalized(time.Now()) {
-				t.Errorf("breaker is %s, node is avoided: %v, want closed, false", n.Breaker().State(), n.Penalized(time.Now()))
+			if n.BreakerState(time.Now()) != "closed" || n.Penalized(time.Now()) {
+				t.Errorf("breaker is %s, node is avoided: %v, want closed, false", n.BreakerState(time.Now()), n.Penalized(time.Now()))
 			}
 		}
 		b.idle(t)

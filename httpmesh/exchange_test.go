@@ -204,7 +204,7 @@ func TestMalformedRequestsAreNotHeldAgainstEndpoints(t *testing.T) {
 		if len(e.Attempts) != 1 || e.Sent || e.Detail != resilience.Answered {
 			t.Errorf("%s: error = %+v, want one attempt that was not sent", name, e)
 		}
-		if n := nodes(t, m)[0]; n.Penalized(time.Now()) || n.Breaker().State() != "closed" {
+		if n := nodes(t, m)[0]; n.Penalized(time.Now()) || n.BreakerState(time.Now()) != "closed" {
 			t.Errorf("%s: the endpoint is to blame", name)
 		}
 	}
@@ -335,7 +335,7 @@ func TestOutcomesDecideWhoIsAvoided(t *testing.T) {
 			if got := n.Penalized(time.Now()); got != c.penalized {
 				t.Errorf("%s: node is avoided: %v, want %v", c.name, got, c.penalized)
 			}
-			if got, want := n.Breaker().State() == "open", c.penalized && c.name != "429"; got != want {
+			if got, want := n.BreakerState(time.Now()) == "open", c.penalized && c.name != "429"; got != want {
 				t.Errorf("%s: breaker is open: %v, want %v", c.name, got, want)
 			}
 			m.Close()

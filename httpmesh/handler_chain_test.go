@@ -202,8 +202,8 @@ func TestRefusalsForLackOfTimeBlameNobody(t *testing.T) {
 		}
 		cancel()
 	}
-	if n := nodes(t, m)[0]; n.Breaker().State() != "closed" || n.Penalized(time.Now()) {
-		t.Errorf("breaker is %s, node is avoided: %v, want closed, false", n.Breaker().State(), n.Penalized(time.Now()))
+	if n := nodes(t, m)[0]; n.BreakerState(time.Now()) != "closed" || n.Penalized(time.Now()) {
+		t.Errorf("breaker is %s, node is avoided: %v, want closed, false", n.BreakerState(time.Now()), n.Penalized(time.Now()))
 	}
 }
 
@@ -232,7 +232,7 @@ func TestServersThatKeepShortDeadlinesBlameNobody(t *testing.T) {
 				}
 				cancel()
 			}
-			if got := nodes(t, m)[0].Breaker().State(); got != c.want {
+			if got := nodes(t, m)[0].BreakerState(time.Now()); string(got) != c.want {
 				t.Errorf("failures after %v of %v: breaker is %s, want %s", c.took, c.deadline, got, c.want)
 			}
 		})

@@ -200,8 +200,8 @@ func TestCancelledCallsLeaveTheBreakerClosed(t *testing.T) {
 		})
 	}
 	calls.Wait()
-	if n := nodes(t, m)[0]; n.Breaker().State() != "closed" || n.Penalized(time.Now()) {
-		t.Errorf("breaker is %s, node is avoided: %v, want closed, false", n.Breaker().State(), n.Penalized(time.Now()))
+	if n := nodes(t, m)[0]; n.BreakerState(time.Now()) != "closed" || n.Penalized(time.Now()) {
+		t.Errorf("breaker is %s, node is avoided: %v, want closed, false", n.BreakerState(time.Now()), n.Penalized(time.Now()))
 	}
 	checkIdle(t, m)
 }

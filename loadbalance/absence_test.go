@@ -43,8 +43,8 @@ func TestWhatIsKnownSurvivesAShortAbsence(t *testing.T) {
 		if after[1].young.Load() != 0 {
 			t.Error("a known node starts slowly")
 		}
-		if n := after[2]; !n.Ejected() || !n.Penalized(time.Now()) || n.Breaker().State() != "open" {
-			t.Errorf("failed node: ejected %v, penalized %v, breaker %s", n.Ejected(), n.Penalized(time.Now()), n.Breaker().State())
+		if n := after[2]; !n.Ejected() || !n.Penalized(time.Now()) || n.BreakerState(time.Now()) != "open" {
+			t.Errorf("failed node: ejected %v, penalized %v, breaker %s", n.Ejected(), n.Penalized(time.Now()), n.BreakerState(time.Now()))
 		}
 		if got := b.outliers.out; got != 1 {
 			t.Errorf("ejected nodes = %d, want 1", got)
@@ -52,7 +52,7 @@ func TestWhatIsKnownSurvivesAShortAbsence(t *testing.T) {
 		b.Update(eps[:1])
 		time.Sleep(keepAbsent + time.Second)
 		b.Update(eps)
-		if n := b.Set().Nodes()[2]; n.Ejected() || n.Breaker().State() != "closed" || n.young.Load() == 0 {
+		if n := b.Set().Nodes()[2]; n.Ejected() || n.BreakerState(time.Now()) != "closed" || n.young.Load() == 0 {
 			t.Error("what was known of a node is not forgotten")
 		}
 	})

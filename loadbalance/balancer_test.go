@@ -44,7 +44,7 @@ func TestUpdateKeepsNodes(t *testing.T) {
 			t.Errorf("Cost() of %s = %v, %v, want 50ms", n.Addr(), got, ok)
 		}
 	}
-	if before[3].Available(now) || !before[3].Penalized(now) || before[3].Breaker().State() != "open" {
+	if before[3].Available(now) || !before[3].Penalized(now) || before[3].BreakerState(time.Now()) != "open" {
 		t.Error("the failed node lost its breaker or penalty")
 	}
 	if got := open.Node().InFlight(); got != 1 {

@@ -52,7 +52,9 @@ type attachment struct {
 func (b *Balancer) newNode(ep *discovery.Endpoint) *Node {
 	n := &Node{owner: b}
 	if b.cfg.Breaker != nil {
-		n.breaker = resilience.NewBreaker(*b.cfg.Breaker)
+		c := *b.cfg.Breaker
+		c.Seed = b.random()
+		n.breaker = resilience.NewBreaker(c)
 	}
 	if b.outliers != nil || b.locality != nil {
 		n.health = &health{}
@@ -96,8 +98,24 @@ func (n *Node) Cost(now time.Time) (time.Duration, bool) {
 // Penalized reports whether the node failed a short while ago and is being avoided.
 func (n *Node) Penalized(now time.Time) bool { return n.penalty.active(n.since(now)) }
 
-// Breaker returns the circuit breaker of the node, nil if its policy has none.
+// Breaker returns the circuit breaker of the node, nil if its policy has none. Its times are those of Since.
 func (n *Node) Breaker() *resilience.Breaker { return n.breaker }
+
+// BreakerState returns the state of the circuit breaker of the node, empty if it has none.
+func (n *Node) BreakerState(now time.Time) resilience.BreakerState {
+	if n.breaker == nil {
+		return ""
+	}
+	return n.breaker.State(n.since(now))
+}
+
+// OpenUntil returns when the breaker of the node, if it is open, admits an attempt again, and else the zero time.
+func (n *Node) OpenUntil() time.Time {
+	if n.breaker == nil || n.breaker.OpenUntil() == 0 {
+		return time.Time{}
+	}
+	return n.owner.base.Add(n.breaker.OpenUntil())
+}
 
 // Ejected reports whether the node gets no attempts for now, but for one at a time that probes it, because it failed
 // more than others; see OutlierConfig.
@@ -114,7 +132,7 @@ func (n *Node) Available(now time.Time) bool { return n.out.Load() == 0 && n.adm
 func (n *Node) plain() bool { return n.out.Load() == 0 && n.breaker == nil }
 
 // admits reports whether the breaker of the node is not open.
-func (n *Node) admits(now time.Time) bool { return n.breaker == nil || !n.breaker.Open(now) }
+func (n *Node) admits(now time.Time) bool { return n.breaker == nil || !n.breaker.Open(n.since(now)) }
 
 // Attach returns the value that belongs to the node under key, made by build if there is none yet. It is
 // meant for what a transport keeps per node, such as connections: release is called when the node has left
@@ -168,6 +186,9 @@ func (n *Node) release() {
 		}
 	}
 }
+
+// Since returns a time as the breaker of the node takes it.
+func (n *Node) Since(now time.Time) time.Duration { return n.since(now) }
 
 func (n *Node) since(now time.Time) time.Duration { return n.owner.since(now) }
 

@@ -86,7 +86,7 @@ func (s *Set) bound(p *plan, in *Info) (Pick, error) {
 	var permit resilience.Permit
 	if n.breaker != nil {
 		ok := false
-		if permit, ok = n.breaker.Allow(); !ok {
+		if permit, ok = n.breaker.Allow(n.since(in.Now)); !ok {
 			return Pick{}, ErrNoNode
 		}
 	}

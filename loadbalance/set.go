@@ -92,7 +92,7 @@ func (s *Set) pick(in *Info) (Pick, error) {
 	if n.breaker == nil {
 		return begin(n, in.Now, resilience.Permit{}), nil
 	}
-	if permit, ok := n.breaker.Allow(); ok {
+	if permit, ok := n.breaker.Allow(n.since(in.Now)); ok {
 		return begin(n, in.Now, permit), nil
 	}
 	return s.admitted(p, in, n)
@@ -164,7 +164,7 @@ func (s *Set) probe(p *plan, in *Info) (Pick, bool) {
 	var permit resilience.Permit
 	if n.breaker != nil {
 		ok := false
-		if permit, ok = n.breaker.Allow(); !ok {
+		if permit, ok = n.breaker.Allow(n.since(in.Now)); !ok {
 			return Pick{}, false // the breaker will be ready for a later probe
 		}
 	}
@@ -205,7 +205,7 @@ func (s *Set) admitted(p *plan, in *Info, rejected *Node) (Pick, error) {
 				if n == rejected || slices.Contains(in.Avoid, n) != round.tried || (n.out.Load() != 0 && !p.panicking) != round.out {
 					continue
 				}
-				if permit, ok := n.breaker.Allow(); ok {
+				if permit, ok := n.breaker.Allow(n.since(in.Now)); ok {
 					return begin(n, in.Now, permit), nil
 				}
 			}
@@ -310,7 +310,7 @@ func (p Pick) done(r *Report) {
 	if d != nil {
 		d.report(n, start, now, f, p.probe)
 	}
-	p.permit.Done(r.Outcome)
+	p.permit.Done(now, r.Outcome, r.Latency)
 	if n.inflight.Add(-1) == 0 && n.gone() {
 		n.release()
 	}

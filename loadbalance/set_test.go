@@ -73,7 +73,7 @@ func TestPickGoesElsewhereDuringProbation(t *testing.T) {
 			}
 		}
 		probe.Done(Report{Now: time.Now(), Outcome: resilience.Success})
-		if got := bad.Breaker().State(); got != "closed" {
+		if got := bad.BreakerState(time.Now()); got != "closed" {
 			t.Errorf("State() after the probe succeeded = %q, want closed", got)
 		}
 	})
@@ -94,7 +94,7 @@ func TestLateResultOfAnOlderBreakerStateIsIgnored(t *testing.T) {
 		lateSuccess, lateFailure := pick(), pick()
 		pick().Done(Report{Now: time.Now(), Outcome: resilience.Failure})
 		lateSuccess.Done(Report{Now: time.Now(), Outcome: resilience.Success})
-		if got := n.Breaker().State(); got != "open" {
+		if got := n.BreakerState(time.Now()); got != "open" {
 			t.Errorf("State() after a late success = %q, want open", got)
 		}
 		if !n.Penalized(time.Now()) {
@@ -103,7 +103,7 @@ func TestLateResultOfAnOlderBreakerStateIsIgnored(t *testing.T) {
 		time.Sleep(1001 * ms)
 		pick().Done(Report{Now: time.Now(), Outcome: resilience.Success})
 		lateFailure.Done(Report{Now: time.Now(), Outcome: resilience.Failure})
-		if got := n.Breaker().State(); got != "closed" {
+		if got := n.BreakerState(time.Now()); got != "closed" {
 			t.Errorf("State() after a late failure = %q, want closed", got)
 		}
 	})

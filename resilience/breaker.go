@@ -3,149 +3,275 @@ package resilience
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/sony/gobreaker/v2"
 )
 
-// BreakerConfig says when a circuit breaker opens and how it closes again.
-type BreakerConfig struct {
-	// Consecutive failures open the breaker. 0 means 5.
-	Consecutive uint32
-	// Ratio of failures in the window opens it, once there are MinRequests. 0 means 0.5.
-	Ratio float64
-	// MinRequests is the volume below which Ratio says nothing. 0 means 20.
-	MinRequests uint32
-	// Window is the time over which failures are counted, in ten buckets; at least 10 ms. 0 means 10 s.
-	Window time.Duration
-	// OpenFor is how long the breaker stays open before it lets probes through. 0 means 1 s.
-	OpenFor time.Duration
-	// Probes is the number of attempts let through at a time after that; as many successes close the
-	// breaker, one failure opens it again. 0 means 1.
-	Probes uint32
+// ErrBreakerOpen says that a call was refused because a circuit breaker is open.
+var ErrBreakerOpen = errors.New("resilience: circuit breaker is open")
+
+// BreakerState is what a circuit breaker does at present: one of the six states of Resilience4j. The last three are
+// only ever entered by Breaker.Force.
+type BreakerState string
+
+const (
+	// BreakerClosed breakers admit everything and watch how it goes.
+	BreakerClosed BreakerState = "closed"
+	// BreakerOpen ones refuse everything for a while.
+	BreakerOpen BreakerState = "open"
+	// BreakerHalfOpen ones admit a few attempts as probes, which decide how it goes on.
+	BreakerHalfOpen BreakerState = "half-open"
+	// BreakerDisabled ones admit everything and count nothing.
+	BreakerDisabled BreakerState = "disabled"
+	// BreakerForcedOpen ones refuse everything.
+	BreakerForcedOpen BreakerState = "forced-open"
+	// BreakerMetricsOnly ones decide like others, but their refusals are not enforced; see Breaker.Ask.
+	BreakerMetricsOnly BreakerState = "metrics-only"
+)
+
+// Breaker is a circuit breaker, of an endpoint or of a service. While it is closed a meter counts failures and slow
+// answers: the rolling window of gobreaker, or the last BreakerConfig.Calls. What it adds is how it closes again: a time to
+// be open that grows and varies, permits that cannot be lost, and states that are set by hand. Overload and Neutral
+// outcomes give their permit back and count for nothing.
+//
+// Methods take the time, a reading of one clock that never goes back, and start no timer: what a breaker is follows from
+// when it is asked. All are safe for concurrent use. Ask, Open and State take no lock unless it is on probation.
+type Breaker struct {
+	cfg   BreakerConfig
+	era   atomic.Pointer[era]
+	usual *usual       // nil unless it is learned what is slow
+	fresh func() meter // makes that of an era
+
+	mu    sync.Mutex // guards what follows, the leases of eras and their succession
+	trips int        // since it was closed
+	seed  uint64
 }
 
-// minWindow leaves a millisecond for each bucket; in less time nobody fails often enough to tell.
-const minWindow = 10 * time.Millisecond
+// era is the time between two changes of state. Permits belong to one, so that their results do not count in another.
+type era struct {
+	breaker *Breaker
+	state   BreakerState // as if its decisions were enforced
+	shadow  bool         // they are not
+	until   time.Duration
+	meter   meter // while closed
 
-func (c BreakerConfig) withDefaults() BreakerConfig {
-	if c.Consecutive == 0 {
-		c.Consecutive = 5
-	}
-	if !(c.Ratio > 0 && c.Ratio <= 1) {
-		c.Ratio = 0.5
-	}
-	if c.MinRequests == 0 {
-		c.MinRequests = 20
-	}
-	if c.Window < minWindow {
-		c.Window = 10 * time.Second
-	}
-	if c.OpenFor <= 0 {
-		c.OpenFor = time.Second
-	}
-	if c.Probes == 0 {
-		c.Probes = 1
-	}
-	return c
+	// What follows is of probations.
+	leases          []lease
+	serial          uint32
+	bad, slow, both uint32 // results: of failures, of slow ones, and all
 }
 
-// Validate reports the first field that makes no sense.
-func (c BreakerConfig) Validate() error {
+// lease is a permit that was given out on probation.
+type lease struct {
+	serial uint32
+	ends   time.Duration
+}
+
+// meter decides when a closed breaker opens.
+type meter interface {
+	// add counts a result and reports whether the breaker is to open.
+	add(failed, slow bool) bool
+}
+
+// NewBreaker returns a closed breaker. Fields that make no sense count as 0; see BreakerConfig.Validate.
+func NewBreaker(c BreakerConfig) *Breaker {
+	c = c.withDefaults()
+	b := &Breaker{cfg: c, seed: c.Seed}
+	if b.seed == 0 {
+		b.seed = rand.Uint64()
+	}
+	if c.SlowFactor > 0 {
+		b.usual = &usual{factor: c.SlowFactor}
+	}
+	b.fresh = b.cfg.meter
+	b.begin(&era{state: BreakerClosed})
+	return b
+}
+
+// begin begins an era. mu is held, or nobody knows the breaker yet.
+func (b *Breaker) begin(e *era) {
+	e.breaker = b
+	if e.state == BreakerClosed {
+		b.trips = 0
+		e.meter = b.fresh()
+	}
+	b.era.Store(e)
+}
+
+// open begins to refuse. mu is held.
+func (b *Breaker) open(now time.Duration, shadow bool) {
+	c := &b.cfg
+	d := c.OpenFor
+	for range b.trips {
+		if d = min(2*d, c.MaxOpenFor); d == c.MaxOpenFor {
+			break
+		}
+	}
+	b.trips++
+	b.seed = b.seed*6364136223846793005 + 1442695040888963407 // the generator of D. E. Knuth's MMIX
+	d -= time.Duration(c.Jitter * unit(b.seed) * float64(d))
+	b.begin(&era{state: BreakerOpen, until: after(now, max(d, 1)), shadow: shadow})
+}
+
+// trip opens a breaker that was closed.
+func (b *Breaker) trip(e *era, now time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.era.Load() == e {
+		b.open(now, e.shadow)
+	}
+}
+
+// Open reports whether the breaker refuses everything at the given time. When it returns false Allow may still refuse: a
+// breaker on probation admits few.
+func (b *Breaker) Open(now time.Duration) bool {
+	e := b.era.Load()
+	return e.meter == nil && !e.shadow && (e.state == BreakerOpen && now < e.until || e.state == BreakerForcedOpen)
+}
+
+// OpenUntil returns when an open breaker admits its next probe, and 0 if it is not open or nobody knows.
+func (b *Breaker) OpenUntil() time.Duration { return b.era.Load().until }
+
+// State returns the state of the breaker.
+func (b *Breaker) State(now time.Duration) BreakerState {
+	e := b.era.Load()
 	switch {
-	case !(c.Ratio >= 0 && c.Ratio <= 1):
-		return fmt.Errorf("ratio: must be between 0 and 1, got %v", c.Ratio)
-	case c.Window != 0 && c.Window < minWindow:
-		return fmt.Errorf("window: must be at least %v, got %v", minWindow, c.Window)
-	case c.OpenFor < 0:
-		return fmt.Errorf("openFor: must not be negative, got %v", c.OpenFor)
+	case e.shadow:
+		return BreakerMetricsOnly
+	case e.state == BreakerOpen && now >= e.until:
+		return BreakerHalfOpen
+	}
+	return e.state
+}
+
+// Force sets the state by hand. BreakerDisabled, BreakerForcedOpen and BreakerMetricsOnly last until it is called again; the
+// others are what the breaker goes on from. BreakerClosed forgets what was counted.
+func (b *Breaker) Force(now time.Duration, s BreakerState) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch s {
+	case BreakerClosed, BreakerHalfOpen, BreakerDisabled, BreakerForcedOpen:
+		b.begin(&era{state: s})
+	case BreakerMetricsOnly:
+		b.begin(&era{state: BreakerClosed, shadow: true})
+	case BreakerOpen:
+		b.open(now, false)
+	default:
+		return fmt.Errorf("resilience: a breaker has no state %q", string(s))
 	}
 	return nil
 }
 
-// Breaker is the circuit breaker of one endpoint, on gobreaker's two-step breaker with a rolling window.
-// Overload and Neutral outcomes give their permit back and count for nothing. Safe for concurrent use.
-type Breaker struct {
-	cb *gobreaker.TwoStepCircuitBreaker[struct{}]
-	// base makes the times below monotonic: a step of the wall clock must not open or close anything.
-	base time.Time
-	// openUntil mirrors the state for readers that must not take gobreaker's lock: the nanoseconds after
-	// base at which an open breaker lets probes through, 0 while it is not open.
-	openUntil atomic.Int64
+// Permit is the right to make one attempt. Done must be called exactly once. On the zero Permit it does nothing.
+type Permit struct {
+	era    *era
+	serial uint32 // of its lease, 0 if it has none
 }
-
-var (
-	errFailed  = errors.New("failed")
-	errNeutral = errors.New("neutral")
-)
-
-// NewBreaker returns a closed breaker. Fields that make no sense count as 0; see Validate.
-func NewBreaker(c BreakerConfig) *Breaker {
-	c = c.withDefaults()
-	b := &Breaker{base: time.Now()}
-	b.cb = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
-		MaxRequests:  c.Probes,
-		Interval:     c.Window,
-		BucketPeriod: c.Window / 10,
-		Timeout:      c.OpenFor,
-		ReadyToTrip: func(n gobreaker.Counts) bool {
-			if n.ConsecutiveFailures >= c.Consecutive {
-				return true
-			}
-			valid := n.TotalSuccesses + n.TotalFailures
-			return valid >= c.MinRequests && float64(n.TotalFailures) >= c.Ratio*float64(valid)
-		},
-		OnStateChange: func(_ string, _, to gobreaker.State) {
-			if to == gobreaker.StateOpen {
-				b.openUntil.Store(int64(time.Since(b.base) + c.OpenFor))
-			} else {
-				b.openUntil.Store(0)
-			}
-		},
-		IsExcluded: func(err error) bool { return errors.Is(err, errNeutral) },
-	})
-	return b
-}
-
-// Open reports whether the breaker rejects attempts at the given time. It takes no lock. When it returns
-// false Allow may still refuse: a breaker on probation admits few.
-func (b *Breaker) Open(now time.Time) bool {
-	until := b.openUntil.Load()
-	return until != 0 && int64(now.Sub(b.base)) <= until
-}
-
-// OpenUntil returns when an open breaker admits its next probe, and the zero time if it is not open.
-func (b *Breaker) OpenUntil() time.Time {
-	if until := b.openUntil.Load(); until != 0 {
-		return b.base.Add(time.Duration(until))
-	}
-	return time.Time{}
-}
-
-// State returns "closed", "half-open" or "open".
-func (b *Breaker) State() string { return b.cb.State().String() }
-
-// Permit is the right to make one attempt. Done must be called exactly once.
-type Permit struct{ done func(error) }
 
 // Allow asks for a permit.
-func (b *Breaker) Allow() (Permit, bool) {
-	done, err := b.cb.Allow()
-	return Permit{done}, err == nil
+func (b *Breaker) Allow(now time.Duration) (p Permit, ok bool) {
+	p, ok, enforced := b.Ask(now)
+	return p, ok || !enforced
 }
 
-// Done gives the permit back and reports how the attempt went. On the zero Permit it does nothing.
-func (p Permit) Done(o Outcome) {
-	if p.done == nil {
+// Ask is Allow for those who want to know of refusals that are not enforced, because the breaker is BreakerMetricsOnly: the
+// attempt is to be made then, with the permit that it returns.
+func (b *Breaker) Ask(now time.Duration) (p Permit, ok, enforced bool) {
+	for {
+		e := b.era.Load()
+		switch {
+		case e.state == BreakerClosed:
+			return Permit{era: e}, true, true
+		case e.state == BreakerDisabled:
+			return Permit{}, true, true
+		case e.state == BreakerForcedOpen, e.state == BreakerOpen && now < e.until:
+			return Permit{}, false, !e.shadow
+		}
+		if p, ok, done := b.probe(e, now); done {
+			return p, ok, !e.shadow
+		}
+	}
+}
+
+// probe asks for a permit on probation, which it begins if the time has come. It is not done if the breaker has gone on
+// meanwhile.
+func (b *Breaker) probe(e *era, now time.Duration) (p Permit, ok, done bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.era.Load() != e {
+		return p, false, false
+	}
+	if e.state == BreakerOpen {
+		e = &era{state: BreakerHalfOpen, shadow: e.shadow}
+		b.begin(e)
+	}
+	e.leases = slices.DeleteFunc(e.leases, func(l lease) bool { return now >= l.ends })
+	if uint32(len(e.leases))+e.both >= b.cfg.Probes {
+		return p, false, true
+	}
+	e.serial++
+	e.leases = append(e.leases, lease{e.serial, after(now, b.cfg.Lease)})
+	return Permit{e, e.serial}, true, true
+}
+
+// Done gives the permit back and reports how the attempt went. latency is how long it took, 0 if that tells nothing. It does
+// nothing if the breaker has changed its state meanwhile, or if the lease of the permit is over.
+func (p Permit) Done(now time.Duration, o Outcome, latency time.Duration) {
+	e := p.era
+	if e == nil {
 		return
 	}
-	switch o {
-	case Success:
-		p.done(nil)
-	case Failure:
-		p.done(errFailed)
-	default:
-		p.done(errNeutral)
+	b := e.breaker
+	counts := o == Success || o == Failure
+	if e.state == BreakerClosed {
+		if counts && b.era.Load() == e {
+			slow := b.usual.exceeded(now, latency, o) || b.slow(latency)
+			if e.meter.add(o == Failure, slow) {
+				b.trip(e, now)
+			}
+		}
+		return
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i := slices.IndexFunc(e.leases, func(l lease) bool { return l.serial == p.serial })
+	if b.era.Load() != e || i < 0 {
+		return
+	}
+	e.leases = slices.Delete(e.leases, i, i+1)
+	if !counts {
+		return
+	}
+	e.both++
+	if o == Failure {
+		e.bad++
+	}
+	if b.slow(latency) {
+		e.slow++
+	}
+	switch failed, over := b.cfg.decide(e); {
+	case failed:
+		b.open(now, e.shadow)
+	case over:
+		b.begin(&era{state: BreakerClosed, shadow: e.shadow})
+	}
+}
+
+// slow reports whether an answer took longer than any may.
+func (b *Breaker) slow(latency time.Duration) bool {
+	return b.cfg.SlowAfter > 0 && latency > b.cfg.SlowAfter
+}
+
+// decide reports whether a probation has failed, and else whether it is over.
+func (c *BreakerConfig) decide(e *era) (failed, over bool) {
+	if c.Calls == 0 {
+		return e.bad+e.slow > 0, e.both >= c.Probes
+	}
+	if e.both < min(c.MinRequests, c.Probes) {
+		return false, false
+	}
+	return c.tooMany(e.bad, e.slow, e.both), true
 }

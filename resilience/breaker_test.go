@@ -10,35 +10,47 @@ import (
 	"time"
 )
 
+// tested is a breaker on synctest's clock, which gobreaker reads, too.
+type tested struct {
+	*Breaker
+	base time.Time
+}
+
+func (b tested) now() time.Duration { return time.Since(b.base) }
+
+func (b tested) allow() (Permit, bool) { return b.Allow(b.now()) }
+
+func (b tested) done(p Permit, o Outcome) { p.Done(b.now(), o, 0) }
+
 // bubble runs f on synctest's clock with a breaker.
-func bubble(t *testing.T, c BreakerConfig, f func(t *testing.T, b *Breaker)) {
+func bubble(t *testing.T, c BreakerConfig, f func(t *testing.T, b tested)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { f(t, NewBreaker(c)) })
+	synctest.Test(t, func(t *testing.T) { f(t, tested{NewBreaker(c), time.Now()}) })
 }
 
 // report makes attempts with the given outcomes, and fails the test if one is not admitted.
-func report(t *testing.T, b *Breaker, outcomes ...Outcome) {
+func (b tested) report(t *testing.T, outcomes ...Outcome) {
 	t.Helper()
 	for _, o := range outcomes {
-		p, ok := b.Allow()
+		p, ok := b.allow()
 		if !ok {
-			t.Fatalf("attempt not admitted (%s)", b.State())
+			t.Fatalf("attempt not admitted (%s)", b.State(b.now()))
 		}
-		p.Done(o)
+		b.done(p, o)
 	}
 }
 
-// checkBreaker checks the state, and that all its mirrors agree on it.
-func checkBreaker(t *testing.T, b *Breaker, want string) {
+// check checks the state, and that all that tells of it agrees.
+func (b tested) check(t *testing.T, want BreakerState) {
 	t.Helper()
-	if got := b.State(); got != want {
+	now := b.now()
+	if got := b.State(now); got != want {
 		t.Fatalf("State() = %q, want %q", got, want)
 	}
-	now := time.Now()
-	if got := b.Open(now); got != (want == "open") {
+	if got := b.Open(now); got != (want == BreakerOpen) {
 		t.Fatalf("Open() = %v although %s", got, want)
 	}
-	if until := b.OpenUntil(); until.IsZero() != (want != "open") || want == "open" && until.Before(now) {
+	if until := b.OpenUntil(); want == BreakerOpen && until <= now || want == BreakerClosed && until != 0 {
 		t.Fatalf("OpenUntil() = %v at %v although %s", until, now, want)
 	}
 }
@@ -55,56 +67,157 @@ func TestBreakerOpens(t *testing.T) {
 		name     string
 		config   BreakerConfig
 		outcomes []Outcome
-		want     string
+		want     BreakerState
 	}{
-		{"one of one", BreakerConfig{}, repeat(1, Failure), "closed"},
-		{"four in a row", BreakerConfig{}, repeat(4, Failure), "closed"},
-		{"five in a row", BreakerConfig{}, repeat(5, Failure), "open"},
-		{"neutral outcomes do not end a row", BreakerConfig{}, repeat(5, Neutral, Failure), "open"},
-		{"a success ends a row", BreakerConfig{MinRequests: 1000}, repeat(100, Failure, Failure, Failure, Failure, Success), "closed"},
-		{"half of 18", BreakerConfig{}, repeat(9, Success, Failure), "closed"},
-		{"half of 20", BreakerConfig{}, repeat(10, Success, Failure), "open"},
-		{"a third", BreakerConfig{}, repeat(100, Success, Success, Failure), "closed"},
-		{"a third is too much", BreakerConfig{Ratio: 0.3}, repeat(7, Success, Success, Failure), "open"},
-		{"overload and neutral", BreakerConfig{}, repeat(100, Overload, Neutral), "closed"},
-		{"overload and neutral are no volume", BreakerConfig{}, append(repeat(100, Overload, Neutral), repeat(9, Success, Failure)...), "closed"},
-		{"nonsense counts as unset", BreakerConfig{Ratio: -1, Window: -1, OpenFor: -1}, append(repeat(20, Success, Success, Failure), repeat(4, Failure)...), "open"},
-		{"more than all", BreakerConfig{Ratio: 2}, repeat(10, Success, Failure), "open"},
-		{"no number", BreakerConfig{Ratio: math.NaN()}, repeat(10, Success, Failure), "open"},
+		{"one of one", BreakerConfig{}, repeat(1, Failure), BreakerClosed},
+		{"four in a row", BreakerConfig{}, repeat(4, Failure), BreakerClosed},
+		{"five in a row", BreakerConfig{}, repeat(5, Failure), BreakerOpen},
+		{"neutral outcomes do not end a row", BreakerConfig{}, repeat(5, Neutral, Failure), BreakerOpen},
+		{"a success ends a row", BreakerConfig{MinRequests: 1000}, repeat(100, Failure, Failure, Failure, Failure, Success), BreakerClosed},
+		{"half of 18", BreakerConfig{}, repeat(9, Success, Failure), BreakerClosed},
+		{"half of 20", BreakerConfig{}, repeat(10, Success, Failure), BreakerOpen},
+		{"a third", BreakerConfig{}, repeat(100, Success, Success, Failure), BreakerClosed},
+		{"a third is too much", BreakerConfig{Ratio: 0.3}, repeat(7, Success, Success, Failure), BreakerOpen},
+		{"overload and neutral", BreakerConfig{}, repeat(100, Overload, Neutral), BreakerClosed},
+		{"overload and neutral are no volume", BreakerConfig{}, append(repeat(100, Overload, Neutral), repeat(9, Success, Failure)...), BreakerClosed},
+		{"nonsense counts as unset", BreakerConfig{Ratio: -1, Window: -1, OpenFor: -1, SlowFactor: -1, Lease: -1}, append(repeat(20, Success, Success, Failure), repeat(4, Failure)...), BreakerOpen},
+		{"more than all", BreakerConfig{Ratio: 2, SlowRatio: 2, Jitter: 2}, repeat(10, Success, Failure), BreakerOpen},
+		{"no number", BreakerConfig{Ratio: math.NaN(), Jitter: math.NaN()}, repeat(10, Success, Failure), BreakerOpen},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			bubble(t, tt.config, func(t *testing.T, b *Breaker) {
-				report(t, b, tt.outcomes...)
-				checkBreaker(t, b, tt.want)
+			bubble(t, tt.config, func(t *testing.T, b tested) {
+				b.report(t, tt.outcomes...)
+				b.check(t, tt.want)
 			})
 		})
 	}
 }
 
+func TestBreakerOpensForSlowAnswers(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		config  BreakerConfig
+		latency []time.Duration // of successes in turn
+		n       int
+		want    BreakerState
+	}{
+		{"none is too slow", BreakerConfig{}, []time.Duration{time.Hour}, 100, BreakerClosed},
+		{"as slow as may be", BreakerConfig{SlowAfter: time.Second}, []time.Duration{time.Second}, 100, BreakerClosed},
+		{"slower", BreakerConfig{SlowAfter: time.Second}, []time.Duration{time.Second + 1}, 20, BreakerOpen},
+		{"slower, but few", BreakerConfig{SlowAfter: time.Second}, []time.Duration{time.Second + 1}, 19, BreakerClosed},
+		{"half of them", BreakerConfig{SlowAfter: time.Second}, []time.Duration{2, 2 * time.Second}, 20, BreakerOpen},
+		{"half of them may be", BreakerConfig{SlowAfter: time.Second, SlowRatio: 0.6}, []time.Duration{2, 2 * time.Second}, 100, BreakerClosed},
+		{"of calls", BreakerConfig{SlowAfter: time.Second, Calls: 30}, []time.Duration{2, 2 * time.Second}, 20, BreakerOpen},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, tt.config, func(t *testing.T, b tested) {
+				for i := range tt.n {
+					p, _ := b.allow()
+					p.Done(b.now(), Success, tt.latency[i%len(tt.latency)])
+				}
+				b.check(t, tt.want)
+			})
+		})
+	}
+}
+
+// A service that becomes five times as slow opens the breaker within its window. If it stays so that is usual after a while.
+func TestBreakerLearnsWhatIsSlow(t *testing.T) {
+	bubble(t, BreakerConfig{SlowFactor: 3}, func(t *testing.T, b tested) {
+		open := 0
+		serve := func(latency, d time.Duration) {
+			open = 0
+			for end := b.now() + d; b.now() < end; time.Sleep(50 * ms) {
+				if p, ok := b.allow(); ok {
+					p.Done(b.now(), Success, latency)
+				} else {
+					open++
+				}
+			}
+		}
+		for range 3 {
+			if serve(10*ms, 37*time.Second); open > 0 {
+				t.Fatalf("%d calls refused before it is slow", open)
+			}
+			if serve(50*ms, 10*time.Second); open == 0 {
+				t.Error("the breaker did not open when calls became slow")
+			}
+			serve(50*ms, 50*time.Second)
+			if serve(50*ms, time.Minute); open > 0 {
+				t.Errorf("%d calls refused a minute after it became slow for good", open)
+			}
+			serve(10*ms, time.Minute)
+		}
+	})
+}
+
 func TestBreakerOpensHalfwayAndCloses(t *testing.T) {
-	bubble(t, BreakerConfig{Probes: 2}, func(t *testing.T, b *Breaker) {
-		report(t, b, repeat(5, Failure)...)
-		if got, want := b.OpenUntil(), time.Now().Add(time.Second); !got.Equal(want) {
+	bubble(t, BreakerConfig{Probes: 2, Jitter: -1}, func(t *testing.T, b tested) {
+		b.report(t, repeat(5, Failure)...)
+		if got, want := b.OpenUntil(), time.Second; got != want {
 			t.Errorf("OpenUntil() = %v, want %v", got, want)
 		}
-		if _, ok := b.Allow(); ok {
+		if _, ok := b.allow(); ok {
 			t.Error("an open breaker admits an attempt")
 		}
+		time.Sleep(time.Second - 1)
+		b.check(t, BreakerOpen)
+		time.Sleep(1)
+		b.check(t, BreakerHalfOpen)
+		b.report(t, Success)
+		b.check(t, BreakerHalfOpen)
+		b.report(t, Failure)
+		b.check(t, BreakerOpen)
+		time.Sleep(2 * time.Second)
+		b.report(t, Neutral, Overload, Neutral, Success, Success)
+		b.check(t, BreakerClosed)
+		b.report(t, repeat(4, Failure)...)
+		b.check(t, BreakerClosed)
+	})
+	bubble(t, BreakerConfig{SlowAfter: time.Second, Jitter: -1}, func(t *testing.T, b tested) {
+		b.report(t, repeat(5, Failure)...)
 		time.Sleep(time.Second)
-		checkBreaker(t, b, "open")
-		time.Sleep(time.Nanosecond)
-		if b.Open(time.Now()) {
-			t.Error("Open() = true after the time to wait")
+		p, _ := b.allow()
+		p.Done(b.now(), Success, 2*time.Second)
+		b.check(t, BreakerOpen)
+	})
+}
+
+func TestBreakerStaysOpenLongerEachTime(t *testing.T) {
+	bubble(t, BreakerConfig{Jitter: -1}, func(t *testing.T, b tested) {
+		for range 2 {
+			b.report(t, repeat(5, Failure)...)
+			for _, want := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
+				want *= time.Second
+				if got := b.OpenUntil() - b.now(); got != want {
+					t.Fatalf("open for %v, want %v", got, want)
+				}
+				time.Sleep(want)
+				b.report(t, Failure)
+			}
+			time.Sleep(time.Minute)
+			b.report(t, Success)
+			b.check(t, BreakerClosed)
 		}
-		report(t, b, Success)
-		checkBreaker(t, b, "half-open")
-		report(t, b, Failure)
-		checkBreaker(t, b, "open")
-		time.Sleep(time.Second + 1)
-		report(t, b, Neutral, Overload, Neutral, Success, Success)
-		checkBreaker(t, b, "closed")
-		report(t, b, repeat(4, Failure)...)
-		checkBreaker(t, b, "closed")
+	})
+	bubble(t, BreakerConfig{Seed: 5, OpenFor: 10 * time.Second, MaxOpenFor: 25 * time.Second, Jitter: 0.4}, func(t *testing.T, b tested) {
+		b.report(t, repeat(5, Failure)...)
+		seen := map[time.Duration]bool{}
+		for i := range 100 {
+			least, most := 15*time.Second, 25*time.Second
+			if i < 2 {
+				least, most = time.Duration(6<<i)*time.Second, time.Duration(10<<i)*time.Second
+			}
+			d := b.OpenUntil() - b.now()
+			if seen[d] = true; d < least || d > most {
+				t.Fatalf("time %d: open for %v, want %v to %v", i, d, least, most)
+			}
+			time.Sleep(d)
+			b.report(t, Failure)
+		}
+		if len(seen) < 90 {
+			t.Errorf("%d different times of 100", len(seen))
+		}
 	})
 }
 
@@ -114,15 +227,15 @@ func TestBreakerWindowRolls(t *testing.T) {
 	for _, window := range []time.Duration{10 * ms, 10*ms + 3, 95 * ms, time.Second / 3, 10 * time.Second, time.Hour + 7} {
 		for _, tt := range []struct {
 			volume time.Duration // attempts in a window
-			want   string
-		}{{17, "closed"}, {24, "open"}} {
-			bubble(t, BreakerConfig{Window: window, OpenFor: 24 * time.Hour}, func(t *testing.T, b *Breaker) {
+			want   BreakerState
+		}{{17, BreakerClosed}, {24, BreakerOpen}} {
+			bubble(t, BreakerConfig{Window: window, OpenFor: 24 * time.Hour}, func(t *testing.T, b tested) {
 				for i := range 200 {
-					p, _ := b.Allow()
-					p.Done(Outcome(i % 2)) // on the zero Permit, which an open breaker returns, nothing
+					p, _ := b.allow()
+					b.done(p, Outcome(i%2)) // on the zero Permit, which an open breaker returns, nothing
 					time.Sleep(window / tt.volume)
 				}
-				if got := b.State(); got != tt.want {
+				if got := b.State(b.now()); got != tt.want {
 					t.Errorf("window %v, %d attempts in it: State() = %q, want %q", window, tt.volume, got, tt.want)
 				}
 			})
@@ -133,52 +246,52 @@ func TestBreakerWindowRolls(t *testing.T) {
 // A burst across the edge of two fixed windows would look like two small ones.
 func TestBreakerSeesBurstsWhole(t *testing.T) {
 	for _, window := range []time.Duration{-1 /* 10 s */, 10 * time.Second} {
-		bubble(t, BreakerConfig{Window: window}, func(t *testing.T, b *Breaker) {
+		bubble(t, BreakerConfig{Window: window}, func(t *testing.T, b tested) {
 			time.Sleep(9500 * ms)
-			report(t, b, repeat(9, Success, Failure)...)
-			checkBreaker(t, b, "closed")
+			b.report(t, repeat(9, Success, Failure)...)
+			b.check(t, BreakerClosed)
 			time.Sleep(time.Second)
-			report(t, b, Success, Failure)
-			checkBreaker(t, b, "open")
+			b.report(t, Success, Failure)
+			b.check(t, BreakerOpen)
 		})
-		bubble(t, BreakerConfig{Window: window}, func(t *testing.T, b *Breaker) {
-			report(t, b, repeat(9, Success, Failure)...)
+		bubble(t, BreakerConfig{Window: window}, func(t *testing.T, b tested) {
+			b.report(t, repeat(9, Success, Failure)...)
 			time.Sleep(11 * time.Second)
-			report(t, b, repeat(9, Success, Failure)...)
-			checkBreaker(t, b, "closed")
+			b.report(t, repeat(9, Success, Failure)...)
+			b.check(t, BreakerClosed)
 		})
 	}
 }
 
 func TestBreakerIgnoresLateResults(t *testing.T) {
-	bubble(t, BreakerConfig{}, func(t *testing.T, b *Breaker) {
-		success, _ := b.Allow()
-		failure, _ := b.Allow()
-		report(t, b, repeat(5, Failure)...)
-		success.Done(Success)
-		checkBreaker(t, b, "open")
-		time.Sleep(time.Second + 1)
-		checkBreaker(t, b, "half-open")
-		failure.Done(Failure)
-		checkBreaker(t, b, "half-open")
-		report(t, b, Success)
-		checkBreaker(t, b, "closed")
+	bubble(t, BreakerConfig{}, func(t *testing.T, b tested) {
+		success, _ := b.allow()
+		failure, _ := b.allow()
+		b.report(t, repeat(5, Failure)...)
+		b.done(success, Success)
+		b.check(t, BreakerOpen)
+		time.Sleep(time.Second)
+		b.check(t, BreakerHalfOpen)
+		b.done(failure, Failure)
+		b.check(t, BreakerHalfOpen)
+		b.report(t, Success)
+		b.check(t, BreakerClosed)
 	})
 }
 
 func TestBreakerAdmitsNoMoreThanItsProbes(t *testing.T) {
-	bubble(t, BreakerConfig{Probes: 3}, func(t *testing.T, b *Breaker) {
-		report(t, b, repeat(5, Failure)...)
-		time.Sleep(time.Second + 1)
+	bubble(t, BreakerConfig{Probes: 3}, func(t *testing.T, b tested) {
+		b.report(t, repeat(5, Failure)...)
+		time.Sleep(time.Second)
 		for _, o := range []Outcome{Neutral, Overload, Success} {
 			var admitted atomic.Int64
 			var wg sync.WaitGroup
 			for range 1000 {
 				wg.Go(func() {
-					if p, ok := b.Allow(); ok {
+					if p, ok := b.allow(); ok {
 						admitted.Add(1)
 						time.Sleep(ms) // until all others have asked
-						p.Done(o)
+						b.done(p, o)
 					}
 				})
 			}
@@ -187,48 +300,202 @@ func TestBreakerAdmitsNoMoreThanItsProbes(t *testing.T) {
 				t.Errorf("%d probes that end as %v, want %d", got, o, want)
 			}
 		}
-		checkBreaker(t, b, "closed")
+		b.check(t, BreakerClosed)
 	})
 }
 
-// Whatever happened before: once the endpoint has healed, the breaker is closed after 2 x OpenFor.
+func TestBreakerTakesLostPermitsBack(t *testing.T) {
+	bubble(t, BreakerConfig{Probes: 2, Lease: 20 * time.Second}, func(t *testing.T, b tested) {
+		b.report(t, repeat(5, Failure)...)
+		time.Sleep(time.Second)
+		lost, _ := b.allow()
+		time.Sleep(5 * time.Second)
+		_, _ = b.allow()
+		time.Sleep(15*time.Second - 1)
+		if _, ok := b.allow(); ok {
+			t.Fatal("a third permit for two probes")
+		}
+		time.Sleep(1)
+		p, ok := b.allow()
+		if !ok {
+			t.Fatal("the permit did not come back when its lease was over")
+		}
+		b.done(lost, Failure) // late
+		b.check(t, BreakerHalfOpen)
+		b.done(p, Success)
+		time.Sleep(5 * time.Second)
+		b.report(t, Success)
+		b.check(t, BreakerClosed)
+	})
+}
+
+// The rules are those of Resilience4j: its documentation, and what its source does where that says nothing.
+func TestBreakerCountsCallsAsResilience4jDoes(t *testing.T) {
+	run := func(c BreakerConfig) BreakerConfig {
+		c.Consecutive = math.MaxUint32
+		return c
+	}
+	for _, tt := range []struct {
+		name     string
+		config   BreakerConfig
+		outcomes []Outcome
+		want     BreakerState
+	}{
+		{"99 failures of 100 calls", run(BreakerConfig{Calls: 100, MinRequests: 100}), repeat(99, Failure), BreakerClosed},
+		{"50 of 100", run(BreakerConfig{Calls: 100, MinRequests: 100}), append(repeat(50, Failure), repeat(50, Success)...), BreakerOpen},
+		{"49 of 100", run(BreakerConfig{Calls: 100, MinRequests: 100}), append(repeat(49, Failure), repeat(51, Success)...), BreakerClosed},
+		{"minimum above the window", run(BreakerConfig{Calls: 10, MinRequests: 100}), repeat(10, Failure), BreakerOpen},
+		{"window slides", run(BreakerConfig{Calls: 10, MinRequests: 10}), append(repeat(4, Failure), append(repeat(6, Success), repeat(4, Failure)...)...), BreakerClosed},
+		{"window slides over successes", run(BreakerConfig{Calls: 10, MinRequests: 10}), append(repeat(100, Success), repeat(5, Failure)...), BreakerOpen},
+		{"7 % of 100", run(BreakerConfig{Calls: 100, MinRequests: 100, Ratio: 0.07}), append(repeat(7, Failure), repeat(93, Success)...), BreakerOpen},
+		{"ignored", run(BreakerConfig{Calls: 10, MinRequests: 2}), append(repeat(50, Neutral, Overload), Failure, Success), BreakerOpen},
+		{"a row", BreakerConfig{Calls: 100}, repeat(5, Failure), BreakerOpen},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, tt.config, func(t *testing.T, b tested) {
+				b.report(t, tt.outcomes...)
+				b.check(t, tt.want)
+			})
+		})
+	}
+	for _, tt := range []struct {
+		name     string
+		min      uint32
+		outcomes []Outcome // of four probes
+		want     BreakerState
+	}{
+		{"not all are in", 100, repeat(3, Failure), BreakerHalfOpen},
+		{"half of them", 100, repeat(2, Failure, Success), BreakerOpen},
+		{"a quarter", 100, append(repeat(3, Success), Failure), BreakerClosed},
+		{"as many as matter", 2, repeat(2, Success), BreakerClosed},
+		{"ignored ones give their permit back", 100, append(repeat(9, Neutral), repeat(4, Success)...), BreakerClosed},
+	} {
+		t.Run("probes: "+tt.name, func(t *testing.T) {
+			bubble(t, BreakerConfig{Calls: 100, MinRequests: tt.min, Probes: 4, Jitter: -1, OpenFor: time.Minute}, func(t *testing.T, b tested) {
+				if err := b.Force(b.now(), BreakerOpen); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Minute)
+				b.report(t, tt.outcomes...)
+				b.check(t, tt.want)
+			})
+		})
+	}
+}
+
+func TestBreakerStatesAreForced(t *testing.T) {
+	bubble(t, BreakerConfig{Jitter: -1}, func(t *testing.T, b tested) {
+		force := func(s BreakerState) {
+			t.Helper()
+			if err := b.Force(b.now(), s); err != nil {
+				t.Fatal(err)
+			}
+			if got := b.State(b.now()); got != s {
+				t.Fatalf("State() = %q, want %q", got, s)
+			}
+		}
+		force(BreakerForcedOpen)
+		time.Sleep(time.Hour)
+		if _, ok := b.allow(); ok || !b.Open(b.now()) || b.OpenUntil() != 0 {
+			t.Error("a breaker that is forced open admits an attempt, or says until when")
+		}
+		force(BreakerDisabled)
+		b.report(t, repeat(1000, Failure)...)
+		force(BreakerClosed)
+		b.report(t, repeat(4, Failure)...)
+		old, _ := b.allow()
+		force(BreakerClosed)
+		b.done(old, Failure)
+		b.check(t, BreakerClosed)
+		force(BreakerOpen)
+		b.check(t, BreakerOpen)
+		time.Sleep(time.Second)
+		b.check(t, BreakerHalfOpen)
+		force(BreakerHalfOpen)
+		b.report(t, Success)
+		b.check(t, BreakerClosed)
+		if err := b.Force(0, "ajar"); err == nil {
+			t.Error("Force() to a state that there is not: no error")
+		}
+	})
+}
+
+func TestBreakerThatOnlyMeasuresEnforcesNothing(t *testing.T) {
+	bubble(t, BreakerConfig{Jitter: -1}, func(t *testing.T, b tested) {
+		if err := b.Force(0, BreakerMetricsOnly); err != nil {
+			t.Fatal(err)
+		}
+		var refused []bool
+		call := func(o Outcome) {
+			p, ok, enforced := b.Ask(b.now())
+			if refused = append(refused, !ok); !ok && enforced {
+				t.Error("a refusal is enforced")
+			}
+			b.done(p, o)
+			if _, ok := b.allow(); !ok {
+				t.Error("Allow() = false")
+			}
+			if b.Open(b.now()) || b.State(b.now()) != BreakerMetricsOnly {
+				t.Errorf("Open() = %v, State() = %q", b.Open(b.now()), b.State(b.now()))
+			}
+		}
+		for range 6 {
+			call(Failure)
+		}
+		if refused[4] || !refused[5] {
+			t.Errorf("refused: %v, want what comes after the fifth failure", refused)
+		}
+		time.Sleep(time.Second)
+		call(Success)
+		call(Success)
+		if refused[6] || refused[7] {
+			t.Errorf("refused: %v, want none after a second", refused)
+		}
+	})
+}
+
+// Whatever happened before: once the endpoint has healed, the breaker is closed after what it stays open for, and a lease if
+// permits were lost.
 func TestBreakerIsNeverStuck(t *testing.T) {
 	for seed := range uint64(300) {
 		rnd := rand.New(rand.NewPCG(seed, 5))
-		c := BreakerConfig{Probes: 1 + rnd.Uint32N(3), Consecutive: 1 + rnd.Uint32N(5), OpenFor: time.Duration(1+rnd.IntN(20)) * 100 * ms}
-		bubble(t, c, func(t *testing.T, b *Breaker) {
+		c := BreakerConfig{
+			Probes: 1 + rnd.Uint32N(3), Consecutive: 1 + rnd.Uint32N(5), OpenFor: time.Duration(1+rnd.IntN(20)) * 100 * ms,
+			Calls: uint32(rnd.IntN(2) * rnd.IntN(20)), Seed: seed + 1,
+		}
+		bubble(t, c, func(t *testing.T, b tested) {
 			var permits []Permit
-			give := func(o Outcome) {
-				i := rnd.IntN(len(permits))
-				permits[i].Done(o)
-				permits[i] = permits[len(permits)-1]
-				permits = permits[:len(permits)-1]
-			}
 			for range 200 {
-				switch rnd.IntN(3) {
+				switch rnd.IntN(4) {
 				case 0:
-					if p, ok := b.Allow(); ok {
+					if p, ok := b.allow(); ok {
 						permits = append(permits, p)
 					}
-				case 1:
+				case 1, 2:
 					if len(permits) > 0 {
-						give(Outcome(rnd.IntN(4)))
+						i := rnd.IntN(len(permits))
+						if rnd.IntN(5) > 0 { // else it is lost
+							b.done(permits[i], Outcome(rnd.IntN(4)))
+						}
+						permits[i] = permits[len(permits)-1]
+						permits = permits[:len(permits)-1]
 					}
-				case 2:
+				case 3:
 					time.Sleep(time.Duration(rnd.Int64N(int64(c.OpenFor))))
 				}
-				checkBreaker(t, b, b.State())
+				b.check(t, b.State(b.now()))
 			}
-			for len(permits) > 0 {
-				give(Outcome(rnd.IntN(4)))
+			left := max(b.OpenUntil()-b.now(), 0) + 10*time.Second + c.OpenFor
+			if c.Calls > 0 { // the failures of a probation that has begun may open it once more
+				left += min(c.OpenFor<<min(b.trips, 10), time.Minute)
 			}
-			for healed := time.Now(); time.Since(healed) < 2*c.OpenFor; time.Sleep(c.OpenFor / 10) {
-				if p, ok := b.Allow(); ok {
-					p.Done(Success)
+			for end := b.now() + left; b.now() <= end; time.Sleep(c.OpenFor / 10) {
+				if p, ok := b.allow(); ok {
+					b.done(p, Success)
 				}
 			}
-			if got, want := b.State(), "closed"; got != want {
-				t.Errorf("seed %d: State() = %q, want %q", seed, got, want)
+			if got := b.State(b.now()); got != BreakerClosed {
+				t.Errorf("seed %d: State() = %q, want %q", seed, got, BreakerClosed)
 			}
 		})
 	}
@@ -237,35 +504,47 @@ func TestBreakerIsNeverStuck(t *testing.T) {
 func TestBreakerConfigIsValidated(t *testing.T) {
 	for _, tt := range []struct {
 		config BreakerConfig
-		field  string
+		fields []string
 	}{
-		{BreakerConfig{}, ""},
-		{BreakerConfig{Ratio: 1, Window: 10 * ms, OpenFor: 1}, ""},
-		{BreakerConfig{Ratio: 1.1}, "ratio"},
-		{BreakerConfig{Ratio: -0.1}, "ratio"},
-		{BreakerConfig{Ratio: math.NaN()}, "ratio"},
-		{BreakerConfig{Window: 9 * ms}, "window"},
-		{BreakerConfig{Window: -time.Second}, "window"},
-		{BreakerConfig{OpenFor: -1}, "openFor"},
+		{BreakerConfig{}, nil},
+		{BreakerConfig{Ratio: 1, Window: 10 * ms, OpenFor: 1, MaxOpenFor: 1, Jitter: -1, SlowFactor: 1, SlowRatio: 1}, nil},
+		{BreakerConfig{Ratio: 1.1}, []string{"ratio"}},
+		{BreakerConfig{Ratio: math.NaN(), SlowFactor: math.NaN(), SlowRatio: math.NaN(), Jitter: math.NaN()}, []string{"ratio", "slowFactor", "slowRatio", "jitter"}},
+		{BreakerConfig{Window: 9 * ms}, []string{"window"}},
+		{BreakerConfig{MaxOpenFor: time.Second, OpenFor: time.Minute}, []string{"maxOpenFor"}},
+		{
+			BreakerConfig{
+				Ratio: -0.1, Window: -time.Second, Calls: 1e6, SlowAfter: -1, SlowFactor: 0.5, SlowRatio: -1, OpenFor: -1,
+				MaxOpenFor: -1, Jitter: 2, Probes: 2000, Lease: -1,
+			},
+			[]string{"ratio", "window", "calls", "slowAfter", "slowFactor", "slowRatio", "openFor", "maxOpenFor", "jitter", "probes", "lease"},
+		},
 	} {
-		checkField(t, tt.config.Validate(), tt.field)
+		checkFields(t, tt.config.Validate(), tt.fields...)
 	}
 }
 
 func BenchmarkBreaker(b *testing.B) {
-	breaker := NewBreaker(BreakerConfig{})
-	b.ReportAllocs()
-	for b.Loop() {
-		p, _ := breaker.Allow()
-		p.Done(Success)
+	for name, c := range map[string]BreakerConfig{"window": {}, "calls": {Calls: 100}, "slow": {SlowAfter: time.Second}, "learned": {SlowFactor: 3}} {
+		b.Run(name, func(b *testing.B) {
+			breaker, start := NewBreaker(c), time.Now()
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					now := time.Since(start)
+					p, _ := breaker.Allow(now)
+					p.Done(now, Success, ms)
+				}
+			})
+		})
 	}
 }
 
 func BenchmarkBreakerOpen(b *testing.B) {
-	breaker, now, open := NewBreaker(BreakerConfig{}), time.Now(), false
+	breaker, open := NewBreaker(BreakerConfig{}), false
 	b.ReportAllocs()
 	for b.Loop() {
-		open = breaker.Open(now) || open
+		open = breaker.Open(time.Second) || open
 	}
 	if open {
 		b.Error("open")

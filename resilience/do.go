@@ -119,6 +119,7 @@ type driver struct {
 type ticket struct {
 	held   bool
 	permit Permit
+	start  time.Duration
 	ctx    context.Context
 	cancel context.CancelFunc // nil if ctx is that of the call
 }
@@ -134,12 +135,12 @@ func (d *driver) begin() Action {
 
 // open asks for what attempt act.Attempt needs and returns its context.
 func (d *driver) open(act Action) (context.Context, error) {
-	if d.running, d.refused = d.stack.admit(); d.refused != nil {
-		return nil, d.refused
-	}
 	now := d.start
 	if act.Cause != First {
 		now = sinceBase()
+	}
+	if d.running, d.refused = d.stack.admit(now); d.refused != nil {
+		return nil, d.refused
 	}
 	d.made |= 1 << act.Attempt
 	d.records[act.Attempt] = AttemptRecord{Cause: act.Cause, Outcome: Neutral, Start: now - d.start}
@@ -148,14 +149,14 @@ func (d *driver) open(act Action) (context.Context, error) {
 }
 
 // admit asks the stages that may refuse an attempt.
-func (s *Stack) admit() (t ticket, err error) {
+func (s *Stack) admit(now time.Duration) (t ticket, err error) {
 	if s.Breaker != nil {
 		var ok bool
-		if t.permit, ok = s.Breaker.Allow(); !ok {
+		if t.permit, ok = s.Breaker.Allow(now); !ok {
 			return t, ErrBreakerOpen
 		}
 	}
-	t.held = true
+	t.held, t.start = true, now
 	return t, nil
 }
 
@@ -168,9 +169,9 @@ func (t *ticket) limit(ctx context.Context, d time.Duration) {
 }
 
 // release gives back what the attempt held.
-func (t *ticket) release(o Outcome) {
+func (t *ticket) release(now time.Duration, o Outcome) {
 	t.held = false
-	t.permit.Done(o)
+	t.permit.Done(now, o, now-t.start)
 	if t.cancel != nil {
 		t.cancel()
 	}
@@ -179,7 +180,7 @@ func (t *ticket) release(o Outcome) {
 // abandon lets go of an attempt that panicked.
 func (d *driver) abandon() {
 	if d.running.held {
-		d.running.release(Neutral)
+		d.running.release(sinceBase(), Neutral)
 	}
 }
 
@@ -188,7 +189,7 @@ func (d *driver) answered(i int, err error) Action {
 	ev := Event{Attempt: i}
 	now := sinceBase()
 	d.judge(&d.running, &d.records[i], now, err, &ev)
-	d.running.release(ev.Verdict.Outcome)
+	d.running.release(now, ev.Verdict.Outcome)
 	d.last = d.records[i].Err
 	return d.machine.Step(now, &ev)
 }

@@ -7,9 +7,6 @@ import (
 	"time"
 )
 
-// ErrBreakerOpen says that a circuit breaker refused an attempt.
-var ErrBreakerOpen = errors.New("resilience: circuit breaker is open")
-
 // Error is the error of a call by Do that failed. errors.Is and errors.As find the cause.
 type Error struct {
 	// Reason says what ended the attempts. It is Unroutable if one was refused.

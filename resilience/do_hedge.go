@@ -123,8 +123,8 @@ func (h *hedged[T]) wait() Action {
 // leaves that to do what is next, and a panic, too.
 func (h *hedged[T]) attempt(act Action, joins bool) (next Action) {
 	d, i := &h.driver, act.Attempt
-	t, err := d.stack.admit()
 	now := sinceBase()
+	t, err := d.stack.admit(now)
 	if err != nil {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -138,7 +138,7 @@ func (h *hedged[T]) attempt(act Action, joins bool) (next Action) {
 		if returned {
 			return
 		}
-		t.release(Neutral)
+		t.release(sinceBase(), Neutral)
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if joins {
@@ -156,7 +156,7 @@ func (h *hedged[T]) attempt(act Action, joins bool) (next Action) {
 	r := AttemptRecord{Cause: act.Cause, Outcome: Neutral, Start: now - d.start}
 	if !h.enter(i, &r, cancel) {
 		returned = true
-		t.release(Neutral)
+		t.release(sinceBase(), Neutral)
 		return h.next
 	}
 	v, err := h.f(t.ctx)
@@ -164,7 +164,7 @@ func (h *hedged[T]) attempt(act Action, joins bool) (next Action) {
 	now = sinceBase()
 	d.judge(&t, &r, now, err, &ev)
 	returned = true
-	t.release(ev.Verdict.Outcome)
+	t.release(now, ev.Verdict.Outcome)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.over {

@@ -93,8 +93,8 @@ func TestHedgeLosersAreNobodysFault(t *testing.T) {
 			}
 			synctest.Wait()
 		}
-		if b.State() != "closed" {
-			t.Errorf("breaker is %s, want closed", b.State())
+		if b.State(resilience.Now()) != "closed" {
+			t.Errorf("breaker is %s, want closed", b.State(resilience.Now()))
 		}
 		if got, want := budget.Level(), 0.82; got < want-1e-9 || got > want+1e-9 {
 			t.Errorf("budget is filled to %v after two hedges and two successes, want %v", got, want)
@@ -139,8 +139,8 @@ func TestPanicsReachTheCallerAndHoldNothing(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := resilience.NewBreaker(resilience.BreakerConfig{Consecutive: 9, Probes: 1, OpenFor: time.Second})
 				for range 9 {
-					p, _ := b.Allow()
-					p.Done(resilience.Failure)
+					p, _ := b.Allow(resilience.Now())
+					p.Done(resilience.Now(), resilience.Failure, 0)
 				}
 				time.Sleep(2 * time.Second) // now it admits one at a time
 				test.stack.Breaker = b
@@ -156,7 +156,7 @@ func TestPanicsReachTheCallerAndHoldNothing(t *testing.T) {
 					_, _ = resilience.Do(t.Context(), &test.stack, script(test.steps...))
 				}()
 				synctest.Wait()
-				if _, ok := b.Allow(); !ok {
+				if _, ok := b.Allow(resilience.Now()); !ok {
 					t.Error("breaker has no permit left after a panic")
 				}
 			})

@@ -120,12 +120,12 @@ func TestDoLeavesTheBreakerAloneWhereNobodyFailed(t *testing.T) {
 		if !errors.Is(err, context.Canceled) || !errors.Is(err, errBroken) {
 			t.Errorf("Do() = %v, want the cancellation and its cause", err)
 		}
-		if b.State() != "closed" {
-			t.Fatalf("breaker is %s after callers went away, want closed", b.State())
+		if b.State(resilience.Now()) != "closed" {
+			t.Fatalf("breaker is %s after callers went away, want closed", b.State(resilience.Now()))
 		}
 		s.Timeout = time.Second
-		if _, err := resilience.Do(t.Context(), s, hang); !errors.Is(err, context.DeadlineExceeded) || b.State() != "open" {
-			t.Errorf("Do() of a function that hangs = %v with a breaker %s, want a timeout that opens it", err, b.State())
+		if _, err := resilience.Do(t.Context(), s, hang); !errors.Is(err, context.DeadlineExceeded) || b.State(resilience.Now()) != "open" {
+			t.Errorf("Do() of a function that hangs = %v with a breaker %s, want a timeout that opens it", err, b.State(resilience.Now()))
 		}
 	})
 }
@@ -209,8 +209,8 @@ func TestDoOrAnswersForWhatFailed(t *testing.T) {
 				&resilience.Stack{Classify: func(error) resilience.Verdict { return resilience.Verdict{} }}, replies(sql.ErrNoRows), 1, sql.ErrNoRows,
 			},
 		} {
-			p, _ := open.Allow()
-			p.Done(resilience.Failure)
+			p, _ := open.Allow(resilience.Now())
+			p.Done(resilience.Now(), resilience.Failure, 0)
 			if got, err := resilience.DoOr(t.Context(), test.stack, test.f, stock); got != test.want || !errors.Is(err, test.err) {
 				t.Errorf("%s: DoOr() = %d, %v, want %d, %v", name, got, err, test.want, test.err)
 			}

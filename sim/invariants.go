@@ -199,16 +199,17 @@ func (w *world) checkPermits(m *mesh, n *loadbalance.Node) {
 	if b == nil {
 		return
 	}
-	switch b.State() {
-	case "open":
+	now := n.Since(time.Now())
+	switch b.State(now) {
+	case resilience.BreakerOpen:
 		w.result.open++
 		return
-	case "closed":
+	case resilience.BreakerClosed:
 		return
 	}
-	p, ok := b.Allow()
+	p, ok := b.Allow(now)
 	if !ok {
 		w.violated("%s: the breaker of %s waits for probes, but none is under way", m.name, n.Addr())
 	}
-	p.Done(resilience.Neutral)
+	p.Done(now, resilience.Neutral, 0)
 }

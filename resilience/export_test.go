@@ -1,0 +1,4 @@
+package resilience
+
+// Now is the clock of Do.
+var Now = sinceBase
