@@ -56,6 +56,7 @@ type ending struct {
 	err            error
 	pushback       time.Duration
 	sent, received bool
+	shed           bool // the server had too much to do and has not begun
 }
 
 // begin notes that gRPC tries the RPC on the node that was picked.
@@ -137,6 +138,9 @@ func (e ending) verdict() resilience.Verdict {
 	code := status.Code(e.err)
 	if code == codes.DeadlineExceeded && e.pushback == noTime {
 		return resilience.Verdict{Outcome: resilience.Neutral, Retry: true, Unsent: true, After: -1}
+	}
+	if code == codes.ResourceExhausted && e.shed {
+		return resilience.Verdict{Outcome: resilience.Overload, Retry: true, Unsent: true, After: e.pushback}
 	}
 	if e.refused() {
 		return resilience.Verdict{Outcome: resilience.Neutral, Unsent: !e.sent}
@@ -244,4 +248,10 @@ func pushback(trailer metadata.MD) time.Duration {
 		return noTime
 	}
 	return resilience.Pushback(trailer[pushbackKey])
+}
+
+// shed reports whether a server says in its trailer that it has not begun because it has too much to do.
+func shed(trailer metadata.MD) bool {
+	v := trailer[refusedKey]
+	return len(v) > 0 && v[0] != ""
 }

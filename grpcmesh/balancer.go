@@ -373,7 +373,7 @@ func (p *pool) conn(ctx context.Context, n *loadbalance.Node) (conn grpc.ClientC
 func endingOf(info *balancer.DoneInfo) ending {
 	e := ending{err: info.Err, sent: info.BytesSent, received: info.BytesReceived}
 	if e.err != nil {
-		e.pushback = pushback(info.Trailer)
+		e.pushback, e.shed = pushback(info.Trailer), shed(info.Trailer)
 	}
 	return e
 }

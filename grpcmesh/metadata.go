@@ -3,6 +3,7 @@ package grpcmesh
 import (
 	"context"
 	"strconv"
+	"time"
 
 	"google.golang.org/grpc/metadata"
 
@@ -22,7 +23,7 @@ func (o *outgoing) Get(name string) string {
 }
 
 // announce adds to the metadata of an attempt, which is that of the caller otherwise, how often the call was sent before,
-// and how critical it is.
+// how critical it is, and how long the attempt may take if that is less than its deadline.
 func announce(ctx context.Context, call *zerohop.Call, a *zerohop.Attempt, sent int) context.Context {
 	if a.Policy().Propagate != zerohop.On {
 		return ctx
@@ -30,23 +31,44 @@ func announce(ctx context.Context, call *zerohop.Call, a *zerohop.Attempt, sent 
 	if in := call.Inbound(); in != nil { // who repeats a request repeats all that is done for it
 		sent += in.Attempt
 	}
-	level := a.Criticality()
-	if sent == 0 && level == resilience.Critical && metadata.ValueFromOutgoingContext(ctx, attemptsKey) == nil && metadata.ValueFromOutgoingContext(ctx, criticalityKey) == nil {
+	var said [3]string // in the order of announcedKeys
+	if sent > 0 {
+		said[0] = strconv.Itoa(sent)
+	}
+	if level := a.Criticality(); level != resilience.Critical {
+		said[1] = level.String()
+	}
+	if most := a.Timeout(); most > 0 {
+		if d, ok := ctx.Deadline(); !ok || most < time.Until(d) {
+			said[2] = strconv.FormatInt(max(most.Milliseconds(), 1), 10)
+		}
+	}
+	if said == [3]string{} && !tells(ctx) {
 		return ctx
 	}
 	md, _ := metadata.FromOutgoingContext(ctx) // a copy
 	if md == nil {
 		md = metadata.MD{}
 	}
-	delete(md, attemptsKey) // it is about the request that the caller works on, if about any
-	if sent > 0 {
-		md[attemptsKey] = []string{strconv.Itoa(sent)}
-	}
-	delete(md, criticalityKey)
-	if level != resilience.Critical {
-		md[criticalityKey] = []string{level.String()}
+	for i, key := range announcedKeys {
+		delete(md, key) // it is about the request that the caller works on, if about any
+		if said[i] != "" {
+			md[key] = []string{said[i]}
+		}
 	}
 	return metadata.NewOutgoingContext(ctx, md)
+}
+
+var announcedKeys = [...]string{attemptsKey, criticalityKey, attemptTimeoutKey}
+
+// tells reports whether the metadata of the caller has something that is for announce to say.
+func tells(ctx context.Context) bool {
+	for _, key := range announcedKeys {
+		if metadata.ValueFromOutgoingContext(ctx, key) != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // propagate adds what hooks set to the metadata of an attempt.

@@ -28,6 +28,19 @@ type Server struct {
 	// anybody. Unspecified means Critical: where strangers cannot reach the server, set it to CriticalPlus to let callers
 	// have that.
 	MaxCriticality resilience.Criticality
+	// Admission decides which calls are worked on; it may be shared by all servers of the process. nil means all.
+	//
+	// What it refuses because the server has too much to do gets RESOURCE_EXHAUSTED; on a mesh it is tried elsewhere, out of
+	// the budget, also if it is not safe to repeat. Not UNAVAILABLE: retry policies of gRPC, which know no budget of the
+	// whole service, are mostly for that, and Envoy ejects endpoints for it, which would leave their load to the others.
+	// grpc-retry-pushback-ms asks for no repetition if that would be in vain (AdmissionError.Final). What is refused
+	// because the caller has too little time left gets DEADLINE_EXCEEDED, like calls without any.
+	//
+	// A unary call keeps its place until its handler returns, and a stream until it is answered with a first message, for
+	// a limit of what is worked on says nothing of what only stays open, and a few hundred of those would shut everybody
+	// else out. grpc.health.v1 and the method of Register need no place: an overloaded server that fails its health
+	// checks leaves its load to the others.
+	Admission *zerohop.Admission
 	// Load returns how busy the server is, for balancers that weigh endpoints by that. It is called at the end of every
 	// call, from many goroutines, so it should return figures taken before. nil means that answers do not tell, but for
 	// what Unmeasured says.
@@ -90,7 +103,9 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	}
 	t := s.time(ctx, others)
 	in, err := s.admit(ctx)
-	if err == nil {
+	if err == nil && s.Admission != nil && info != nil && !exempt(info.FullMethod) {
+		reply, err = s.admitted(ctx, in, req, info.FullMethod, next)
+	} else if err == nil {
 		reply, err = next(zerohop.WithInbound(ctx, in), req)
 	}
 	if trailer := s.trailer(in, err, &t); trailer != nil {
@@ -99,13 +114,15 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	return reply, err
 }
 
-func (s *Server) stream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	others := int(s.inflight.Add(1)) - 1
 	defer s.inflight.Add(-1)
 	t := s.time(stream.Context(), others)
 	t.began = time.Time{} // streams last as long as there is something to say
 	in, err := s.admit(stream.Context())
-	if err == nil {
+	if err == nil && s.Admission != nil && !exempt(info.FullMethod) {
+		err = s.admittedStream(in, srv, stream, info.FullMethod, next)
+	} else if err == nil {
 		err = next(srv, &serverStream{stream, zerohop.WithInbound(stream.Context(), in)})
 	}
 	if trailer := s.trailer(in, err, &t); trailer != nil {
@@ -154,7 +171,10 @@ func sentBefore(ctx context.Context) int {
 }
 
 // whole returns the only value of a key as a whole number that is at most maxAttempts, 0 if it is anything but digits.
-func whole(values []string) (n int) {
+func whole(values []string) (n int) { return number(values, maxAttempts) }
+
+// number returns the only value of a key as a whole number that is at most most, 0 if it is anything but digits.
+func number(values []string, most int) (n int) {
 	if len(values) != 1 {
 		return 0
 	}
@@ -162,7 +182,7 @@ func whole(values []string) (n int) {
 		if c < '0' || c > '9' {
 			return 0
 		}
-		n = min(10*n+int(c-'0'), maxAttempts)
+		n = min(10*n+int(c-'0'), most)
 	}
 	return n
 }
@@ -173,6 +193,8 @@ func (s *Server) trailer(in *zerohop.Inbound, err error, t *timing) metadata.MD 
 	var md metadata.MD
 	switch {
 	case err == nil:
+	case in != nil && isRefusal(err):
+		md = err.(*refusal).trailer()
 	case in == nil:
 		md = metadata.MD{noRetryKey: {tooLate}, pushbackKey: {"-1"}}
 	case in.Spent() && failed(err):

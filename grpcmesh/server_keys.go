@@ -14,6 +14,11 @@ const (
 	httpAttemptsKey = "zerohop-attempt"
 	// criticalityKey of a request is how bad it is if the call fails. Critical calls, which most are, have none.
 	criticalityKey = "zerohop-criticality"
+	// attemptTimeoutKey of a request is how long the caller waits for this attempt, in whole milliseconds, if that is less
+	// than its deadline. A deadline of the attempt's own would not tell the server whether the caller has time for another.
+	attemptTimeoutKey = "zerohop-attempt-timeout"
+	// refusedKey of a trailer says, if not empty, that the server has too much to do and has not begun with the call.
+	refusedKey = "zerohop-refused"
 	// pushbackKey of a trailer is the pause, in milliseconds, before the call may be repeated. A negative one asks the
 	// caller not to.
 	pushbackKey = "grpc-retry-pushback-ms"
@@ -32,3 +37,6 @@ const noTime time.Duration = math.MinInt64
 
 // maxAttempts bounds attemptsKey. Only whether it is 0 matters to us; others may count with it.
 const maxAttempts = 1000
+
+// maxMilliseconds bounds attemptTimeoutKey by a day. Nobody waits longer.
+const maxMilliseconds = 24 * 60 * 60 * 1000

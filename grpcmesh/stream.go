@@ -130,7 +130,7 @@ func (s *attemptStream) judge(err error) resilience.Verdict {
 	var v resilience.Verdict
 	if a.Node() == nil {
 		a.Err, a.Status = err, int(status.Code(err))
-		e.err, e.pushback = err, pushback(s.Trailer())
+		e.err, e.pushback, e.shed = err, pushback(s.Trailer()), shed(s.Trailer())
 		v = e.verdict()
 	} else {
 		v = s.state.judge(s.ctx, err)

@@ -165,7 +165,7 @@ func (x *unary) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Verd
 		st.end(seen.ending())
 	}
 	v := st.judge(ctx, err)
-	if v.Unsent {
+	if v.Unsent && v.Outcome != resilience.Overload { // a server that refused it makes it a repetition for others
 		x.begun.Add(-1)
 	}
 	return v
@@ -185,7 +185,7 @@ func (e *evidence) options(opts []grpc.CallOption) []grpc.CallOption {
 // ending returns how the attempt ended, but for its error. Only what got a stream has a peer, and every answer has a
 // header or, if it is nothing but an error, a trailer.
 func (e *evidence) ending() ending {
-	return ending{sent: e.peer.Addr != nil, received: len(e.header)+len(e.trailer) > 0, pushback: pushback(e.trailer)}
+	return ending{sent: e.peer.Addr != nil, received: len(e.header)+len(e.trailer) > 0, pushback: pushback(e.trailer), shed: shed(e.trailer)}
 }
 
 func (x *unary) Release(*zerohop.Attempt) {}

@@ -17,9 +17,18 @@ import (
 func (x *exchange) announce(ctx context.Context, req *http.Request, a *zerohop.Attempt, sent int) {
 	h := headers{req: req}
 	if a.Policy().Propagate == zerohop.On {
-		// Not the attempt timeout: that is over with the head of the answer, and the server would end the body with it.
-		if d, ok := ctx.Deadline(); ok {
-			h.timeout(time.Until(d))
+		// The attempt timeout is over with the head of the answer, and so has a header of its own: with that of the deadline
+		// the server would end the body.
+		d, limited := ctx.Deadline()
+		var left time.Duration
+		if limited {
+			left = time.Until(d)
+			h.timeout(left)
+		}
+		if most := a.Timeout(); most > 0 && (!limited || most < left) {
+			h.set(AttemptTimeoutHeader, strconv.FormatInt(max(most.Milliseconds(), 1), 10))
+		} else if _, ok := req.Header[AttemptTimeoutHeader]; ok {
+			h.set(AttemptTimeoutHeader, "")
 		}
 		if in := x.call.Inbound(); in != nil { // who repeats a request repeats all that is done for it
 			sent += in.Attempt

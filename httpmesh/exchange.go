@@ -83,7 +83,7 @@ func (x *exchange) delivery(i int) *delivery {
 func (x *exchange) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Verdict {
 	sent := int(x.begun.Add(1)) - 1
 	v := x.try(ctx, a, sent)
-	if v.Unsent {
+	if v.Unsent && v.Outcome != resilience.Overload { // a server that refused it makes it a repetition for others
 		x.begun.Add(-1)
 	}
 	if v.Outcome != resilience.Success && a.Node() != nil {
@@ -153,6 +153,9 @@ func (x *exchange) try(ctx context.Context, a *zerohop.Attempt, sent int) resili
 	*x.delivery(a.Number) = delivery{resp, way}
 	a.Status = resp.StatusCode
 	v := x.protocol.judge(req, resp)
+	if resp.StatusCode == http.StatusServiceUnavailable && first(resp.Header[RefusedHeader]) != "" {
+		v = resilience.Verdict{Outcome: resilience.Overload, Retry: true, Unsent: true, After: v.After}
+	}
 	switch why := resp.Header.Get(NoRetryHeader); {
 	case !v.Retry, why == "":
 	case why == noTime:

@@ -33,6 +33,23 @@ type HandlerOptions struct {
 	// MaxCriticality is the highest level that a request can ask for by its CriticalityHeader, which may come from anybody.
 	// Unspecified means Critical: where strangers cannot reach the server, set it to CriticalPlus to let callers have that.
 	MaxCriticality resilience.Criticality
+	// Admission decides which requests are worked on; it may be shared by all servers of the process. nil means all.
+	//
+	// What it refuses because the server has too much to do gets 503 with a RefusedHeader, and Retry-After if a place is
+	// known to be free in a second or later; a Transport tries elsewhere, out of its budget, also what is not safe to
+	// repeat. NoRetryHeader asks it not to if that would be in vain (AdmissionError.Final). What is refused because the
+	// caller has too little time left gets 504, like requests without any.
+	//
+	// A request keeps its place until the handler returns; event streams and tunnels (CONNECT and upgrades) until
+	// their answers begin, for a limit of what is worked on says nothing of what only stays open, and a few hundred of
+	// those would shut everybody else out. Requests for LoadPath need no place.
+	Admission *zerohop.Admission
+	// Operation names what a request asks for, for Admission; see zerohop.Arrival. nil means the pattern if the handler is an
+	// *http.ServeMux or the request came through one, or else the method.
+	Operation func(*http.Request) string
+	// Exempt says which requests need no place and are never refused by Admission. Health checks that the handler serves
+	// itself should be: an overloaded server that fails them leaves its load to the others. nil means none.
+	Exempt func(*http.Request) bool
 	// Load returns how busy the server is, for balancers that weigh endpoints by that. It is called for every answer,
 	// from many goroutines, so it should return figures taken before. nil means that answers do not tell, but for what
 	// Unmeasured says.
@@ -89,14 +106,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	started := h.started.Add(1)
 	defer h.ended.Add(1)
-	a := &reply{ResponseWriter: w, handler: h, version: r.ProtoMajor}
+	a := h.reply(w, r)
 	if m := h.meter.Load(); m != nil || asked {
 		a.time(m, asked, started)
 	}
 	a.inbound.Attempt = sentBefore(r.Header)
 	a.inbound.Criticality = criticalityOf(r.Header, h.o.MaxCriticality)
 	ctx := r.Context()
-	if left, ok := timeLeft(r.Header); ok {
+	left, ok := timeLeft(r.Header)
+	if ok {
 		if left <= 0 || left < h.o.MinTime {
 			a.refuse()
 			return
@@ -106,6 +124,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			ctx, cancel = context.WithTimeout(ctx, left)
 			defer cancel()
 		}
+	}
+	if a.visit != nil {
+		if err := h.admit(ctx, a, r, left); err != nil {
+			a.turnAway(ctx, err)
+			return
+		}
+		defer a.leave(ctx)
 	}
 	in := r.WithContext(zerohop.WithInbound(ctx, &a.inbound))
 	h.next.ServeHTTP(a.writer(), in)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/resilience"
 )
 
 // reply is the http.ResponseWriter that the handler of a service gets: it completes the header before that is written.
@@ -16,8 +17,10 @@ type reply struct {
 	http.ResponseWriter
 	handler *Handler
 	inbound zerohop.Inbound
-	version int  // of HTTP
-	begun   bool // the header is complete
+	visit   *zerohop.Visit // nil if there is no Admission
+	status  int            // 0 if the header is not complete
+	version int            // of HTTP
+	begun   bool           // the header is complete
 	timing
 }
 
@@ -41,9 +44,15 @@ func (a *reply) writer() http.ResponseWriter {
 // 101, with which HTTP ends.
 func (a *reply) begin(code int) {
 	if a.begun || code < 200 {
+		if code == http.StatusSwitchingProtocols && a.visit != nil {
+			a.visit.Leave(resilience.Success)
+		}
 		return
 	}
 	a.begun = true
+	if a.visit != nil {
+		a.answered(code)
+	}
 	header := a.Header()
 	if (code == http.StatusTooManyRequests || code >= 500) && a.inbound.Spent() {
 		header.Set(NoRetryHeader, "1")
@@ -112,6 +121,9 @@ func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := h.ResponseWriter.(http.Hijacker).Hijack()
 	if err == nil {
 		h.begun = true
+		if h.visit != nil {
+			h.visit.Leave(resilience.Success)
+		}
 	}
 	return conn, rw, err
 }

@@ -12,6 +12,10 @@ import (
 const (
 	// TimeoutHeader of a request is the time left to its caller, in whole milliseconds: "Zerohop-Timeout: 250".
 	TimeoutHeader = "Zerohop-Timeout"
+	// AttemptTimeoutHeader of a request is how long the caller waits for the answer of this attempt to begin, in whole
+	// milliseconds, if that is less than TimeoutHeader says. It does not end the work, for the body of an answer may take
+	// longer, but a server need not begin if it will not be ready.
+	AttemptTimeoutHeader = "Zerohop-Attempt-Timeout"
 	// AttemptHeader of a request is how often the call was sent before, or one that it is made for. A first attempt has
 	// none.
 	AttemptHeader = "Zerohop-Attempt"
@@ -22,6 +26,9 @@ const (
 	// already, or, if the value is "deadline", there is no time for it. Then the server has done nothing, and is not
 	// to blame.
 	NoRetryHeader = "Zerohop-No-Retry"
+	// RefusedHeader of a response with the status 503, if not empty, says that the server has too much to do and has not
+	// begun with the request, which may be sent elsewhere whatever it is.
+	RefusedHeader = "Zerohop-Refused"
 	// LoadHeader of a response is the load of the server, in the format of ORCA that Envoy and others read, too:
 	// "Endpoint-Load-Metrics: TEXT cpu_utilization=0.7".
 	LoadHeader = "Endpoint-Load-Metrics"
@@ -48,8 +55,11 @@ const (
 )
 
 // timeLeft returns what TimeoutHeader says. ok is false if there is none, or none that makes sense.
-func timeLeft(h http.Header) (left time.Duration, ok bool) {
-	ms, ok := whole(h[TimeoutHeader], int64(maxTimeLeft/time.Millisecond))
+func timeLeft(h http.Header) (left time.Duration, ok bool) { return span(h[TimeoutHeader]) }
+
+// span returns the only value of a header as a time.
+func span(values []string) (d time.Duration, ok bool) {
+	ms, ok := whole(values, int64(maxTimeLeft/time.Millisecond))
 	return time.Duration(ms) * time.Millisecond, ok
 }
 
