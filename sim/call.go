@@ -22,9 +22,8 @@ type mesh struct {
 	feeds   map[string]*feed // by service
 	watched []*feed
 	stops   []func()
-	ledgers map[string]*ledger                  // by service
-	open    map[*loadbalance.Node]int           // attempts under way
-	ejected map[*loadbalance.Node]time.Duration // when that was first seen
+	ledgers map[string]*ledger        // by service
+	open    map[*loadbalance.Node]int // attempts under way
 
 	pausedFor time.Duration // before the last repetition
 	pauses    int           // as long as that in a row
@@ -34,7 +33,7 @@ type mesh struct {
 func (w *world) newMesh(name string, cfg zerohop.Config, services ...string) (*mesh, error) {
 	m := &mesh{
 		process: process{world: w, rnd: w.random("process " + name)},
-		name:    name, feeds: map[string]*feed{}, ledgers: map[string]*ledger{}, open: map[*loadbalance.Node]int{}, ejected: map[*loadbalance.Node]time.Duration{},
+		name:    name, feeds: map[string]*feed{}, ledgers: map[string]*ledger{}, open: map[*loadbalance.Node]int{},
 	}
 	slices.Sort(services)
 	for _, s := range slices.Compact(services) {
@@ -103,8 +102,8 @@ type attempt struct {
 	step     *zerohop.Attempt
 	ctx      context.Context
 	node     *loadbalance.Node
-	began    time.Duration
 	endpoint *endpoint
+	request  *request
 	left     bool // nobody waits for the answer
 	answered bool
 	ended    bool
@@ -136,14 +135,15 @@ func (c *call) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Verdi
 	e := w.byAddr[n.Addr()]
 	w.note(attemptBegun, uint64(e.number))
 	w.checkAttempt(c, a, e)
-	at := &attempt{call: c, step: a, ctx: ctx, node: n, began: w.now, endpoint: e}
+	at := &attempt{call: c, step: a, ctx: ctx, node: n, endpoint: e}
 	c.attempts = append(c.attempts, at)
 	c.mesh.open[n]++
 	c.series.try(w.now)
 	e.series.begin(w.now)
 	r := &request{endpoint: e, attempt: at}
+	at.request = r
 	if a.Policy().Propagate == zerohop.On { // as the transports do
-		r.deadline = c.ctx.at
+		r.deadline, r.patience, r.inbound.Criticality = c.ctx.at, a.Timeout(), a.Criticality()
 		r.inbound.Attempt = a.Number
 		if c.inbound != nil {
 			r.inbound.Attempt += c.inbound.Attempt
@@ -170,6 +170,9 @@ func (a *attempt) end() {
 	if a.left = true; !a.ended {
 		a.ended = true
 		a.call.mesh.open[a.node]--
+		if e := a.endpoint; e.admission != nil && a.request.inside {
+			e.message(func() { e.forgo(a.request) })
+		}
 	}
 }
 
@@ -186,21 +189,20 @@ func (a *attempt) arrive(ans answer) {
 			after = -1
 		}
 		a.step.Status = ans.status
-		v = resilience.HTTPStatus(ans.status, after)
+		if v = ans.verdict; v == (resilience.Verdict{}) {
+			v = resilience.HTTPStatus(ans.status, after)
+		} else if ans.noRetry {
+			v.After = -1
+		}
 	}
 	c.world.note(attemptDone, uint64(ans.status))
 	a.answered, c.resend = true, ans.unsent
-	var out time.Duration // since when its endpoint is
-	if a.node.Ejected() {
-		out = c.mesh.ejected[a.node]
-	}
 	c.failed.at, c.failed.after = c.world.now, ans.after
 	if v.Outcome == resilience.Success {
 		c.mesh.ledger(a.step).good++
 	}
 	c.stepped.Answer(a.step, v)
 	c.proceed()
-	c.world.checkReturn(a, out)
 }
 
 // proceed sees to what comes next: the end, or when to wake the call.
@@ -231,7 +233,6 @@ func (c *call) wake() {
 	if c.stepped.Over() {
 		return
 	}
-	c.world.checkWait(c)
 	c.ctx.expire()
 	c.stepped.Tick()
 	c.proceed()

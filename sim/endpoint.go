@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/resilience"
 )
 
 // service is one of a Scenario.
@@ -69,21 +70,22 @@ func (s *service) load() float64 {
 // endpoint is a server.
 type endpoint struct {
 	state
-	world   *world
-	service *service
-	number  int
-	addr    string
-	rnd     *rand.Rand
-	mesh    *mesh // nil if it calls nobody
-	inside  []*request
-	queue   []*request // begins at head
-	head    int
-	busy    int          // workers
-	stopped []func()     // what is to go on when it does not hang any more
-	held    []func()     // messages that are to arrive when they can
-	series  *Series      // of the attempts that it gets
-	made    *Series      // of the calls that it makes
-	checked atomic.Int32 // its condition, for health checks
+	world     *world
+	service   *service
+	number    int
+	addr      string
+	rnd       *rand.Rand
+	mesh      *mesh      // nil if it calls nobody
+	admission *admission // nil if it refuses nothing
+	inside    []*request
+	queue     []*request // begins at head
+	head      int
+	busy      int          // workers
+	stopped   []func()     // what is to go on when it does not hang any more
+	held      []func()     // messages that are to arrive when they can
+	series    *Series      // of the attempts that it gets
+	made      *Series      // of the calls that it makes
+	checked   atomic.Int32 // its condition, for health checks
 }
 
 // request is what an endpoint got of an attempt.
@@ -93,6 +95,9 @@ type request struct {
 	came     time.Duration
 	deadline time.Duration // 0 if there is none
 	inbound  zerohop.Inbound
+	patience time.Duration // for how long the caller waits for the attempt, 0 if that has no bound
+	visit    zerohop.Visit // in the admission, once it was asked
+	asked    bool
 	at       int // in endpoint.inside
 	inside   bool
 	working  bool // a worker has it
@@ -106,7 +111,8 @@ type answer struct {
 	err     error // there is no status, but this
 	unsent  bool  // the request never got there
 	noRetry bool
-	after   time.Duration // Retry-After
+	after   time.Duration      // Retry-After
+	verdict resilience.Verdict // instead of that of the status, if not zero
 }
 
 // message lets something arrive at the other side of the network, which is one hop for both directions.
@@ -130,9 +136,11 @@ func (e *endpoint) receive(r *request) {
 	}
 	r.came, r.inside, r.at = e.world.now, true, len(e.inside)
 	e.inside = append(e.inside, r)
-	r.attempt.call.executed(r.attempt)
+	if e.admission == nil {
+		r.attempt.call.executed(r.attempt)
+	}
 	if e.service.Bare {
-		r.deadline, r.inbound.Attempt = 0, 0
+		r.deadline, r.inbound.Attempt, r.inbound.Criticality = 0, 0, 0
 	}
 	switch {
 	case r.deadline > 0 && e.world.now >= r.deadline:
@@ -144,9 +152,14 @@ func (e *endpoint) receive(r *request) {
 	case e.full():
 		e.whenRunning(func() { e.reply(r, answer{status: 503}) })
 	default:
-		e.queue = append(e.queue, r)
-		e.work()
+		e.admit(r)
 	}
+}
+
+// enqueue lets a request wait for a worker.
+func (e *endpoint) enqueue(r *request) {
+	e.queue = append(e.queue, r)
+	e.work()
 }
 
 // full reports whether another request would have to wait, but must not.
@@ -196,7 +209,7 @@ func (e *endpoint) work() {
 		case r.gone:
 			continue
 		case e.service.DropLeft && r.attempt.left:
-			e.leave(r)
+			e.leave(r, resilience.Neutral)
 			continue
 		case e.service.MinTime > 0 && r.deadline > 0 && r.deadline-now < e.service.MinTime:
 			e.reply(r, answer{status: 503, noRetry: true})
@@ -225,7 +238,7 @@ func (e *endpoint) worked(r *request) {
 }
 
 // leave takes a request off the list of those inside.
-func (e *endpoint) leave(r *request) {
+func (e *endpoint) leave(r *request, o resilience.Outcome) {
 	if r.gone {
 		return
 	}
@@ -239,6 +252,7 @@ func (e *endpoint) leave(r *request) {
 		e.busy--
 	}
 	r.calls.abandon()
+	e.depart(r, o)
 }
 
 // reply answers a request.
@@ -247,7 +261,11 @@ func (e *endpoint) reply(r *request, a answer) {
 		return
 	}
 	if r.inside {
-		e.leave(r)
+		o := resilience.Failure
+		if a.err == nil {
+			o = resilience.HTTPStatus(a.status, 0).Outcome
+		}
+		e.leave(r, o)
 		e.series.finish(e.world.now, a.status == 200, e.world.now-r.came)
 	}
 	r.gone = true
@@ -269,6 +287,7 @@ func (e *endpoint) become(st state) {
 			e.reply(e.inside[0], answer{err: errReset})
 		}
 		e.stopped = nil
+		e.admission, _ = e.newAdmission() // what comes next is another process
 	}
 	if e.mesh != nil && st.hung != was.hung {
 		if st.hung {

@@ -74,6 +74,10 @@ func (w *world) build() error {
 				rnd:  w.random(fmt.Sprint("endpoint ", name, " ", n)),
 			}
 			e.state = v.stateOf(n)
+			var err error
+			if e.admission, err = e.newAdmission(); err != nil {
+				return fmt.Errorf("services.%s.admission: %w", name, err)
+			}
 			v.endpoints = append(v.endpoints, e)
 			w.byAddr[e.addr] = e
 		}

@@ -50,6 +50,9 @@ type Service struct {
 	// Bare endpoints do without the server half of zerohop, such as httpmesh.NewHandler: they know neither of deadlines nor
 	// of repetitions, and do not say when a request had better not be repeated.
 	Bare bool
+	// Admission decides which requests an endpoint works on, as that of httpmesh.HandlerOptions and grpcmesh.Server does. The
+	// workers and their Queue come behind it. Unless its Mode is On it refuses nothing; nor does it for Bare endpoints.
+	Admission zerohop.AdmissionPolicy
 	// Zones are those of the endpoints, in turn.
 	Zones []string
 	// Weights are those of the endpoints, in turn. 0 means 1.
