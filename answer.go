@@ -17,10 +17,10 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 	a.latency = max(a.took-a.rarity().idle, 0)
 	if !a.Arrived() && v.Outcome != resilience.Success && c.ctx.Err() == nil {
 		v = resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: v.Unsent}
-		a.Err, a.Status = timeoutError(c.timeout()), -1
+		a.Err, a.Status, a.late = timeoutError(c.timeout()), -1, true
 	}
 	if v.Outcome == resilience.Failure && a.Err == nil && c.due(now) {
-		v.Outcome = c.blame(a, context.DeadlineExceeded)
+		v.Outcome, a.late = c.blame(a, context.DeadlineExceeded), true
 	}
 	if f := m.cfg.Classify; f != nil {
 		v = f(c.info(), AttemptResult{Status: a.Status, Outcome: v.Outcome, Err: a.Err, Latency: a.took, Duration: a.took}, v)
@@ -54,12 +54,12 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 			a.ownRarity().refused = a.Err
 		}
 		ev.Kind, v = resilience.Cancel, resilience.Verdict{Outcome: c.blame(a, gone), Unsent: unsent}
-		if v.Outcome == resilience.Neutral {
+		if a.late = true; v.Outcome == resilience.Neutral {
 			a.latency = 0
 		}
 	case a.rarity().refused != nil, shut, c.over:
 		ev.Kind, v = resilience.Rejected, resilience.Verdict{Outcome: resilience.Neutral, Unsent: unsent}
-		a.latency = 0
+		a.latency, ev.Refused = 0, a.refused()
 	case v.Outcome == resilience.Neutral:
 		a.latency = 0
 	}

@@ -39,6 +39,7 @@ type Attempt struct {
 	gone     bool // what would have to be sent again
 	disowned bool // the endpoint had no part in it
 	overdue  bool // another attempt won after this one had run long enough for a backup
+	late     bool // no time was left for it
 	answer   bool // the call's
 }
 
@@ -121,6 +122,9 @@ func (a *Attempt) pickAt(now time.Duration, set, known *loadbalance.Set) (*loadb
 		in.Sound = set.Sound(in) // there may be none any more
 	}
 	p, err := set.Pick(in)
+	if err != nil {
+		err = a.limited(err)
+	}
 	if err != nil || a.rarity().refused != nil {
 		a.Refuse(err)
 	}
@@ -228,7 +232,7 @@ func (a *Attempt) End(outcome resilience.Outcome, err error) {
 	if a.answer {
 		defer c.close(a.Status, outcome, err)
 	}
-	a.pick.Done(loadbalance.Report{Now: m.at(now), Outcome: outcome, Latency: a.latency, Overdue: a.overdue, After: a.verdict.After})
+	a.pick.Done(loadbalance.Report{Now: m.at(now), Outcome: outcome, Latency: a.latency, Overdue: a.overdue, TimedOut: a.tooLong(outcome), After: a.verdict.After})
 	if alarm := a.rarity().alarm; alarm != nil {
 		alarm.Stop()
 	}

@@ -33,6 +33,8 @@ const (
 	StageLimit Stage = "limit"
 	// StageThrottle refuses attempts that the service would most likely refuse.
 	StageThrottle Stage = "throttle"
+	// StageEndpointLimit is Policy.EndpointLimit, where all endpoints are at their limit: the choice of an endpoint comes last.
+	StageEndpointLimit Stage = "endpoint-limit"
 	// StageBreaker is the circuit breaker of the service. Those of endpoints make picks go elsewhere and refuse nothing.
 	StageBreaker Stage = "breaker"
 )

@@ -95,6 +95,8 @@ type Policy struct {
 	// ServiceBreaker is the circuit breaker of the whole service. It sees the attempts on all endpoints, so that one that
 	// fails of ten does not open it. It belongs to a service.
 	ServiceBreaker Breaker `json:"serviceBreaker,omitzero" yaml:"serviceBreaker,omitempty"`
+	// EndpointLimit bounds how many attempts are in flight on each endpoint. It belongs to a service.
+	EndpointLimit EndpointLimit `json:"endpointLimit,omitzero" yaml:"endpointLimit,omitempty"`
 	// Outlier says when an endpoint is ejected. It belongs to a service.
 	Outlier Outlier `json:"outlier,omitzero" yaml:"outlier,omitempty"`
 	// SlowStart brings new endpoints up to their share of the calls over a while. It belongs to a service.
@@ -191,6 +193,8 @@ var builtin = Policy{
 
 	ServiceBreaker: Breaker{Mode: Off, Consecutive: math.MaxUint32},
 
+	EndpointLimit: EndpointLimit{Mode: Off, Algorithm: "aimd"},
+
 	Outlier:     Outlier{Mode: On},
 	SlowStart:   SlowStart{Mode: On},
 	Locality:    Locality{Mode: On, Low: 0.8, High: 2},
@@ -262,6 +266,7 @@ func (p Policy) over(wide Policy) Policy {
 		},
 		Breaker:        p.Breaker.over(wide.Breaker),
 		ServiceBreaker: p.ServiceBreaker.over(wide.ServiceBreaker),
+		EndpointLimit:  p.EndpointLimit.over(wide.EndpointLimit),
 		Outlier:        p.Outlier.over(wide.Outlier),
 		SlowStart:      p.SlowStart.over(wide.SlowStart),
 		Locality:       p.Locality.over(wide.Locality),
@@ -344,7 +349,8 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 	if err := near.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("%s.locality.%w", path, err))
 	}
-	errs = append(errs, p.RateLimit.validate(path+".rateLimit"), p.Breaker.validate(path+".breaker"), p.ServiceBreaker.validateService(path+".serviceBreaker"))
+	errs = append(errs, p.RateLimit.validate(path+".rateLimit"), p.Breaker.validate(path+".breaker"), p.ServiceBreaker.validateService(path+".serviceBreaker"),
+		p.EndpointLimit.validate(path+".endpointLimit"))
 	errs = append(errs, p.Sticky.validate(path+".sticky"), p.Select.validate(path+".select"))
 	return errors.Join(errs...)
 }

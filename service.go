@@ -61,6 +61,7 @@ func newService(m *Mesh, name string, named bool) *service {
 		Panic: s.policy.Panic, OverProvisioning: s.policy.OverProvisioning,
 		Subset: loadbalance.Subset{Size: s.policy.Subset, Client: m.cfg.Instance, Clients: m.cfg.Peers, Index: m.cfg.PeerIndex},
 	}
+	lb.Limit = s.policy.EndpointLimit.balancer()
 	if s.policy.Breaker.Mode == On {
 		c := s.policy.Breaker.config(&s.policy)
 		lb.Breaker = &c

@@ -111,6 +111,7 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"budget mode", service(Policy{Budget: Budget{Mode: "1"}}), []string{`services.orders.budget.mode: must be "on" or "off", got "1"`}},
 		{"budget", service(Policy{Budget: Budget{Tokens: -1}}), []string{"services.orders.budget.tokens: "}},
 		{"rate limit mode", service(Policy{RateLimit: RateLimit{Mode: "1"}}), []string{`services.orders.rateLimit.mode: must be "on", "off" or "observe", got "1"`}},
+		{"endpoint limit", service(Policy{EndpointLimit: EndpointLimit{Mode: "1", Algorithm: "x", Max: -1}}), []string{`services.orders.endpointLimit.mode: must be "on" or "off", got "1"`, `services.orders.endpointLimit.algorithm: must be "fixed" or "aimd", got "x"`, "services.orders.endpointLimit.max: "}},
 		{"rate limit", service(Policy{RateLimit: RateLimit{Rate: -1, Burst: -1}}), []string{"services.orders.rateLimit.rate: ", "services.orders.rateLimit.burst: "}},
 		{"rate limit without a rate", service(Policy{RateLimit: RateLimit{Mode: Observe}}), []string{"services.orders.rateLimit.rate: must be between 0.001 and 1000000, got 0"}},
 		{"breaker mode", service(Policy{Breaker: Breaker{Mode: "1"}}), []string{`services.orders.breaker.mode: must be "on" or "off", got "1"`}},
@@ -276,6 +277,8 @@ func full(n int) Policy {
 		Budget:  Budget{Mode: mode, Tokens: f, Ratio: f / 10},
 
 		RateLimit: RateLimit{Mode: mode, Rate: f, Burst: n, MaxWait: d},
+
+		EndpointLimit: EndpointLimit{Mode: mode, Algorithm: fmt.Sprint(n), Max: n, Min: n},
 
 		Breaker: fullBreaker(n), ServiceBreaker: fullBreaker(n + 2),
 		Outlier: Outlier{

@@ -27,6 +27,8 @@ type Config struct {
 	Builder Builder
 	// Breaker gives every node a circuit breaker. nil means none.
 	Breaker *resilience.BreakerConfig
+	// Limit bounds the attempts in flight on every node. nil means that there is no bound.
+	Limit *LimitConfig
 	// Outlier ejects nodes that fail. nil means that none is.
 	Outlier *OutlierConfig
 	// SlowStart brings new nodes up to their share of the calls over a while. nil means at once.
@@ -57,6 +59,7 @@ type Balancer struct {
 	base      time.Time // what times of nodes are measured from
 	outliers  *outliers // nil if nothing is ejected
 	slowStart *SlowStart
+	limit     *LimitConfig
 	locality  *locality // nil if zones do not matter
 	timed     bool      // latencies of nodes are averaged
 	// changes counts what makes sets plan anew: ejections, failed checks, returns, and moves of calls between zones.
@@ -93,6 +96,10 @@ func New(cfg Config) *Balancer {
 	if cfg.SlowStart != nil {
 		c := cfg.SlowStart.withDefaults()
 		b.slowStart = &c
+	}
+	if cfg.Limit != nil {
+		c := cfg.Limit.withDefaults()
+		b.limit = &c
 	}
 	if cfg.Locality.Zone != "" {
 		b.locality = newLocality(cfg.Locality)
@@ -215,7 +222,7 @@ func (b *Balancer) reachable(nodes, awaited, known []*Node) *Set {
 
 // view returns a set without a plan.
 func (b *Balancer) view(nodes []*Node) *Set {
-	s := &Set{balancer: b, nodes: nodes}
+	s := &Set{balancer: b, nodes: nodes, limited: b.limit != nil}
 	if len(nodes) > 0 {
 		s.levels = levels(nodes, b.cfg.Builder, b.locality)
 		s.banded = slices.ContainsFunc(s.levels, func(l level) bool { return l.band != nil })

@@ -26,6 +26,7 @@ type Node struct {
 	owner    *Balancer
 
 	health *health // nil if nothing is ejected or timed
+	limit  *limit  // nil if there is none
 	// What the node last said, for the picker that goes by it. It is not with the rest of the report, as what a pick looks
 	// at should be in one place: the processor fetches the lines of a node together.
 	said   atomic.Uint64 // latency, and when; see pack
@@ -58,6 +59,9 @@ func (b *Balancer) newNode(ep *discovery.Endpoint) *Node {
 	}
 	if b.outliers != nil || b.locality != nil {
 		n.health = &health{}
+	}
+	if b.limit != nil {
+		n.limit = &limit{cfg: b.limit}
 	}
 	n.set(ep)
 	return n

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/zerohop/zerohop/discovery"
-	"github.com/zerohop/zerohop/resilience"
 )
 
 // ErrNoNode says that the node a call is bound to cannot take it: it has left the set, is ejected, fails its health
@@ -50,7 +49,7 @@ func (s *Set) makeIndex() *map[uint64]*Node {
 
 // bound picks the node that a call is bound to: "override host" in Envoy and gRPC (gRFC A55). One that is draining
 // keeps the calls that are bound to it and gets no other ones. It returns ErrNoNode if the node cannot be had, and
-// ErrNoOther if it was tried and only another is wanted.
+// ErrNoOther if it was tried and only another is wanted, and ErrLimited if it is at its limit.
 func (s *Set) bound(p *plan, in *Info) (Pick, error) {
 	n := s.Find(in.Node)
 	if n == nil {
@@ -83,16 +82,16 @@ func (s *Set) bound(p *plan, in *Info) (Pick, error) {
 			return Pick{}, ErrNoNode
 		}
 	}
-	var permit resilience.Permit
-	if n.breaker != nil {
-		ok := false
-		if permit, ok = n.breaker.Allow(n.since(in.Now)); !ok {
-			return Pick{}, ErrNoNode
-		}
+	pick, ok := n.claim(in.Now)
+	switch {
+	case ok:
+		pick.probe = probe
+		return pick, nil
+	case n.full():
+		return Pick{}, ErrLimited
+	default:
+		return Pick{}, ErrNoNode
 	}
-	pick := begin(n, in.Now, permit)
-	pick.probe = probe
-	return pick, nil
 }
 
 // claim claims a node whose ejection is over for the attempt that is about to begin, as probe does.

@@ -29,6 +29,7 @@ type Info struct {
 	// matter then, unless Other is set.
 	Strict bool
 
+	within    bool  // nodes at their limit do not count
 	panicking bool  // neither ejections nor failed checks count
 	except    *Node // has been picked and was not due, nil if there is no such node
 }
@@ -53,7 +54,7 @@ func (in *Info) easy() bool { return len(in.Avoid) == 0 && !in.Sound && in.excep
 // usable is what seldom matters of Usable.
 func (in *Info) usable(n *Node) bool {
 	out := n.out.Load()
-	return (out == 0 || out != left && in.panicking) && n.admits(in.Now) && n != in.except && !slices.Contains(in.Avoid, n) && (!in.Sound || !n.Penalized(in.Now))
+	return (out == 0 || out != left && in.panicking) && n.admits(in.Now) && n != in.except && !slices.Contains(in.Avoid, n) && !(in.within && n.full()) && (!in.Sound || !n.Penalized(in.Now))
 }
 
 // Picker chooses from the nodes it was built for. Implementations are pure: the choice depends on Info and

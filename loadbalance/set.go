@@ -18,6 +18,7 @@ type Set struct {
 	planning atomic.Bool // by somebody
 	banded   bool        // a level has a band
 	chance   bool        // picks need a random word
+	limited  bool        // nodes have limits
 	// known are those of which nodes are what can be reached, awaited what may be in a moment; nil if that makes no difference.
 	known   *Set
 	awaited []*Node
@@ -58,7 +59,7 @@ func (s *Set) current() *plan {
 }
 
 // Pick chooses a node and counts an attempt on it as in flight until Done of the Pick is called. It returns
-// ErrNoEndpoints, ErrUnavailable or, if in.Other is set, ErrNoOther, or, if in.Strict is set, ErrNoNode.
+// ErrNoEndpoints, ErrUnavailable, ErrLimited or, if in.Other is set, ErrNoOther, or, if in.Strict is set, ErrNoNode.
 func (s *Set) Pick(in Info) (Pick, error) { return s.pick(&in) }
 
 // pick does what Pick does. Pick and Done of a Pick only take the address of what they are given, so that compilers put them
@@ -88,6 +89,9 @@ func (s *Set) pick(in *Info) (Pick, error) {
 	n := s.choose(p, in)
 	if in.Other && slices.Contains(in.Avoid, n) {
 		return Pick{}, ErrNoOther
+	}
+	if s.limited {
+		return s.within(p, in, n)
 	}
 	if n.breaker == nil {
 		return begin(n, in.Now, resilience.Permit{}), nil
@@ -161,16 +165,9 @@ func (s *Set) probe(p *plan, in *Info) (Pick, bool) {
 	if n == nil {
 		return Pick{}, false
 	}
-	var permit resilience.Permit
-	if n.breaker != nil {
-		ok := false
-		if permit, ok = n.breaker.Allow(n.since(in.Now)); !ok {
-			return Pick{}, false // the breaker will be ready for a later probe
-		}
-	}
-	pick := begin(n, in.Now, permit)
-	pick.probe = true
-	return pick, true
+	pick, ok := n.claim(in.Now) // if not, the node will be ready for a later probe
+	pick.probe = ok
+	return pick, ok
 }
 
 // Sound reports whether a node is left that is available, not to be avoided, and has neither failed a short while ago
@@ -189,10 +186,11 @@ func (s *Set) Sound(in Info) bool {
 	return false
 }
 
-// admitted looks for any node whose breaker admits an attempt, after that of rejected did not: untried nodes
+// admitted looks for any node whose breaker and limit admit an attempt, after those of rejected did not: untried nodes
 // first, and those out of service after others. Rejections are rare enough for a walk.
 func (s *Set) admitted(p *plan, in *Info, rejected *Node) (Pick, error) {
 	r := s.balancer.random()
+	full := rejected.full()
 	for _, round := range []struct{ tried, out bool }{{false, false}, {false, true}, {true, false}, {true, true}} {
 		if round.tried && in.Other {
 			return Pick{}, ErrNoOther
@@ -205,11 +203,15 @@ func (s *Set) admitted(p *plan, in *Info, rejected *Node) (Pick, error) {
 				if n == rejected || slices.Contains(in.Avoid, n) != round.tried || (n.out.Load() != 0 && !p.panicking) != round.out {
 					continue
 				}
-				if permit, ok := n.breaker.Allow(n.since(in.Now)); ok {
-					return begin(n, in.Now, permit), nil
+				if pick, ok := n.claim(in.Now); ok {
+					return pick, nil
 				}
+				full = full || n.full()
 			}
 		}
+	}
+	if full {
+		return Pick{}, ErrLimited
 	}
 	return Pick{}, ErrUnavailable
 }
@@ -223,8 +225,13 @@ type Pick struct {
 }
 
 func begin(n *Node, now time.Time, permit resilience.Permit) Pick {
-	start := n.since(now)
 	n.inflight.Add(1)
+	return started(n, now, permit)
+}
+
+// started is what follows when an attempt is counted as in flight.
+func started(n *Node, now time.Time, permit resilience.Permit) Pick {
+	start := n.since(now)
 	n.penalty.try(start)
 	return Pick{node: n, start: start, permit: permit}
 }
@@ -252,6 +259,8 @@ type Report struct {
 	// Overdue says of a Neutral outcome that the attempt was given up after so long that the endpoint may hang.
 	// Picks then avoid it as if it had failed, and it may be ejected; its breaker learns nothing.
 	Overdue bool
+	// TimedOut says of a Failure that no answer came in the time that there was. See LimitConfig.Adaptive.
+	TimedOut bool
 	// After is the pause the server asked for, 0 or less if none. More than a minute counts as a minute.
 	After time.Duration
 }
@@ -311,7 +320,8 @@ func (p Pick) done(r *Report) {
 		d.report(n, start, now, f, p.probe)
 	}
 	p.permit.Done(now, r.Outcome, r.Latency)
-	if n.inflight.Add(-1) == 0 && n.gone() {
-		n.release()
+	if n.limit != nil {
+		n.limit.observe(now, r, n.inflight.Load())
 	}
+	n.end()
 }
