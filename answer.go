@@ -26,7 +26,7 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 		v = f(c.info(), AttemptResult{Status: a.Status, Outcome: v.Outcome, Err: a.Err, Latency: a.took, Duration: a.took}, v)
 	}
 	m.overdue.forget(c)
-	ev := resilience.Event{Kind: resilience.Done, Attempt: a.Number, Unrepeatable: a.gone}
+	ev := resilience.Event{Kind: resilience.Done, Attempt: a.Number, Unrepeatable: a.gone, Answer: a.answers()}
 	if v.Retry {
 		ev.Random = m.cfg.Rand()
 		ev.Elsewhere = v.After > 0 && c.elsewhere(now)

@@ -9,8 +9,24 @@ import (
 
 // tick is called by the watchdog when an attempt is overdue.
 func (c *Call) tick(now time.Duration) {
-	if act := c.step(now, &resilience.Event{Kind: resilience.Tick}); act.Kind == resilience.Launch {
+	switch act := c.step(now, &resilience.Event{Kind: resilience.Tick}); act.Kind {
+	case resilience.Launch:
 		c.spawn(now, act)
+	case resilience.Wait:
+		c.rewatch()
+	}
+}
+
+// rewatch has the watchdog look at the call when its next backup is due, unless the goroutine of the caller does.
+func (c *Call) rewatch() {
+	c.mu.Lock()
+	wake := c.machine.Wake()
+	if c.waiting || c.over {
+		wake = 0
+	}
+	c.mu.Unlock()
+	if wake > 0 {
+		c.mesh().overdue.watch(c, wake)
 	}
 }
 
@@ -57,10 +73,10 @@ func (c *Call) post(act resilience.Action) {
 	if act.Kind == resilience.Launch {
 		c.next, c.left = act, true
 	}
-	busy, signal, wake := !c.waiting && !c.over, c.rest().signal, c.machine.Wake()
+	signal := c.rest().signal
 	c.mu.Unlock()
-	if busy && act.Kind == resilience.Wait && wake > 0 {
-		c.mesh().overdue.watch(c, wake)
+	if act.Kind == resilience.Wait {
+		c.rewatch()
 	}
 	select {
 	case signal <- struct{}{}:

@@ -148,14 +148,24 @@ func TestBackupComesAfterTheLearnedTime(t *testing.T) {
 func TestEmptyBudgetEndsBackups(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, Config{Resolver: orders(3), Spec: Spec{Defaults: Policy{Idempotent: On, Budget: Budget{Tokens: 2}, Retry: Retry{Attempts: 2}}}})
-		// Backups are granted at 2 and, after one that cost 1 and a success that paid 0.1, at 1.1, but not at 0.2.
-		for i, want := range []time.Duration{time.Second, time.Second, 3 * time.Second, 3 * time.Second} {
-			start := time.Now()
-			if _, err := Do(t.Context(), m, "orders", turns(after(3*time.Second, nil), after(0, nil))); err != nil {
+		// As long as backups win they are free. One that loses costs 2 of 2, and none is granted before more than 1 is left:
+		// a success pays 0.1.
+		for i := range 17 {
+			first, second, attempts := 3*time.Second, time.Duration(0), 1
+			if i >= 5 {
+				first, second = 1500*time.Millisecond, time.Minute
+			}
+			if i <= 5 || i == 16 {
+				attempts = 2
+			}
+			began := time.Now()
+			ctx, report := WithReport(t.Context())
+			if _, err := Do(ctx, m, "orders", turns(after(first, nil), after(second, nil))); err != nil {
 				t.Fatal(err)
 			}
-			if took := time.Since(start); took != want {
-				t.Errorf("call %d took %v, want %v", i, took, want)
+			took, want := time.Since(began), min(first, time.Second+second)
+			if got := len(report.Calls()[0].Attempts); got != attempts || took != want {
+				t.Errorf("call %d took %v and %d attempts, want %v and %d", i, took, got, want, attempts)
 			}
 		}
 	})

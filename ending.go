@@ -43,10 +43,11 @@ func (c *Call) finish(act resilience.Action) (*Attempt, error) {
 		a = c.slot(act.Attempt) // needs no lock: nothing is launched any more, and answer was set with over
 		if !a.answer {          // it is being let go of, or was, but may have kept its answer
 			c.more.letting.Wait()
+			a = c.kept(a)
 			a.answer = true
 		}
 	}
-	if a != nil && (a.Err == nil || a.Status >= 0) {
+	if a != nil && a.answers() {
 		if in := c.said.inbound; in != nil { // now, because the server it is for may answer before it has read all of this answer
 			c.mu.Lock()
 			made := c.made()
@@ -63,6 +64,8 @@ func (c *Call) finish(act resilience.Action) (*Attempt, error) {
 	switch {
 	case act.Reason == resilience.Canceled:
 		e.Reason, e.Err, outcome = Ended, c.ended(), resilience.Neutral
+	case a == nil && act.Reason == resilience.OutOfTime: // its context is about to end
+		e.Reason, e.Err, outcome = Ended, context.DeadlineExceeded, resilience.Neutral
 	case a != nil:
 		e.Err = a.Err
 		if v := a.verdict; v.Outcome != resilience.Neutral || !v.Retry { // else no endpoint failed, but the call did
@@ -80,6 +83,32 @@ func (c *Call) finish(act resilience.Action) (*Attempt, error) {
 		a.End(a.verdict.Outcome, nil)
 	}
 	return nil, c.fail(e, outcome)
+}
+
+// answers reports whether there is something of the service to hand out.
+func (a *Attempt) answers() bool { return a.Err == nil || a.Status >= 0 }
+
+// kept returns the attempt that is the answer of a call of which all have failed, given the best one by the machine: if
+// its answer was not kept, another one that was, and else the last error. Those that were let go of are no longer written.
+func (c *Call) kept(best *Attempt) *Attempt {
+	if r := best.rarity().record; best.answers() || r == nil || r.Status < 0 { // else it did answer
+		return best
+	}
+	var last *Attempt
+	for i := range c.machine.Launched() {
+		a := c.slot(i)
+		r := a.rarity()
+		if !a.judged || r.refused != nil || r.record == nil || r.record.Status >= 0 && !a.answers() {
+			continue
+		}
+		if last == nil || a.answers() && !last.answers() || a.answers() == last.answers() && a.start+a.took >= last.start+last.took {
+			last = a
+		}
+	}
+	if last != nil {
+		return last
+	}
+	return best
 }
 
 // Failure returns the error of a call whose answer is that of attempt a: a failure that Run returned as the

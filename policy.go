@@ -155,7 +155,8 @@ type Retry struct {
 // something to happen: switch backups off for their route, or for the call by WithCall.
 //
 // The defaults rescue calls from endpoints that hang. To hedge, which cuts the tail of a service that is merely
-// uneven, set Quantile to 0.95, Factor to 1 and Min to about the median: then one call in twenty is sent twice.
+// uneven, set Quantile to 0.95, Factor to 1, Min to about the median and Budget.Ratio to 0.05: then one call in twenty is
+// sent twice, and no more than that if everything becomes slow.
 type Backup struct {
 	// Mode switches backups. The built-in default is On.
 	Mode Switch `json:"mode,omitempty" yaml:"mode,omitempty"`
@@ -167,17 +168,6 @@ type Backup struct {
 	// few good answers take longer, and calls that met a hung endpoint stay within twice the usual 99.9th
 	// percentile.
 	Factor float64 `json:"factor,omitempty" yaml:"factor,omitempty"`
-}
-
-// Budget limits extra attempts; see resilience.BudgetConfig for the fields.
-type Budget struct {
-	// Mode switches the limit. The built-in default is On; Off lets every call use all its attempts.
-	Mode Switch `json:"mode,omitempty" yaml:"mode,omitempty"`
-	// Tokens is the size of the bucket. The built-in default is 10. Half of it is how many calls can be repeated at
-	// once: set it to more than twice the calls in flight on an endpoint, all of which meet its end together.
-	Tokens float64 `json:"tokens,omitempty" yaml:"tokens,omitempty"`
-	// Ratio is what a success pays in. The built-in default is 0.1.
-	Ratio float64 `json:"ratio,omitempty" yaml:"ratio,omitempty"`
 }
 
 // builtin is the policy that all others refine.
@@ -258,12 +248,8 @@ func (p Policy) over(wide Policy) Policy {
 			Quantile: pick(p.Backup.Quantile, wide.Backup.Quantile),
 			Factor:   pick(p.Backup.Factor, wide.Backup.Factor),
 		},
-		RateLimit: p.RateLimit.over(wide.RateLimit),
-		Budget: Budget{
-			Mode:   pick(p.Budget.Mode, wide.Budget.Mode),
-			Tokens: pick(p.Budget.Tokens, wide.Budget.Tokens),
-			Ratio:  pick(p.Budget.Ratio, wide.Budget.Ratio),
-		},
+		RateLimit:      p.RateLimit.over(wide.RateLimit),
+		Budget:         p.Budget.over(wide.Budget),
 		Breaker:        p.Breaker.over(wide.Breaker),
 		ServiceBreaker: p.ServiceBreaker.over(wide.ServiceBreaker),
 		EndpointLimit:  p.EndpointLimit.over(wide.EndpointLimit),
@@ -332,9 +318,7 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 	if f := p.Backup.Factor; f != 0 && !(f >= 1 && f <= 1000) {
 		fail("backup.factor", "must be between 1 and 1000, got %v", f)
 	}
-	if err := (resilience.BudgetConfig{Tokens: p.Budget.Tokens, Ratio: p.Budget.Ratio}).Validate(); err != nil {
-		errs = append(errs, fmt.Errorf("%s.budget.%w", path, err))
-	}
+	errs = append(errs, p.Budget.validate(path+".budget"))
 	if err := p.Outlier.config().Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("%s.outlier.%w", path, err))
 	}

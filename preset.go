@@ -6,6 +6,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/zerohop/zerohop/resilience"
 )
 
 // Presets for Policy.Preset are the defaults of what people come from, as far as policies can express them: the numbers are
@@ -20,29 +22,32 @@ const (
 	// Least request compares two endpoints, drawn with replacement; hashing has no bound, a ring of 1,024 to 8,388,608
 	// points and a table of 65,537.
 	//
-	// It cannot express: limits of 1,024 connections and requests, and 3 retries at a time, for which Budget stands; ejection
+	// Its budget is 20 % of the requests under way, but at least 3.
+	//
+	// It cannot express: limits of 1,024 connections and requests; ejection
 	// after gateway and local errors apart from others; intervals of back-off that grow by 2^N-1; zone-aware routing, which
 	// needs to know the zones of all callers: Locality, which does not, is off.
 	PresetEnvoy = "envoy"
 	// PresetIstio is Istio: least request of two endpoints drawn with replacement, two retries, no timeout, 10 s to connect,
 	// outlier detection by 5 failures in a row as in Envoy, calls that stay in the zone by health, and no panic threshold.
 	//
-	// It cannot express: retries of requests that are not idempotent because of a status (503 in Istio), its retry budget of
-	// 20 %, for which Budget stands, and regions and sub-zones. Calls leave a zone that became slow, which Istio does not see.
+	// The budget is that of Envoy.
+	//
+	// It cannot express: retries of requests that are not idempotent because of a status (503 in Istio), and regions and
+	// sub-zones. Calls leave a zone that became slow, which Istio does not see.
 	PresetIstio = "istio"
 	// PresetLinkerd is Linkerd: the power of two choices on peak EWMA, no retries (one, if they are switched on), no
 	// timeout, failure accrual by 7 failures in a row, for 1 s to 60 s with a jitter of a half, probed by one request, no ceiling
-	// and no panic threshold. The budget pays in 20 % for each success.
+	// and no panic threshold. The budget is 20 % of the requests of the last 10 s, and 10 retries per second.
 	//
-	// It cannot express: 10 retries per second on top of the budget, which counts requests there; the queue of 10,000 that
-	// fails after 3 s. Endpoints that fail are taken to cost 5 s, which Linkerd has as an option; those that nothing is known
+	// It cannot express: the queue of 10,000 that fails after 3 s. Endpoints that fail are taken to cost 5 s, which Linkerd has as an option; those that nothing is known
 	// of as much as the median of the others, not 30 ms. The zonal load balancing of its enterprise edition is Locality,
 	// which is off here.
 	PresetLinkerd = "linkerd"
 	// PresetGRPC is gRPC with the policy round_robin, since its default, pick_first, sends all calls to one endpoint: no
 	// retries (up to 5 attempts, if they are switched on), no timeout, outlier detection (gRFC A50) by a success rate 1.9 standard
 	// deviations below the mean or more than 85 % of failures, for 30 s, then 60 s and so on up to 300 s, of 10 % of the
-	// endpoints but at least one, priorities that spill over when nothing is left. Least request compares two endpoints,
+	// endpoints but at least one, priorities that spill over when nothing is left, a budget of 10 tokens (gRFC A6). Least request compares two endpoints,
 	// drawn with replacement; hashing has no bound and a ring of 1,024 to 4,096 points.
 	//
 	// It cannot express: pick_first, the limit of 1,024 requests, and that failover to the next priority takes 10 s. More
@@ -68,6 +73,7 @@ var presets = map[string]Policy{
 		Timeout:   15 * time.Second,
 		Connect:   Connect{Timeout: 5 * time.Second},
 		Retry:     Retry{Mode: Off, Attempts: 2, Base: 25 * time.Millisecond, Max: 250 * time.Millisecond},
+		Budget:    Budget{Mode: On, Kind: resilience.BudgetConcurrent, Ratio: 0.2, Floor: 3},
 		Backup:    Backup{Mode: Off},
 		Outlier:   envoyOutlier(Outlier{Consecutive: 5, FailureRatio: -1, Deviations: 1.9, MinHosts: 5, MinVolume: 100, One: Off}),
 		SlowStart: SlowStart{Mode: Off},
@@ -80,6 +86,7 @@ var presets = map[string]Policy{
 		Panic:        -1, OverProvisioning: 1.4,
 		Connect:   Connect{Timeout: 10 * time.Second},
 		Retry:     Retry{Mode: On, Attempts: 3, Base: 25 * time.Millisecond, Max: 250 * time.Millisecond},
+		Budget:    Budget{Mode: On, Kind: resilience.BudgetConcurrent, Ratio: 0.2, Floor: 3},
 		Backup:    Backup{Mode: Off},
 		Outlier:   envoyOutlier(Outlier{Consecutive: 5, FailureRatio: -1, One: Off}),
 		SlowStart: SlowStart{Mode: Off},
@@ -90,7 +97,7 @@ var presets = map[string]Policy{
 		Panic:   -1,
 		Retry:   Retry{Mode: Off, Attempts: 2},
 		Backup:  Backup{Mode: Off},
-		Budget:  Budget{Mode: On, Ratio: 0.2},
+		Budget:  Budget{Mode: On, Kind: resilience.BudgetRatio, Ratio: 0.2, Floor: 10, Window: 10 * time.Second},
 		Outlier: Outlier{
 			Mode: On, Consecutive: 7, FailureRatio: -1, Ejection: time.Second, MaxEjection: 60 * time.Second,
 			Jitter: 0.5, MaxEjected: 1, Absolute: On,
@@ -104,6 +111,7 @@ var presets = map[string]Policy{
 		Hashing:      Hashing{Bound: -1, MinRing: 1024, MaxRing: 4096},
 		Panic:        -1, OverProvisioning: maxOverProvisioning,
 		Retry:  Retry{Mode: Off, Attempts: 5},
+		Budget: Budget{Mode: On, Kind: resilience.BudgetGRPC, Tokens: 10, Ratio: 0.1},
 		Backup: Backup{Mode: Off},
 		Outlier: envoyOutlier(Outlier{
 			Consecutive: -1, FailureRatio: 0.85, MinResponses: 50, Deviations: 1.9, MinHosts: 5, MinVolume: 100, One: On,

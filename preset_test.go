@@ -35,18 +35,18 @@ func TestPresetsHaveTheNumbersOfWhatTheyAreNamedAfter(t *testing.T) {
 		PresetEnvoy: {
 			balance: "weighted-round-robin", choices: "2 with replacement", timeout: 15 * s, connect: 5 * s,
 			retry:  Retry{Off, 2, 25 * time.Millisecond, 250 * time.Millisecond},
-			budget: Budget{Mode: On}, breaker: Breaker{Mode: Off, Consecutive: math.MaxUint32}, outlier: envoy, panic: 0.5, spill: 1.4,
+			budget: Budget{Mode: On, Kind: "concurrent", Ratio: 0.2, Floor: 3}, breaker: Breaker{Mode: Off, Consecutive: math.MaxUint32}, outlier: envoy, panic: 0.5, spill: 1.4,
 			hashing: Hashing{-1, 1024, 8_388_608, 65_537}, locality: Off,
 		},
 		PresetIstio: {
 			balance: "least-request", choices: "2 with replacement", connect: 10 * s,
 			retry:  Retry{On, 3, 25 * time.Millisecond, 250 * time.Millisecond},
-			budget: Budget{Mode: On}, breaker: Breaker{Mode: Off, Consecutive: math.MaxUint32}, outlier: istio, panic: -1, spill: 1.4,
+			budget: Budget{Mode: On, Kind: "concurrent", Ratio: 0.2, Floor: 3}, breaker: Breaker{Mode: Off, Consecutive: math.MaxUint32}, outlier: istio, panic: -1, spill: 1.4,
 			hashing: Hashing{-1, 1024, 8_388_608, 65_537}, locality: On,
 		},
 		PresetLinkerd: {
 			balance: "peak-ewma", choices: "2", connect: s, retry: Retry{Mode: Off, Attempts: 2},
-			budget: Budget{Mode: On, Ratio: 0.2}, breaker: Breaker{Mode: Off, Consecutive: math.MaxUint32},
+			budget: Budget{Mode: On, Kind: "ratio", Ratio: 0.2, Floor: 10, Window: 10 * s}, breaker: Breaker{Mode: Off, Consecutive: math.MaxUint32},
 			outlier: Outlier{
 				Mode: On, Consecutive: 7, FailureRatio: -1, Ejection: s, MaxEjection: 60 * s, Jitter: 0.5, MaxEjected: 1, Absolute: On,
 			},
@@ -54,7 +54,7 @@ func TestPresetsHaveTheNumbersOfWhatTheyAreNamedAfter(t *testing.T) {
 		},
 		PresetGRPC: {
 			balance: "weighted-round-robin", choices: "2 with replacement", connect: s, retry: Retry{Mode: Off, Attempts: 5},
-			budget: Budget{Mode: On}, breaker: Breaker{Mode: Off, Consecutive: math.MaxUint32}, outlier: grpc, panic: -1, spill: 1000,
+			budget: Budget{Mode: On, Kind: "grpc", Tokens: 10, Ratio: 0.1}, breaker: Breaker{Mode: Off, Consecutive: math.MaxUint32}, outlier: grpc, panic: -1, spill: 1000,
 			hashing: Hashing{-1, 1024, 4096, 0}, locality: Off,
 		},
 		PresetSpringCloud: {

@@ -15,9 +15,7 @@ func (a *Attempt) Resent(n int) {
 	a.call.mu.Lock()
 	a.ownRarity().resends += n
 	a.call.mu.Unlock()
-	for range n {
-		a.call.machine.Config.Budget.Failure()
-	}
+	a.call.machine.Config.Budget.Resent(a.call.mesh().now(), n)
 }
 
 // Conclude sets the status of an answer that ends with it, as streams of RPCs do. It is called before End, and after Run

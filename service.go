@@ -82,7 +82,7 @@ func newService(m *Mesh, name string, named bool) *service {
 	s.checks = newChecks(s)
 	s.dated = !named || s.checks != nil
 	if s.policy.Budget.Mode == On {
-		s.budget = resilience.NewBudget(resilience.BudgetConfig{Tokens: s.policy.Budget.Tokens, Ratio: s.policy.Budget.Ratio})
+		s.budget = resilience.NewBudget(s.policy.Budget.config())
 	}
 	s.direct = newTarget(s, "", s.policy)
 	return s

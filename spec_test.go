@@ -110,6 +110,12 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"backup factor not a number", service(Policy{Backup: Backup{Factor: math.NaN()}}), []string{"services.orders.backup.factor: must be between 1 and 1000, got NaN"}},
 		{"budget mode", service(Policy{Budget: Budget{Mode: "1"}}), []string{`services.orders.budget.mode: must be "on" or "off", got "1"`}},
 		{"budget", service(Policy{Budget: Budget{Tokens: -1}}), []string{"services.orders.budget.tokens: "}},
+		{
+			"every mistake of a budget", service(Policy{Budget: Budget{Kind: "grpc", Tokens: -1, Ratio: 2, Floor: 1, Window: 1}}),
+			[]string{"services.orders.budget.tokens: ", "services.orders.budget.ratio: ", "services.orders.budget.floor: ", "services.orders.budget.window: "},
+		},
+		{"kind of a budget", service(Policy{Budget: Budget{Kind: "leaky"}}), []string{`services.orders.budget.kind: must be "success", "grpc", "ratio" or "concurrent", got "leaky"`}},
+		{"no field of the kind inherited", service(Policy{Preset: PresetLinkerd, Budget: Budget{Tokens: 5}}), []string{`services.orders.budget.tokens: budgets of kind "ratio" have none`}},
 		{"rate limit mode", service(Policy{RateLimit: RateLimit{Mode: "1"}}), []string{`services.orders.rateLimit.mode: must be "on", "off" or "observe", got "1"`}},
 		{"endpoint limit", service(Policy{EndpointLimit: EndpointLimit{Mode: "1", Algorithm: "x", Max: -1}}), []string{`services.orders.endpointLimit.mode: must be "on" or "off", got "1"`, `services.orders.endpointLimit.algorithm: must be "fixed" or "aimd", got "x"`, "services.orders.endpointLimit.max: "}},
 		{"rate limit", service(Policy{RateLimit: RateLimit{Rate: -1, Burst: -1}}), []string{"services.orders.rateLimit.rate: ", "services.orders.rateLimit.burst: "}},
@@ -274,7 +280,7 @@ func full(n int) Policy {
 		Connect: Connect{Timeout: 100 * d, ServerName: fmt.Sprint(n), MaxAge: d, Warm: n},
 		Retry:   Retry{Mode: mode, Attempts: n, Base: d, Max: d},
 		Backup:  Backup{Mode: mode, Min: d, Quantile: f / 3, Factor: f},
-		Budget:  Budget{Mode: mode, Tokens: f, Ratio: f / 10},
+		Budget:  Budget{Mode: mode, Kind: "ratio", Tokens: f, Ratio: f / 10, Floor: f, Window: d},
 
 		RateLimit: RateLimit{Mode: mode, Rate: f, Burst: n, MaxWait: d},
 

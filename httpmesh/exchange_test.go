@@ -49,7 +49,15 @@ func TestRetries(t *testing.T) {
 		{"POST with a key", "POST", []string{"Idempotency-Key", "1"}, 0, []roundTrip{answer(503, ""), ok}, 200, "ok", nil, 0},
 		{"GET upgrade", "GET", []string{"Upgrade", "websocket"}, 0, []roundTrip{answer(503, "no")}, 503, "no", nil, 0},
 		{"three answers", "GET", nil, 0, []roundTrip{answer(503, "a"), answer(502, "b"), answer(504, "c")}, 504, "c", nil, 0},
-		{"answers, then an error", "GET", nil, 0, []roundTrip{answer(503, "a"), answer(502, "b"), fail(errReset)}, 0, "", errReset, 0},
+		{"answers, then an error", "GET", nil, 0, []roundTrip{answer(503, "a"), answer(502, "b"), fail(errReset)}, 502, "b", nil, 0},
+		{
+			"an answer, one too large to keep, then an error", "GET", nil, 0,
+			[]roundTrip{answer(503, "a"), answer(502, strings.Repeat("x", drainLimit+1)), fail(errReset)}, 503, "a", nil, 0,
+		},
+		{
+			"an answer too large to keep, then errors", "GET", nil, 0,
+			[]roundTrip{answer(502, strings.Repeat("x", drainLimit+1)), fail(errRefused), fail(errReset)}, 0, "", errReset, 0,
+		},
 		{"Retry-After of one endpoint", "GET", nil, time.Second, []roundTrip{answer(429, "", "Retry-After", "3"), ok}, 200, "ok", nil, 0},
 		{
 			"Retry-After of all endpoints", "GET", nil, 0,

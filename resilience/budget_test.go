@@ -6,26 +6,27 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 func TestBudgetFollowsRetryThrottlingOfGRPC(t *testing.T) {
 	b := NewBudget(BudgetConfig{Tokens: 10, Ratio: 0.1})
 	for i, want := range []bool{true, true, true, true, false, false} {
-		b.Failure()
-		if got := b.Allow(); got != want {
-			t.Errorf("after %d failures: Allow() = %v, want %v", i+1, got, want)
+		b.failure(epoch)
+		if got := b.repeat(epoch); got != want {
+			t.Errorf("after %d failures: repeat() = %v, want %v", i+1, got, want)
 		}
 	}
 	// Four tokens are left, and retries are to resume above five.
 	for range 10 {
-		b.Success()
+		b.success(epoch)
 	}
-	if b.Allow() {
-		t.Errorf("Allow() = true at half of the size (level %v)", b.Level())
+	if b.repeat(epoch) {
+		t.Errorf("repeat() = true at half of the size (level %v)", b.Level())
 	}
-	b.Success()
-	if !b.Allow() {
-		t.Errorf("Allow() = false above half of the size (level %v)", b.Level())
+	b.success(epoch)
+	if !b.repeat(epoch) {
+		t.Errorf("repeat() = false above half of the size (level %v)", b.Level())
 	}
 }
 
@@ -38,16 +39,16 @@ func TestBudgetStaysWithinItsBounds(t *testing.T) {
 			var took bool
 			switch rnd.IntN(4) {
 			case 0:
-				b.Success()
+				b.success(epoch)
 			case 1:
-				b.Failure()
+				b.failure(epoch)
 			case 2:
-				took = b.Take()
-				if took != (before > b.size/2) {
-					t.Fatalf("Take() = %v at %d of %d", took, before, b.size)
+				took = b.take(epoch)
+				if took != (before > b.half) {
+					t.Fatalf("take() = %v at %d of %d", took, before, b.limit.Load())
 				}
 			case 3:
-				b.refund()
+				b.giveBack()
 			}
 			if l := b.Level(); !(l >= 0 && l <= 1) {
 				t.Fatalf("%+v: Level() = %v", c, l)
@@ -61,10 +62,10 @@ func TestBudgetGrantsABoundedBurst(t *testing.T) {
 		retries, backups := NewBudget(BudgetConfig{Tokens: tokens}), NewBudget(BudgetConfig{Tokens: tokens})
 		granted, taken := 0, 0
 		for range 5000 {
-			if retries.Failure(); retries.Allow() {
+			if retries.failure(epoch); retries.repeat(epoch) {
 				granted++
 			}
-			if backups.Take() {
+			if backups.take(epoch) {
 				taken++
 			}
 		}
@@ -82,8 +83,8 @@ func TestBudgetIsFundedBySuccesses(t *testing.T) {
 	b := NewBudget(BudgetConfig{})
 	taken := 0
 	for range 10_000 {
-		b.Success()
-		if b.Take() {
+		b.success(epoch)
+		if b.take(epoch) {
 			taken++
 		}
 	}
@@ -99,15 +100,15 @@ func TestBudgetConcurrentUseLosesNothing(t *testing.T) {
 	for range workers {
 		wg.Go(func() {
 			for range each {
-				b.Failure()
-				b.Success()
-				b.Allow()
+				b.failure(epoch)
+				b.success(epoch)
+				b.repeat(epoch)
 			}
 		})
 	}
 	wg.Wait()
 	paid := int64(workers * each * (milli - 1))
-	if got, want := b.tokens.Load(), b.size-paid; got != want {
+	if got, want := b.tokens.Load(), b.limit.Load()-paid; got != want {
 		t.Errorf("%d thousandths left, want %d", got, want)
 	}
 
@@ -116,7 +117,7 @@ func TestBudgetConcurrentUseLosesNothing(t *testing.T) {
 	for i := range workers {
 		wg.Go(func() {
 			for range each {
-				if b.Take() {
+				if b.take(epoch) {
 					taken[i]++
 				}
 			}
@@ -134,19 +135,20 @@ func TestBudgetConcurrentUseLosesNothing(t *testing.T) {
 
 func TestNilBudgetGrantsEverything(t *testing.T) {
 	var b *Budget
-	b.Success()
-	b.Failure()
-	b.refund()
-	if !b.Allow() || !b.Take() || b.Level() != 1 {
-		t.Errorf("Allow, Take, Level = %v, %v, %v, want true, true, 1", b.Allow(), b.Take(), b.Level())
+	b.success(epoch)
+	b.failure(epoch)
+	b.giveBack()
+	if !b.repeat(epoch) || !b.take(epoch) || b.Level() != 1 {
+		t.Errorf("repeat, take, Level = %v, %v, %v, want true, true, 1", b.repeat(epoch), b.take(epoch), b.Level())
 	}
 }
 
 func TestBudgetConfigIsValidatedOrClamped(t *testing.T) {
 	nan, inf := math.NaN(), math.Inf(1)
+	const s = time.Second
 	for _, tt := range []struct {
 		config      BudgetConfig
-		field       string // that Validate complains of
+		fields      string // that Validate complains of
 		size, ratio int64
 	}{
 		{BudgetConfig{}, "", 10_000, 100},
@@ -162,12 +164,29 @@ func TestBudgetConfigIsValidatedOrClamped(t *testing.T) {
 		{BudgetConfig{Ratio: nan}, "ratio", 10_000, 100},
 		{BudgetConfig{Ratio: inf}, "ratio", 10_000, 1000},
 		{BudgetConfig{Ratio: 1.5}, "ratio", 10_000, 1000},
+		{BudgetConfig{Kind: "success", Floor: 1, Window: s}, "floor window", 10_000, 100},
+		{BudgetConfig{Kind: "grpc", Floor: -1, Tokens: -1}, "tokens floor", 10_000, 100},
+		{BudgetConfig{Kind: "ratio", Floor: -1, Window: s}, "", 10_000, 200},
+		{BudgetConfig{Kind: "ratio", Floor: nan, Tokens: 1, Window: s - 1}, "tokens floor window", 1000, 200},
+		{BudgetConfig{Kind: "ratio", Floor: inf, Ratio: nan, Window: 61 * s}, "ratio floor window", 10_000, 200},
+		{BudgetConfig{Kind: "ratio", Floor: -inf, Window: -s}, "floor window", 10_000, 200},
+		{BudgetConfig{Kind: "concurrent", Floor: 1001, Window: s, Tokens: nan}, "tokens floor window", 10_000, 200},
+		{BudgetConfig{Kind: "Ratio", Tokens: -1, Ratio: 2, Floor: nan, Window: -1}, "kind tokens ratio floor window", 10_000, 1000},
 	} {
-		checkField(t, tt.config.Validate(), tt.field)
+		var fields []string
+		if err := tt.config.Validate(); err != nil {
+			for _, err := range err.(interface{ Unwrap() []error }).Unwrap() {
+				field, _, _ := strings.Cut(err.Error(), ":")
+				fields = append(fields, field)
+			}
+		}
+		if got := strings.Join(fields, " "); got != tt.fields {
+			t.Errorf("Validate(%+v) complains of %q, want %q", tt.config, got, tt.fields)
+		}
 		b := NewBudget(tt.config)
-		if b.size != tt.size || b.ratio != tt.ratio || b.Level() != 1 {
+		if b.limit.Load() != tt.size || b.ratio != tt.ratio || b.Level() != 1 && !(b.kind == BudgetRatio && b.floor == 0) {
 			t.Errorf("NewBudget(%+v) has size %d, ratio %d, level %v, want %d, %d, 1",
-				tt.config, b.size, b.ratio, b.Level(), tt.size, tt.ratio)
+				tt.config, b.limit.Load(), b.ratio, b.Level(), tt.size, tt.ratio)
 		}
 	}
 }
@@ -185,7 +204,7 @@ func BenchmarkBudgetSuccess(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			budget.Success()
+			budget.success(epoch)
 		}
 	})
 }

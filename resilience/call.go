@@ -37,164 +37,16 @@ type CallConfig struct {
 	// Deadline is when the caller stops waiting, on the clock that Step is told. 0 means never.
 	Deadline time.Duration
 	// MinRemaining is how much time must be left for another attempt to make sense. Less than 1 ms counts
-	// as 1 ms. The first attempt is made in any case.
+	// as 1 ms. The first attempt is made as long as any time is left: on one host an answer takes microseconds, and
+	// what is learned from answers, as MinRemaining may be, would never change if it kept all calls from being made.
 	MinRemaining time.Duration
-	// Backup is how long an attempt may run before another one joins it. 0 means for ever.
+	// Backup is how long an attempt may run before another one joins it. 0 means for ever. A backup that the budget
+	// refuses, or for which there is no endpoint, is asked for again after so long.
 	Backup time.Duration
 	// Backoff is the pause before a retry.
 	Backoff BackoffConfig
 	// Budget pays for retries and backups. nil means no limit.
 	Budget *Budget
-}
-
-// EventKind says what happened to a call.
-type EventKind uint8
-
-const (
-	// Begin is the first event of every call.
-	Begin EventKind = iota
-	// Done is the end of attempt Event.Attempt, with Event.Verdict.
-	Done
-	// Rejected says that attempt Event.Attempt could not be made at all: there is no endpoint for it, or the client itself
-	// refused it.
-	Rejected
-	// Tick says that the time of Call.Wake has come. It may come late, early or needlessly.
-	Tick
-	// Cancel says that the caller went away or his deadline passed.
-	Cancel
-)
-
-// Event is something that happened to a call.
-type Event struct {
-	Kind EventKind
-	// Elsewhere says that an endpoint is ready that the call has not tried. The pause that Verdict asks for
-	// concerns the one that was, and is not kept. Used by Done.
-	Elsewhere bool
-	// Nowhere says that the call has tried every endpoint, so that another attempt goes to one that has failed. Such
-	// attempts follow each other with a pause, even if they were not sent. Used by Done.
-	Nowhere bool
-	// Unrepeatable says that what would have to be sent again is not there any more. Used by Done and Rejected.
-	Unrepeatable bool
-	// Refused says that the client refused the attempt. Used by Rejected.
-	Refused bool
-	Attempt int
-	Verdict Verdict
-	// Random is a random word for the jitter of the next pause. Used by Done.
-	Random uint64
-}
-
-// ActionKind says what a driver has to do.
-type ActionKind uint8
-
-const (
-	// Wait for the next event, and send Tick at Call.Wake unless that is zero.
-	Wait ActionKind = iota
-	// Launch attempt Action.Attempt, then wait like Wait.
-	Launch
-	// Finish the call with the answer of attempt Action.Attempt, -1 if there is none, for Action.Reason.
-	// Attempts still running are to be cancelled and their answers discarded.
-	Finish
-)
-
-// Reason says why a call ended the way it did.
-type Reason uint8
-
-const (
-	// Answered calls end with a success, or with a failure that no retry is known to help against.
-	Answered Reason = iota
-	// Exhausted calls have used all their attempts.
-	Exhausted
-	// Unsafe calls failed in a way worth repeating, but must not be executed twice.
-	Unsafe
-	// OverBudget calls would have been repeated, had the service not failed too much already.
-	OverBudget
-	// OutOfTime calls have too little time left for another attempt, or the server asked for a pause
-	// longer than that.
-	OutOfTime
-	// Unroutable calls found no endpoint for their attempt.
-	Unroutable
-	// Canceled calls were ended by their caller.
-	Canceled
-	// Declined calls would have been repeated, had the server not asked for that not to happen.
-	Declined
-	// Nested calls would have been repeated, were they not made for a request that is a repetition itself.
-	Nested
-	// Unrepeatable calls would have been repeated, were what they sent still there to be sent again.
-	Unrepeatable
-	// Refused calls were refused by the client itself, or would have been repeated, had it not refused that.
-	Refused
-	// Uncritical calls would have been repeated, were they not Sheddable.
-	Uncritical
-)
-
-// String returns the reason in words.
-func (r Reason) String() string {
-	switch r {
-	case Answered:
-		return "answered"
-	case Exhausted:
-		return "attempts exhausted"
-	case Unsafe:
-		return "not safe to repeat"
-	case OverBudget:
-		return "retry budget empty"
-	case OutOfTime:
-		return "no time left to retry"
-	case Unroutable:
-		return "no endpoint"
-	case Canceled:
-		return "canceled"
-	case Declined:
-		return "server wants no retry"
-	case Nested:
-		return "made for a repeated request"
-	case Unrepeatable:
-		return "cannot be sent again"
-	case Refused:
-		return "refused by the client"
-	case Uncritical:
-		return "not critical enough to repeat"
-	default:
-		return "unknown"
-	}
-}
-
-// Cause says why an attempt is made.
-type Cause uint8
-
-const (
-	// First is the first attempt of a call.
-	First Cause = iota
-	// Repeat follows an attempt that failed.
-	Repeat
-	// Resend follows an attempt that the server has provably not begun to work on.
-	Resend
-	// Backup joins an attempt that takes long.
-	Backup
-)
-
-// String returns the cause in a word.
-func (c Cause) String() string {
-	switch c {
-	case First:
-		return "first"
-	case Repeat:
-		return "retry"
-	case Resend:
-		return "resend"
-	case Backup:
-		return "backup"
-	default:
-		return "unknown"
-	}
-}
-
-// Action is what a driver has to do next.
-type Action struct {
-	Kind    ActionKind
-	Cause   Cause  // of Launch
-	Reason  Reason // of Finish
-	Attempt int
 }
 
 // Call is the state machine of one logical call. The zero value, with Config set, is ready. It is not safe
@@ -205,14 +57,17 @@ type Call struct {
 
 	launched  int8  // attempts ever launched
 	rejected  int8  // attempts that could not be made; no other endpoint is left for a backup then
-	last      int8  // the attempt that failed last, -1 if none
+	best      int8  // the failed attempt that is the answer if all fail, -1 if none
 	running   uint8 // one bit for each attempt now running
-	paid      uint8 // one bit for each attempt paid by Budget.Take
+	paid      uint8 // one bit for each attempt that the budget was asked for, and charged
+	held      bool  // the budget was charged for the attempt that follows the pause
+	owed      bool  // the budget is to be asked for it again
+	answered  bool  // best was
 	finished  bool  // Finish was returned
 	refused   bool  // the server wants no other attempt
 	gone      bool  // what would have to be sent again
 	misled    bool  // a success was repeated
-	pending   bool  // what follows from the failure of last is yet to be decided
+	pending   bool  // what follows from the last failure is yet to be decided
 	elsewhere bool  // of the event that told of it
 	nowhere   bool
 	random    uint64
@@ -231,7 +86,11 @@ func (c *Call) Step(now time.Duration, ev *Event) Action {
 		if c.launched > 0 {
 			return c.wait()
 		}
-		c.last = -1
+		c.best = -1
+		c.Config.Budget.request(now)
+		if d := c.Config.Deadline; d > 0 && d <= now {
+			return c.giveUp(OutOfTime)
+		}
 		return c.launch(now, First)
 	case Done:
 		return c.done(now, ev)
@@ -266,17 +125,49 @@ func (c *Call) made() int { return int(c.launched - c.rejected) }
 func (c *Call) launch(now time.Duration, why Cause) Action {
 	i := int(c.launched)
 	c.running |= 1 << i
-	c.launched++
-	c.wake = 0
-	if c.Config.Backup > 0 && c.Config.Idempotent && !c.Config.Nested && c.Config.Criticality.Or(Critical) >= Critical && !c.spent() {
-		c.wake = after(now, c.Config.Backup)
+	if why == Backup || c.held {
+		c.paid |= 1 << i
 	}
+	c.launched++
+	c.held, c.owed = false, false
+	c.Config.Budget.started()
+	c.alarm(now)
 	return Action{Kind: Launch, Cause: why, Attempt: i}
 }
 
+// alarm sets the time at which a backup may be due, now that an attempt has begun or a backup did not.
+func (c *Call) alarm(now time.Duration) {
+	c.wake = 0
+	if c.backed() && !c.refused && !c.spent() && c.roomy() {
+		c.wake = after(now, c.Config.Backup)
+	}
+}
+
+// backed reports whether slow attempts of the call are joined by others.
+func (c *Call) backed() bool {
+	g := &c.Config
+	return g.Backup > 0 && g.Idempotent && !g.Nested && g.Criticality.Or(Critical) >= Critical
+}
+
+// roomy reports whether a backup that is rejected would leave places enough for the attempts that the call may yet
+// make, or none was rejected yet.
+func (c *Call) roomy() bool {
+	return c.rejected == 0 || MaxAttempts-int(c.launched) > c.Config.Attempts-c.made()
+}
+
+// ended notes that an attempt runs no more.
+func (c *Call) ended(i int) {
+	c.running &^= 1 << i
+	c.Config.Budget.ended(c.paid>>i&1 == 1)
+}
+
+// free reports whether an attempt that ended with a verdict worth repeating may be repeated at no cost: it was no load
+// to anybody. To refuse an attempt because of overload, though, is work for the server.
+func (v *Verdict) free() bool { return v.Unsent && v.Outcome != Overload }
+
 // repeat launches an attempt after a failure.
 func (c *Call) repeat(now time.Duration) Action {
-	if c.verdict.Unsent {
+	if c.verdict.free() {
 		return c.launch(now, Resend)
 	}
 	return c.launch(now, Repeat)
@@ -287,24 +178,39 @@ func (c *Call) done(now time.Duration, ev *Event) Action {
 	if i < 0 || i >= int(c.launched) || !c.Running(i) {
 		return c.wait()
 	}
-	c.running &^= 1 << i
+	c.ended(i)
 	if v.Outcome == Success {
 		if !v.Retry || c.misled {
-			c.Config.Budget.Success()
-			return c.finish(i, Answered)
+			return c.succeed(now, i)
 		}
 		c.misled = true
-	} else if v.Retry && !v.Unsent {
-		c.Config.Budget.Failure()
+	} else if v.Retry && !v.free() {
+		c.Config.Budget.failure(now)
 	}
 	c.refused, c.gone = c.refused || v.After < 0, c.gone || ev.Unrepeatable
-	c.last, c.pending = int8(i), true
+	if ev.Answer || !c.answered {
+		c.best, c.answered = int8(i), ev.Answer
+	}
+	c.pending = true
 	c.verdict, c.elsewhere, c.nowhere, c.random = *v, ev.Elsewhere, ev.Nowhere, ev.Random
 	if c.running > 0 {
 		// A failure that is early does not end a call that may yet succeed.
 		return c.wait()
 	}
 	return c.again(now)
+}
+
+// succeed ends the call with the answer of attempt i.
+func (c *Call) succeed(now time.Duration, i int) Action {
+	b := c.Config.Budget
+	b.success(now)
+	if c.paid>>i&1 == 1 {
+		b.won()
+	}
+	for n := bits.OnesCount8(c.running & c.paid); n > 0; n-- {
+		b.lost()
+	}
+	return c.finish(i, Answered)
 }
 
 // again decides what follows when every attempt made so far has failed, the last one with c.verdict.
@@ -320,14 +226,14 @@ func (c *Call) again(now time.Duration) Action {
 		return c.giveUp(Exhausted)
 	case !v.Unsent && !c.Config.Idempotent:
 		return c.giveUp(Unsafe)
-	case !v.Unsent && c.Config.Nested:
+	case !v.free() && c.Config.Nested:
 		return c.giveUp(Nested)
+	case !v.free() && c.Config.Criticality == Sheddable:
+		return c.giveUp(Uncritical)
 	case !v.Unsent && c.Config.Criticality == Sheddable:
 		return c.giveUp(Uncritical)
 	case c.gone:
 		return c.giveUp(Unrepeatable)
-	case !v.Unsent && !c.Config.Budget.Allow():
-		return c.giveUp(OverBudget)
 	}
 	pause := min(v.After, maxAfter)
 	if c.elsewhere || v.After == AtOnce {
@@ -336,13 +242,24 @@ func (c *Call) again(now time.Duration) Action {
 	if pause > patience && c.Config.Deadline == 0 {
 		return c.giveUp(OutOfTime)
 	}
-	if pause == 0 && v.After != AtOnce && (!v.Unsent || c.nowhere && c.made() > 1) {
-		// What was never sent has put no load on anybody, and goes elsewhere at once. A connection that was lost in
-		// the wrong moment is made anew at once, too, but not again and again.
-		pause = c.Config.Backoff.pause(c.made(), c.random)
+	// What was never sent has put no load on anybody, and goes elsewhere at once. A connection that was lost in the wrong
+	// moment is made anew at once, too, but not again and again.
+	hasty := v.free() && !(c.nowhere && c.made() > 1)
+	if pause == 0 && v.After != AtOnce && !hasty {
+		pause = c.jitter()
 	}
 	if !c.fits(after(now, pause)) {
 		return c.giveUp(OutOfTime)
+	}
+	switch {
+	case v.free():
+		if c.owed = !c.Config.Budget.resend(now); c.owed { // many calls fail together: others may pay meanwhile
+			pause = max(pause, c.jitter(), 1)
+		}
+	case !c.Config.Budget.repeat(now):
+		return c.giveUp(OverBudget)
+	default:
+		c.held = c.Config.Budget.charges()
 	}
 	if pause == 0 {
 		return c.repeat(now)
@@ -350,6 +267,8 @@ func (c *Call) again(now time.Duration) Action {
 	c.wake = after(now, pause)
 	return c.wait()
 }
+
+func (c *Call) jitter() time.Duration { return c.Config.Backoff.pause(c.made(), c.random) }
 
 func (c *Call) reject(now time.Duration, ev *Event) Action {
 	i := ev.Attempt
@@ -359,11 +278,13 @@ func (c *Call) reject(now time.Duration, ev *Event) Action {
 	c.running &^= 1 << i
 	c.rejected++
 	c.gone = c.gone || ev.Unrepeatable
+	c.Config.Budget.ended(false)
 	if c.paid>>i&1 == 1 {
-		c.Config.Budget.refund()
+		c.Config.Budget.giveBack()
 	}
 	switch {
 	case c.running > 0:
+		c.alarm(now)
 		return c.wait()
 	case c.pending:
 		// The other attempt failed while this one was looking for an endpoint, and waited for it.
@@ -385,15 +306,20 @@ func (c *Call) tick(now time.Duration) Action {
 		if !c.fits(now) {
 			return c.giveUp(OutOfTime)
 		}
+		if c.owed && !c.Config.Budget.resend(now) {
+			return c.giveUp(OverBudget)
+		}
 		return c.repeat(now)
 	}
-	// One decision an attempt: a backup refused now is not asked for again.
 	c.wake = 0
-	if c.rejected == 0 && !c.refused && !c.spent() && c.fits(now) && c.Config.Budget.Take() {
-		c.paid |= 1 << c.launched
-		return c.launch(now, Backup)
+	if c.refused || c.spent() || !c.roomy() || !c.fits(now) {
+		return c.wait()
 	}
-	return c.wait()
+	if !c.Config.Budget.take(now) {
+		c.alarm(now)
+		return c.wait()
+	}
+	return c.launch(now, Backup)
 }
 
 // after returns the time d after now, or the last there is.
@@ -407,10 +333,17 @@ func (c *Call) fits(start time.Duration) bool {
 
 func (c *Call) wait() Action { return Action{Kind: Wait} }
 
-// giveUp ends the call with the failure that came last.
-func (c *Call) giveUp(why Reason) Action { return c.finish(int(c.last), why) }
+// giveUp ends the call with the best failure.
+func (c *Call) giveUp(why Reason) Action { return c.finish(int(c.best), why) }
 
 func (c *Call) finish(i int, why Reason) Action {
 	c.finished, c.wake = true, 0
+	if c.held {
+		c.Config.Budget.giveBack()
+		c.held = false
+	}
+	for running := c.running; running > 0; running &= running - 1 {
+		c.Config.Budget.ended(c.paid>>bits.TrailingZeros8(running)&1 == 1)
+	}
 	return Action{Kind: Finish, Attempt: i, Reason: why}
 }

@@ -35,6 +35,7 @@ func TestCallSemantics(t *testing.T) {
 		noMore      = Verdict{Outcome: Failure, Retry: true, After: -1}
 		busy        = Verdict{Outcome: Overload, Retry: true, After: 40 * ms}
 		month       = Verdict{Outcome: Overload, Retry: true, After: 720 * time.Hour}
+		shed        = Verdict{Outcome: Overload, Retry: true, Unsent: true}
 		neutral     = Verdict{Outcome: Neutral}
 		stale       = Verdict{Outcome: Neutral, Retry: true}
 
@@ -50,6 +51,7 @@ func TestCallSemantics(t *testing.T) {
 		tick     = Event{Kind: Tick}
 		rejected = func(i int) Event { return Event{Kind: Rejected, Attempt: i} }
 		free     = func(ev Event) Event { ev.Elsewhere = true; return ev }
+		answer   = func(ev Event) Event { ev.Answer = true; return ev }
 		stuck    = func(ev Event) Event { ev.Nowhere = true; return ev }
 		// The random words are just below a half: a pause is just below half of its interval.
 		first = 25*ms/2 - 1
@@ -151,10 +153,32 @@ func TestCallSemantics(t *testing.T) {
 			[]step{{0, begin, launch(0)}, {50 * ms, tick, wait}}},
 		{"no backup without time", CallConfig{Attempts: 3, Idempotent: true, Backup: 50 * ms, Deadline: at(60 * ms), MinRemaining: 11 * ms},
 			[]step{{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, wait}}},
-		{"a rejected backup is not an attempt, and not tried again", CallConfig{Attempts: 2, Idempotent: true, Backup: 50 * ms}, []step{
-			{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, backup(1)}, {50 * ms, rejected(1), wait}, {99 * ms, tick, wait},
-			{100 * ms, end(0, unsent), resend(2)}, {100 * ms, end(2, retry), finish(2, Exhausted)},
+		{"a rejected backup is not an attempt, and asked for again later", CallConfig{Attempts: 2, Idempotent: true, Backup: 50 * ms}, []step{
+			{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, backup(1)}, {51 * ms, rejected(1), until(wait, 101*ms)},
+			{101 * ms, tick, backup(2)}, {101 * ms, rejected(2), until(wait, 151*ms)},
+			{110 * ms, end(0, unsent), resend(3)}, {110 * ms, end(3, retry), finish(3, Exhausted)},
 		}},
+		{"rejected backups leave a place for every retry", backed, []step{
+			{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, until(backup(1), 100*ms)}, {50 * ms, rejected(1), until(wait, 100*ms)},
+			{100 * ms, tick, until(backup(2), 150*ms)}, {100 * ms, rejected(2), wait}, {999 * ms, tick, wait},
+			{999 * ms, end(0, unsent), resend(3)}, {999 * ms, end(3, unsent), resend(4)}, {999 * ms, end(4, retry), finish(4, Exhausted)},
+		}},
+		{"an answer is better than a later error", safe, []step{
+			{0, begin, launch(0)}, {0, answer(end(0, retry)), until(wait, first)}, {first, tick, repeat(1)},
+			{first, end(1, unsent), resend(2)}, {first, end(2, retry), finish(0, Exhausted)},
+		}},
+		{"a later answer is better than an earlier one", backed, []step{
+			{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, until(backup(1), 100*ms)}, {60 * ms, answer(end(1, fail)), until(wait, 100*ms)},
+			{70 * ms, answer(end(0, fail)), finish(0, Answered)},
+		}},
+		{"no time left at all", CallConfig{Attempts: 3, Deadline: at(10 * ms)}, []step{{10 * ms, begin, finish(-1, OutOfTime)}, {10 * ms, begin, wait}}},
+		{"hardly any time left", CallConfig{Attempts: 3, Deadline: at(10 * ms), MinRemaining: time.Second},
+			[]step{{10*ms - 1, begin, launch(0)}, {10 * ms, end(0, ok), finish(0, Answered)}}},
+		{"refused because of overload", CallConfig{Attempts: 3}, []step{
+			{0, begin, launch(0)}, {0, end(0, shed), until(wait, first)}, {first, tick, repeat(1)}, {first, end(1, retry), finish(1, Unsafe)},
+		}},
+		{"refused because of overload, while made for a repeated request", CallConfig{Attempts: 3, Nested: true},
+			[]step{{0, begin, launch(0)}, {0, end(0, shed), finish(0, Nested)}}},
 		{"a failure that meets a rejected backup is repeated", backed, []step{
 			{0, begin, until(launch(0), 50*ms)}, {50 * ms, tick, until(backup(1), 100*ms)}, {50 * ms, end(0, retry), until(wait, 100*ms)},
 			{50 * ms, rejected(1), until(wait, 50*ms+first)}, {100 * ms, tick, until(repeat(2), 150*ms)}, {100 * ms, rejected(2), finish(0, Unroutable)},

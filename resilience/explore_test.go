@@ -11,18 +11,22 @@ import (
 type world struct {
 	call   Call // its Config lives in the explorer
 	now    time.Duration
-	tokens int64
+	funds  funds
 	wake   time.Duration
 	over   bool
 	log    [MaxAttempts]entry
 	latest int8 // attempt that ended last with a verdict, -1 if none
 }
 
+// funds is what is left of a budget.
+type funds struct{ tokens, resends, calls, active, extra int64 }
+
 // entry is what the outside knows about an attempt.
 type entry struct {
-	state  attemptState
-	kind   int8 // of the verdict, if it failed or succeeded
-	backup bool
+	state attemptState
+	kind  int8 // of the verdict, if it failed or succeeded
+	end   int8 // how many ended before it did
+	cause Cause
 }
 
 type attemptState uint8
@@ -39,12 +43,13 @@ var verdicts = []struct {
 	Verdict
 	random    uint64
 	elsewhere bool
+	answer    bool
 }{
-	{Verdict: Verdict{Outcome: Success}},
-	{Verdict: Verdict{Outcome: Success, Retry: true, Unsent: true}},
-	{Verdict: Verdict{Outcome: Failure}},
+	{Verdict: Verdict{Outcome: Success}, answer: true},
+	{Verdict: Verdict{Outcome: Success, Retry: true, Unsent: true}, answer: true},
+	{Verdict: Verdict{Outcome: Failure}, answer: true},
 	{Verdict: Verdict{Outcome: Failure, Retry: true}},
-	{Verdict: Verdict{Outcome: Failure, Retry: true}, random: math.MaxUint64},
+	{Verdict: Verdict{Outcome: Failure, Retry: true}, random: math.MaxUint64, answer: true},
 	{Verdict: Verdict{Outcome: Failure, Retry: true, Unsent: true}},
 	{Verdict: Verdict{Outcome: Failure, Retry: true, After: -1}},
 	{Verdict: Verdict{Outcome: Overload, Retry: true, After: 7 * time.Millisecond}},
@@ -52,11 +57,12 @@ var verdicts = []struct {
 	{Verdict: Verdict{Outcome: Neutral}},
 	{Verdict: Verdict{Outcome: Neutral, Retry: true}},
 	{Verdict: Verdict{Outcome: Overload, Retry: true, After: math.MaxInt64}, elsewhere: true},
+	{Verdict: Verdict{Outcome: Overload, Retry: true, Unsent: true}, answer: true},
 }
 
 func done(attempt int, kind int8) Event {
 	v := verdicts[kind]
-	return Event{Kind: Done, Attempt: attempt, Verdict: v.Verdict, Random: v.random, Elsewhere: v.elsewhere}
+	return Event{Kind: Done, Attempt: attempt, Verdict: v.Verdict, Random: v.random, Elsewhere: v.elsewhere, Answer: v.answer}
 }
 
 // explorer steps worlds of one configuration, and checks every step.
@@ -70,20 +76,58 @@ type explorer struct {
 const epoch = time.Hour
 
 func newExplorer(c CallConfig, budget *BudgetConfig) (*explorer, world) {
-	x := &explorer{config: c, kinds: []int8{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}}
+	x := &explorer{config: c}
+	for k := range verdicts {
+		x.kinds = append(x.kinds, int8(k))
+	}
 	switch { // with all of them, many attempts have millions of states
 	case c.Attempts > 3:
 		x.kinds = []int8{0, 4, 5}
 	case c.Attempts == 3:
-		x.kinds = []int8{0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11}
+		x.kinds = []int8{0, 1, 3, 4, 5, 6, 7, 9, 12}
 	}
 	w := world{now: epoch, latest: -1}
 	if budget != nil {
 		x.budget = NewBudget(*budget)
 		x.config.Budget = x.budget
-		w.tokens = x.budget.tokens.Load()
+		x.budget.successes.ends.Store(math.MaxInt64) // time does not pass for it
+		if x.budget.calls != nil {
+			x.budget.calls.ends.Store(math.MaxInt64)
+		}
+		w.funds = x.funds()
 	}
 	return x, w
+}
+
+// funds returns what is left of the budget.
+func (x *explorer) funds() (f funds) {
+	b := x.budget
+	if b == nil {
+		return f
+	}
+	f = funds{tokens: b.tokens.Load(), resends: b.resends.Load(), active: b.active.Load(), extra: b.extra.Load()}
+	if b.calls != nil {
+		f.calls = b.calls.sum()
+	}
+	return f
+}
+
+// fund sets what is left of the budget.
+func (x *explorer) fund(f funds) {
+	b := x.budget
+	if b == nil {
+		return
+	}
+	b.tokens.Store(f.tokens)
+	b.resends.Store(f.resends)
+	b.active.Store(f.active)
+	b.extra.Store(f.extra)
+	if b.calls != nil {
+		b.calls.total.Store(f.calls)
+		for i := range b.calls.cells {
+			b.calls.cells[i].n.Store(0)
+		}
+	}
 }
 
 // move is an event at a time.
@@ -113,6 +157,9 @@ func (x *explorer) moves(w *world) []move {
 		}
 		for _, k := range kinds {
 			list = append(list, move{done(i, k), k, w.now})
+			if w.wake > w.now && len(kinds) > 1 { // at the same time as the tick, which comes after it or not at all
+				list = append(list, move{done(i, k), k, w.wake})
+			}
 		}
 	}
 	tick := Event{Kind: Tick}
@@ -131,20 +178,16 @@ func (x *explorer) moves(w *world) []move {
 func (x *explorer) step(w world, m move) (world, error) {
 	before := w
 	w.call.Config = x.config
-	if x.budget != nil {
-		x.budget.tokens.Store(w.tokens)
-	}
+	x.fund(w.funds)
 	act := w.call.Step(m.at, &m.ev)
 	w.call.Config = CallConfig{}
-	if x.budget != nil {
-		w.tokens = x.budget.tokens.Load()
-	}
+	w.funds = x.funds()
 	w.now, w.wake = m.at, w.call.Wake()
 
 	valid := false // the event is about an attempt that runs
 	if i := m.ev.Attempt; !before.over && (m.ev.Kind == Done || m.ev.Kind == Rejected) && i >= 0 && i < before.call.Launched() {
 		if valid = before.log[i].state == running; valid && m.ev.Kind == Done {
-			w.log[i].state, w.log[i].kind, w.latest = failed, m.kind, int8(i)
+			w.log[i].state, w.log[i].kind, w.log[i].end, w.latest = failed, m.kind, before.ended(), int8(i)
 		} else if valid {
 			w.log[i].state = rejected
 		}
@@ -152,19 +195,19 @@ func (x *explorer) step(w world, m move) (world, error) {
 	var err error
 	switch {
 	case before.over:
-		if act != (Action{Kind: Wait}) || w.call != before.call || w.tokens != before.tokens {
+		if act != (Action{Kind: Wait}) || w.call != before.call || w.funds != before.funds {
 			err = fmt.Errorf("%+v after Finish", act)
 		}
 	case (m.ev.Kind == Done || m.ev.Kind == Rejected || m.ev.Kind == Begin && before.call.launched > 0) && !valid:
-		if act.Kind != Wait || w.call != before.call || w.tokens != before.tokens {
+		if act.Kind != Wait || w.call != before.call || w.funds != before.funds {
 			err = fmt.Errorf("a stale event changes the call: %+v", act)
 		}
 	case act.Kind == Launch:
 		err = x.checkLaunch(&before, &w, m, act)
 		w.log[act.Attempt%MaxAttempts].state = running
-		w.log[act.Attempt%MaxAttempts].backup = before.running() > 0 && m.ev.Kind == Tick
+		w.log[act.Attempt%MaxAttempts].cause = act.Cause
 	case act.Kind == Finish:
-		err = x.checkFinish(&w, m, act)
+		err = x.checkFinish(&before, &w, m, act)
 		w.over = true
 	default:
 		err = x.checkWait(&before, &w, m)
@@ -176,6 +219,45 @@ func (x *explorer) step(w world, m move) (world, error) {
 		err = fmt.Errorf("%v -> %+v: %w", m, act, err)
 	}
 	return w, err
+}
+
+// complete lets every attempt fail, and checks that the call ends.
+func (x *explorer) complete(w world) error {
+	for range 6 * MaxAttempts {
+		if w.over {
+			return nil
+		}
+		m := move{ev: Event{Kind: Tick}, at: w.wake}
+		for i, e := range w.log {
+			if e.state == running {
+				m = move{done(i, 3), 3, w.now}
+			}
+		}
+		var err error
+		if w, err = x.step(w, m); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("the call does not end though all attempts do")
+}
+
+// key returns the state by which worlds are known that have the same future. Without a deadline it does not matter when
+// that begins.
+func (x *explorer) key(w world) world {
+	if w.over {
+		w.call, w.log = Call{finished: true}, [MaxAttempts]entry{}
+		w.call.launched = 1
+		w.now, w.funds = 0, funds{}
+		return w
+	}
+	if x.config.Deadline == 0 {
+		if w.wake > 0 {
+			w.wake -= w.now
+			w.call.wake -= w.now
+		}
+		w.now = 0
+	}
+	return w
 }
 
 // explored returns configurations in all combinations that matter.
@@ -190,23 +272,30 @@ func explored() []scenario {
 			if bits&4 != 0 {
 				c.Deadline, c.MinRemaining = epoch+60*time.Millisecond, 5*time.Millisecond
 			}
-			list = append(list, scenario{c, &BudgetConfig{Tokens: 4}})
+			list = append(list, scenario{c, &BudgetConfig{Tokens: 4}, false})
 			if attempts < 4 && bits < 4 {
-				list = append(list, scenario{c, nil})
+				list = append(list, scenario{c, nil, false}, scenario{c, &BudgetConfig{Kind: BudgetConcurrent, Floor: 1}, false},
+					scenario{c, &BudgetConfig{Kind: BudgetRatio, Floor: 0.1}, false}, scenario{c, &BudgetConfig{Kind: BudgetGRPC, Tokens: 4}, false})
 			}
 		}
 	}
 	return append(list,
-		scenario{CallConfig{Attempts: 3, NoRetry: true, Idempotent: true, Backup: time.Millisecond}, nil},
-		scenario{CallConfig{Attempts: 3, Idempotent: true, Nested: true, Backup: time.Millisecond}, nil},
-		scenario{CallConfig{Attempts: 3, Idempotent: true, Deadline: epoch + time.Microsecond}, nil},
-		scenario{CallConfig{Attempts: 3, Idempotent: true, Backup: time.Millisecond}, &BudgetConfig{Tokens: 1}},
+		scenario{CallConfig{Attempts: 3, Idempotent: true, Criticality: Sheddable, Backup: time.Millisecond}, nil, false},
+		scenario{CallConfig{Attempts: 3, Idempotent: true, Criticality: SheddablePlus, Backup: time.Millisecond}, nil, false},
+		scenario{CallConfig{Attempts: 3, NoRetry: true, Idempotent: true, Backup: time.Millisecond}, nil, false},
+		scenario{CallConfig{Attempts: 3, Idempotent: true, Nested: true, Backup: time.Millisecond}, nil, false},
+		scenario{CallConfig{Attempts: 3, Nested: true}, &BudgetConfig{}, false},
+		scenario{CallConfig{Attempts: 3, Idempotent: true, Backup: time.Millisecond}, &BudgetConfig{}, true},
+		scenario{CallConfig{Attempts: 3, Idempotent: true, Deadline: epoch + time.Microsecond}, nil, false},
+		scenario{CallConfig{Attempts: 3, Idempotent: true, Deadline: epoch}, &BudgetConfig{}, false},
+		scenario{CallConfig{Attempts: 3, Idempotent: true, Backup: time.Millisecond}, &BudgetConfig{Tokens: 1}, false},
 	)
 }
 
 type scenario struct {
 	CallConfig
-	budget *BudgetConfig
+	budget  *BudgetConfig
+	resends bool // a single one is left
 }
 
 // TestCallKeepsItsPromises visits every state that a call can reach, by every event, until there is no new one.
@@ -214,25 +303,32 @@ func TestCallKeepsItsPromises(t *testing.T) {
 	begun, states, steps, longest := time.Now(), 0, 0, 0
 	for _, c := range explored() {
 		x, first := newExplorer(c.CallConfig, c.budget)
+		if c.resends {
+			first.funds.resends = milli
+		}
 		seen := map[world]bool{first: true}
 		depth := 0
 		for level := []world{first}; len(level) > 0; depth++ {
 			var next []world
 			for _, w := range level {
+				if err := x.complete(w); err != nil && w.call.launched > 0 {
+					t.Fatalf("%+v, budget %+v:\nfrom %+v\n%v", c.CallConfig, c.budget, w, err)
+				}
 				for _, m := range x.moves(&w) {
 					steps++
 					to, err := x.step(w, m)
 					if err != nil {
 						t.Fatalf("%+v, budget %+v:\nfrom %+v\n%v", c.CallConfig, c.budget, w, err)
 					}
-					if !seen[to] {
-						seen[to] = true
+					if key := x.key(to); !seen[key] {
+						seen[key] = true
 						next = append(next, to)
 					}
 				}
 			}
 			level = next
 		}
+		t.Logf("%+v %+v: %d states %d deep", c.CallConfig, c.budget, len(seen), depth)
 		states, longest = states+len(seen), max(longest, depth)
 	}
 	t.Logf("%d states, %d steps, up to %d events deep, in %v", states, steps, longest, time.Since(begun))

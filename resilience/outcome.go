@@ -43,7 +43,8 @@ type Verdict struct {
 	// which is an answer after all, is repeated once at most.
 	Retry bool
 	// Unsent says that the server has provably not begun to work on the attempt: nothing was connected,
-	// nothing was written, or the server said so. Repeating it is safe for every call and costs no budget.
+	// nothing was written, or the server said so. Repeating it is safe for every call. It costs none of the budget unless
+	// the outcome is Overload: a server that refuses an attempt for that reason is not to get more of them.
 	Unsent bool
 	// After is the pause the server asked for before another attempt. 0 means that it did not say, AtOnce that it
 	// asked for none, a negative value that it wants no other attempt. More than a minute counts as a minute.

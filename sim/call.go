@@ -199,7 +199,11 @@ func (a *attempt) arrive(ans answer) {
 	a.answered, c.resend = true, ans.unsent
 	c.failed.at, c.failed.after = c.world.now, ans.after
 	if v.Outcome == resilience.Success {
-		c.mesh.ledger(a.step).good++
+		l := c.mesh.ledger(a.step)
+		l.good++
+		if a.step.Backup() { // as long as the call is not over, it wins
+			l.won++
+		}
 	}
 	c.stepped.Answer(a.step, v)
 	c.proceed()

@@ -62,7 +62,7 @@ func (w *world) checkAttempt(c *call, a *zerohop.Attempt, e *endpoint) {
 // checkBudget is told of every attempt that must be paid for.
 func (w *world) checkBudget(l *ledger, policy *zerohop.Policy) {
 	l.paid++
-	if p := policy.Budget; p.Mode == zerohop.On {
+	if p := policy.Budget; p.Mode == zerohop.On && (p.Kind == "" || p.Kind == resilience.BudgetSuccess || p.Kind == resilience.BudgetGRPC) {
 		tokens, ratio := p.Tokens, p.Ratio
 		if tokens == 0 {
 			tokens = 10
@@ -70,14 +70,14 @@ func (w *world) checkBudget(l *ledger, policy *zerohop.Policy) {
 		if ratio == 0 {
 			ratio = 0.1
 		}
-		if most := tokens/2 + ratio*float64(l.good) + 1; float64(l.paid) > most {
-			w.violated("%d attempts have been repeated or backed up, but %d successes pay for %.1f", l.paid, l.good, most)
+		if most := tokens/2 + ratio*float64(l.good) + float64(l.won) + 1; float64(l.paid) > most {
+			w.violated("%d attempts have been repeated or backed up, but %d successes and %d backups that won pay for %.1f", l.paid, l.good, l.won, most)
 		}
 	}
 }
 
 // ledger is what a mesh has spent of the budget of a service, and what has paid for that.
-type ledger struct{ paid, good int }
+type ledger struct{ paid, good, won int }
 
 func (m *mesh) ledger(a *zerohop.Attempt) *ledger {
 	l := m.ledgers[a.Service()]
