@@ -57,6 +57,15 @@ func Example_readmeGRPC() {
 	defer conn.Close() // a plain *grpc.ClientConn: every generated stub works
 }
 
+func readmeAdmission(mux *http.ServeMux) http.Handler {
+	admission, err := zerohop.NewAdmission(zerohop.AdmissionConfig{Policy: zerohop.AdmissionPolicy{Mode: zerohop.On}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	handler := httpmesh.NewHandler(mux, httpmesh.HandlerOptions{Admission: admission})
+	return handler
+}
+
 func readmeServer(ctx, stop context.Context, mux *http.ServeMux) {
 	handler := httpmesh.NewHandler(mux, httpmesh.HandlerOptions{})
 	server := &http.Server{Addr: ":8080", Handler: handler}
@@ -79,7 +88,7 @@ func Example_readmeGuard() {
 	_ = client
 }
 
-var _ = readmeServer
+var _, _ = readmeServer, readmeAdmission
 
 func readmeSpec() zerohop.Spec {
 	spec := zerohop.Spec{
@@ -108,7 +117,7 @@ func TestReadmeShowsCodeThatCompiles(t *testing.T) {
 			t.Errorf("not in readme_test.go:\n%s", code)
 		}
 	}
-	if got, want := blocks-1, 5; got != want {
+	if got, want := blocks-1, 6; got != want {
 		t.Errorf("README.md has %d blocks of Go, want %d", got, want)
 	}
 	if err := readmeSpec().Validate(); err != nil {

@@ -26,7 +26,7 @@ import (
 // one lets one call in at a time, and none wait.
 var one = zerohop.AdmissionPolicy{Mode: zerohop.On, Algorithm: "fixed", Max: 1, Queue: -1}
 
-func admission(t *testing.T, p zerohop.AdmissionPolicy) *zerohop.Admission {
+func admission(t testing.TB, p zerohop.AdmissionPolicy) *zerohop.Admission {
 	t.Helper()
 	a, err := zerohop.NewAdmission(zerohop.AdmissionConfig{Policy: p})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/internal/echopb"
 )
 
@@ -37,6 +38,9 @@ func BenchmarkServer(b *testing.B) {
 		{"repetition", time.Hour, []string{attemptsKey, "1"}, &Server{}},
 		{"load", 0, nil, &Server{Load: func() LoadReport { return LoadReport{CPU: 0.7, Requests: 1234} }}},
 		{"asked", 0, []string{wantLoadKey, "1"}, &Server{}},
+		{"admission", 0, nil, &Server{Admission: admission(b, zerohop.AdmissionPolicy{Mode: zerohop.On})}},
+		{"admission and deadline", time.Hour, nil, &Server{Admission: admission(b, zerohop.AdmissionPolicy{Mode: zerohop.On})}},
+		{"admission observes", 0, nil, &Server{Admission: admission(b, zerohop.AdmissionPolicy{})}},
 	} {
 		b.Run(bm.name, func(b *testing.B) {
 			ctx := inbound(b.Context(), bm.pairs...)
@@ -45,9 +49,10 @@ func BenchmarkServer(b *testing.B) {
 				ctx, cancel = context.WithTimeout(ctx, bm.timeout)
 				defer cancel()
 			}
+			info := &grpc.UnaryServerInfo{FullMethod: "/echo.Echo/Say"}
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := bm.server.unary(ctx, nil, nil, next); err != nil {
+				if _, err := bm.server.unary(ctx, nil, info, next); err != nil {
 					b.Fatal(err)
 				}
 			}

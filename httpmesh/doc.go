@@ -13,7 +13,8 @@
 // endpoint.
 //
 // NewHandler is the server half, which servers can do without: it keeps the deadlines of callers, refuses work that
-// cannot be done in time, keeps outages from being multiplied by chains of services, reports load, and drains.
+// cannot be done in time, keeps outages from being multiplied by chains of services, reports load, and drains. With a
+// zerohop.Admission it also refuses what is too much for it, least critical first.
 //
 //	handler := httpmesh.NewHandler(mux, httpmesh.HandlerOptions{})
 //	server := &http.Server{Handler: handler}

@@ -22,9 +22,9 @@ type admitted struct {
 // reply returns what becomes the http.ResponseWriter of the service.
 func (h *Handler) reply(w http.ResponseWriter, r *http.Request) *reply {
 	if h.o.Admission == nil || h.o.Exempt != nil && h.o.Exempt(r) {
-		return &reply{ResponseWriter: w, handler: h, version: r.ProtoMajor}
+		return &reply{ResponseWriter: w, handler: h, version: int32(r.ProtoMajor)}
 	}
-	a := &admitted{reply: reply{ResponseWriter: w, handler: h, version: r.ProtoMajor}}
+	a := &admitted{reply: reply{ResponseWriter: w, handler: h, version: int32(r.ProtoMajor)}}
 	a.reply.visit = &a.visit
 	return &a.reply
 }
@@ -67,7 +67,7 @@ func (h *Handler) operation(r *http.Request) string {
 
 // answered notes that the header of the answer is complete.
 func (a *reply) answered(code int) {
-	a.status = code
+	a.status = int32(code)
 	a.visit.Answered()
 	if a.visit.Stream || strings.HasPrefix(first(a.Header()["Content-Type"]), "text/event-stream") {
 		a.visit.Leave(resilience.HTTPStatus(code, 0).Outcome)
@@ -79,7 +79,7 @@ func (a *reply) leave(ctx context.Context) {
 	o := resilience.Failure
 	switch {
 	case a.status > 0:
-		o = resilience.HTTPStatus(a.status, 0).Outcome
+		o = resilience.HTTPStatus(int(a.status), 0).Outcome
 	case errors.Is(ctx.Err(), context.Canceled): // the caller went away
 		o = resilience.Neutral
 	}

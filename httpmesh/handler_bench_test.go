@@ -3,6 +3,8 @@ package httpmesh
 import (
 	"net/http"
 	"testing"
+
+	"github.com/zerohop/zerohop"
 )
 
 // discard is an http.ResponseWriter that has what that of HTTP/1 has, and costs nothing.
@@ -30,6 +32,10 @@ func BenchmarkHandler(b *testing.B) {
 		{"deadline", http.Header{TimeoutHeader: {"250"}}, HandlerOptions{}},
 		{"load", http.Header{}, HandlerOptions{Load: func() LoadReport { return LoadReport{CPU: 0.7, Requests: 1234} }}},
 		{"asked", http.Header{WantLoadHeader: {"1"}}, HandlerOptions{}},
+		{"sheddable", http.Header{CriticalityHeader: {"sheddable"}}, HandlerOptions{}},
+		{"admission", http.Header{}, HandlerOptions{Admission: admission(b, zerohop.AdmissionPolicy{Mode: zerohop.On})}},
+		{"admission and deadline", http.Header{TimeoutHeader: {"250"}}, HandlerOptions{Admission: admission(b, zerohop.AdmissionPolicy{Mode: zerohop.On})}},
+		{"admission observes", http.Header{}, HandlerOptions{Admission: admission(b, zerohop.AdmissionPolicy{})}},
 	} {
 		b.Run(bm.name, func(b *testing.B) {
 			h := NewHandler(next, bm.o)
@@ -53,5 +59,9 @@ func TestHandlerCostsFourAllocations(t *testing.T) {
 	req := request(t.Context(), t, "GET", "/", nil)
 	if got := testing.AllocsPerRun(100, func() { h.ServeHTTP(w, req) }); got > 4 {
 		t.Errorf("ServeHTTP() makes %v allocations, want at most 4", got)
+	}
+	h.o.Admission = admission(t, zerohop.AdmissionPolicy{Mode: zerohop.On})
+	if got := testing.AllocsPerRun(100, func() { h.ServeHTTP(w, req) }); got > 4 {
+		t.Errorf("with an Admission ServeHTTP() makes %v allocations, want at most 4", got)
 	}
 }

@@ -18,8 +18,8 @@ type reply struct {
 	handler *Handler
 	inbound zerohop.Inbound
 	visit   *zerohop.Visit // nil if there is no Admission
-	status  int            // 0 if the header is not complete
-	version int            // of HTTP
+	status  int32          // 0 if the header is not complete
+	version int32          // of HTTP
 	begun   bool           // the header is complete
 	timing
 }

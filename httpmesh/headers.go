@@ -23,8 +23,8 @@ const (
 	// sheddable-plus and critical-plus. Critical calls, which most are, have none.
 	CriticalityHeader = "Zerohop-Criticality"
 	// NoRetryHeader of a response, if not empty, asks the caller not to repeat the call: below, it was repeated
-	// already, or, if the value is "deadline", there is no time for it. Then the server has done nothing, and is not
-	// to blame.
+	// already, all servers probably have too much to do, or, if the value is "deadline", there is no time for it. Then the
+	// server has done nothing, and is not to blame.
 	NoRetryHeader = "Zerohop-No-Retry"
 	// RefusedHeader of a response with the status 503, if not empty, says that the server has too much to do and has not
 	// begun with the request, which may be sent elsewhere whatever it is.
