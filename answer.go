@@ -77,6 +77,9 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 	}
 	c.mu.Unlock()
 
+	if !c.stream || a.resumed || v.Outcome != resilience.Success { // else it has only begun
+		a.accepted(now, ev.Kind == resilience.Done)
+	}
 	if v.Outcome == resilience.Success && a.latency > 0 {
 		c.learn(now, a)
 	}

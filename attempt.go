@@ -24,6 +24,8 @@ type Attempt struct {
 	rare     atomic.Pointer[rarity]     // nil until there is something in it
 	verdict  resilience.Verdict
 	pick     loadbalance.Pick
+	throttle *resilience.Throttle // to be told whether the service accepted the attempt; nil if it was
+	permit   resilience.Permit    // of the breaker of the service
 	start    time.Duration
 	took     time.Duration // until the answer or the error
 	latency  time.Duration // what is to be learned from it; 0 if nothing
@@ -35,6 +37,7 @@ type Attempt struct {
 	started  bool // AttemptStart was called
 	arrived  bool // before the alarm
 	opened   bool // its answer is still to come although Exchange.Attempt has returned
+	resumed  bool // it was open
 	judged   bool
 	gone     bool // what would have to be sent again
 	disowned bool // the endpoint had no part in it
@@ -233,6 +236,11 @@ func (a *Attempt) End(outcome resilience.Outcome, err error) {
 		defer c.close(a.Status, outcome, err)
 	}
 	a.pick.Done(loadbalance.Report{Now: m.at(now), Outcome: outcome, Latency: a.latency, Overdue: a.overdue, TimedOut: a.tooLong(outcome), After: a.verdict.After})
+	if a.throttle != nil { // it was judged too early to tell
+		a.throttle.Done(now, outcome)
+		a.throttle = nil
+	}
+	a.permit.Done(now, outcome, a.latency)
 	if alarm := a.rarity().alarm; alarm != nil {
 		alarm.Stop()
 	}

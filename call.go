@@ -319,11 +319,15 @@ func (c *Call) attempt(now time.Duration, act resilience.Action) resilience.Acti
 	return next
 }
 
-// open prepares an attempt: its endpoint and its context. It returns false if there is no endpoint.
+// open prepares an attempt: its endpoint and its context. It returns false if there is no endpoint, or if it is refused.
 func (c *Call) open(now time.Duration, a *Attempt) bool {
+	if c.target.service.guarded() && !c.pass(now, a) {
+		return false
+	}
 	if !c.late {
 		set := c.target.service.balancer.Set()
 		if _, err := a.pickAt(now, set, set); err != nil {
+			a.drop(now)
 			return false
 		}
 	}

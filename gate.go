@@ -104,6 +104,33 @@ func (c *Call) admit(now time.Duration) (time.Duration, error) {
 	return c.mesh().now(), nil
 }
 
+// guarded reports whether attempts on the service can be refused.
+func (s *service) guarded() bool { return s.throttle != nil || s.breaker.Load() != nil }
+
+// pass takes an attempt through the stages that can refuse it. If one does, that is why there is no endpoint.
+func (c *Call) pass(now time.Duration, a *Attempt) bool {
+	s := c.target.service
+	var err error
+	if s.throttle != nil {
+		err = c.throttled(now, a, s.throttle)
+	}
+	if b := s.breaker.Load(); b != nil && err == nil {
+		err = c.broken(now, a, b)
+	}
+	if err != nil {
+		a.drop(now)
+		a.Refuse(err)
+	}
+	return err == nil
+}
+
+// drop gives back what the stages gave an attempt that is not made.
+func (a *Attempt) drop(now time.Duration) {
+	a.accepted(now, false)
+	a.permit.Done(now, resilience.Neutral, 0)
+	a.permit = resilience.Permit{}
+}
+
 // sleep waits for a stage, and ends the call if that is in vain.
 func (c *Call) sleep(d time.Duration) error {
 	ctx := c.ctx

@@ -92,6 +92,8 @@ type Policy struct {
 	Budget Budget `json:"budget,omitzero" yaml:"budget,omitempty"`
 	// Breaker is the circuit breaker of each endpoint. It belongs to a service.
 	Breaker Breaker `json:"breaker,omitzero" yaml:"breaker,omitempty"`
+	// Throttle refuses attempts that the service would most likely refuse. It belongs to a service.
+	Throttle Throttle `json:"throttle,omitzero" yaml:"throttle,omitempty"`
 	// ServiceBreaker is the circuit breaker of the whole service. It sees the attempts on all endpoints, so that one that
 	// fails of ten does not open it. It belongs to a service.
 	ServiceBreaker Breaker `json:"serviceBreaker,omitzero" yaml:"serviceBreaker,omitempty"`
@@ -181,6 +183,7 @@ var builtin = Policy{
 	Budget:    Budget{Mode: On},
 	Breaker:   Breaker{Mode: Off},
 
+	Throttle:       Throttle{Mode: Off},
 	ServiceBreaker: Breaker{Mode: Off, Consecutive: math.MaxUint32},
 
 	EndpointLimit: EndpointLimit{Mode: Off, Algorithm: "aimd"},
@@ -251,6 +254,7 @@ func (p Policy) over(wide Policy) Policy {
 		RateLimit:      p.RateLimit.over(wide.RateLimit),
 		Budget:         p.Budget.over(wide.Budget),
 		Breaker:        p.Breaker.over(wide.Breaker),
+		Throttle:       p.Throttle.over(wide.Throttle),
 		ServiceBreaker: p.ServiceBreaker.over(wide.ServiceBreaker),
 		EndpointLimit:  p.EndpointLimit.over(wide.EndpointLimit),
 		Outlier:        p.Outlier.over(wide.Outlier),
@@ -334,7 +338,7 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 		errs = append(errs, fmt.Errorf("%s.locality.%w", path, err))
 	}
 	errs = append(errs, p.RateLimit.validate(path+".rateLimit"), p.Breaker.validate(path+".breaker"), p.ServiceBreaker.validateService(path+".serviceBreaker"),
-		p.EndpointLimit.validate(path+".endpointLimit"))
+		p.EndpointLimit.validate(path+".endpointLimit"), p.Throttle.validate(path+".throttle"))
 	errs = append(errs, p.Sticky.validate(path+".sticky"), p.Select.validate(path+".select"))
 	return errors.Join(errs...)
 }

@@ -13,7 +13,7 @@ func (a *Attempt) Open() { a.opened = true }
 // that is owed a call of End, or one that is open again, or an *Error with which the call is over. It must not be
 // called again before it has returned.
 func (c *Call) Resume(a *Attempt, v resilience.Verdict) (next *Attempt, err error) {
-	a.opened = false
+	a.opened, a.resumed = false, true
 	return c.drive(c.mesh().now(), a, v)
 }
 

@@ -27,7 +27,9 @@ type service struct {
 	policy   Policy
 	balancer *loadbalance.Balancer
 	budget   *resilience.Budget
-	checks   *checks // nil if there are none
+	checks   *checks                            // nil if there are none
+	throttle *throttles                         // nil if there are none
+	breaker  atomic.Pointer[resilience.Breaker] // nil if there is none
 	direct   *target
 	byRule   []atomic.Pointer[target]
 	ctx      context.Context // of the watch
@@ -84,6 +86,8 @@ func newService(m *Mesh, name string, named bool) *service {
 	if s.policy.Budget.Mode == On {
 		s.budget = resilience.NewBudget(s.policy.Budget.config())
 	}
+	s.throttle = newThrottles(&s.policy.Throttle)
+	s.breaker.Store(newServiceBreaker(m, &s.policy))
 	s.direct = newTarget(s, "", s.policy)
 	return s
 }

@@ -72,7 +72,7 @@ func (s Spec) validate(own map[string]loadbalance.Builder) error {
 			{"utilization", p.Utilization != Utilization{}}, {"hashing", p.Hashing != Hashing{}}, {"subset", p.Subset != 0}, {"panic", p.Panic != 0},
 			{"overProvisioning", p.OverProvisioning != 0}, {"connect", p.Connect != Connect{}},
 			{"budget", p.Budget != Budget{}}, {"breaker", p.Breaker != Breaker{}}, {"serviceBreaker", p.ServiceBreaker != Breaker{}},
-			{"endpointLimit", p.EndpointLimit != EndpointLimit{}},
+			{"endpointLimit", p.EndpointLimit != EndpointLimit{}}, {"throttle", p.Throttle != Throttle{}},
 			{"outlier", p.Outlier != Outlier{}}, {"slowStart", p.SlowStart != SlowStart{}}, {"locality", p.Locality != Locality{}},
 			{"healthCheck", p.HealthCheck != HealthCheck{}},
 		} {

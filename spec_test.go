@@ -125,6 +125,11 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 			"services.orders.breaker.ratio: ", "services.orders.breaker.openFor: ", "services.orders.breaker.calls: ",
 		}},
 		{"breaker that observes", service(Policy{Breaker: Breaker{Mode: Observe}}), []string{`services.orders.breaker.mode: must be "on" or "off", got "observe"`}},
+		{"throttle", service(Policy{Throttle: Throttle{Mode: "1", K: 0.5, Window: 1, Aggression: -1, MaxRejection: 2}}), []string{
+			`services.orders.throttle.mode: must be "on", "off" or "observe", got "1"`, "services.orders.throttle.k: ", "services.orders.throttle.window: ",
+			"services.orders.throttle.aggression: ", "services.orders.throttle.maxRejection: ",
+		}},
+		{"throttle of a route", route(Policy{Throttle: Throttle{Mode: On}}), []string{"policies.x.throttle: belongs to a service, not to a route"}},
 		{"breaker of a service", service(Policy{ServiceBreaker: Breaker{Mode: "1", SlowFactor: 0.5}}), []string{
 			`services.orders.serviceBreaker.mode: must be "on", "off" or "observe", got "1"`, "services.orders.serviceBreaker.slowFactor: ",
 		}},
@@ -282,6 +287,7 @@ func full(n int) Policy {
 		Backup:  Backup{Mode: mode, Min: d, Quantile: f / 3, Factor: f},
 		Budget:  Budget{Mode: mode, Kind: "ratio", Tokens: f, Ratio: f / 10, Floor: f, Window: d},
 
+		Throttle:  Throttle{Mode: mode, K: f, Window: time.Duration(n) * time.Second, Aggression: f, MaxRejection: f / 10},
 		RateLimit: RateLimit{Mode: mode, Rate: f, Burst: n, MaxWait: d},
 
 		EndpointLimit: EndpointLimit{Mode: mode, Algorithm: fmt.Sprint(n), Max: n, Min: n},

@@ -122,6 +122,10 @@ func TestSteppedCallsGoAsOthers(t *testing.T) {
 			Idempotent: []Switch{On, On, Off}[rnd.IntN(3)],
 			Retry:      Retry{Attempts: 1 + rnd.IntN(5)},
 			Backup:     Backup{Mode: []Switch{On, Off}[rnd.IntN(2)]},
+			Throttle:   Throttle{Mode: []Switch{On, Off}[rnd.IntN(2)]},
+			ServiceBreaker: Breaker{
+				Mode: []Switch{On, Off}[rnd.IntN(2)], Consecutive: 1 + rnd.Uint32N(2), OpenFor: time.Duration(1+rnd.IntN(100)) * time.Millisecond,
+			},
 		}
 		deadline := time.Duration(rnd.IntN(2)*(50+rnd.IntN(600))) * time.Millisecond
 		p.AttemptTimeout = time.Duration(rnd.IntN(2)) * (time.Duration(50+rnd.IntN(200))*time.Millisecond + 3)

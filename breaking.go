@@ -1,0 +1,82 @@
+package zerohop
+
+import (
+	"strings"
+	"time"
+
+	"github.com/zerohop/zerohop/resilience"
+)
+
+// newServiceBreaker returns the breaker of a service as its policy has it, nil if it has none.
+func newServiceBreaker(m *Mesh, p *Policy) *resilience.Breaker {
+	mode := p.ServiceBreaker.Mode
+	if mode != On && mode != Observe {
+		return nil
+	}
+	c := p.ServiceBreaker.config(p)
+	c.Seed = m.cfg.Rand()
+	b := resilience.NewBreaker(c)
+	if mode == Observe {
+		_ = b.Force(0, resilience.BreakerMetricsOnly)
+	}
+	return b
+}
+
+// ForceBreaker sets the state of the circuit breaker of a service by hand, whatever its policy says:
+// resilience.BreakerForcedOpen stops all calls of it, BreakerDisabled lets all pass, BreakerMetricsOnly only observes. These
+// last until the next call of ForceBreaker. BreakerOpen and BreakerHalfOpen are what it goes on from. BreakerClosed gives
+// it back to its policy, and forgets what was counted. It returns an error if there is no such state, or if the mesh
+// is closed.
+func (m *Mesh) ForceBreaker(service string, state resilience.BreakerState) error {
+	s, err := m.find(service)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if state == resilience.BreakerClosed {
+		s.breaker.Store(newServiceBreaker(m, &s.policy))
+		return nil
+	}
+	b := s.breaker.Load()
+	if b == nil {
+		c := s.policy.ServiceBreaker.config(&s.policy)
+		c.Seed = m.cfg.Rand()
+		b = resilience.NewBreaker(c)
+	}
+	if err := b.Force(m.now(), state); err != nil {
+		return err
+	}
+	s.breaker.Store(b)
+	return nil
+}
+
+// BreakerState returns the state of the circuit breaker of a service, empty if it has none or was never called, and when
+// it admits its next attempt: the zero time if it is not open or nobody knows.
+func (m *Mesh) BreakerState(service string) (state resilience.BreakerState, until time.Time) {
+	s := (*m.services.Load())[strings.ToLower(service)]
+	if s == nil {
+		return "", time.Time{}
+	}
+	b := s.breaker.Load()
+	if b == nil {
+		return "", time.Time{}
+	}
+	if d := b.OpenUntil(); d > 0 {
+		until = m.at(d)
+	}
+	return b.State(m.now()), until
+}
+
+// broken asks the breaker for a permit for the attempt, and returns why there is none.
+func (c *Call) broken(now time.Duration, a *Attempt, b *resilience.Breaker) error {
+	p, ok, enforced := b.Ask(now)
+	if !ok {
+		r := Refusal{Stage: StageBreaker, Attempt: a.Number, Enforced: enforced, After: max(b.OpenUntil()-now, 0), Err: resilience.ErrBreakerOpen}
+		if err := c.refuse(&r); err != nil {
+			return err
+		}
+	}
+	a.permit = p
+	return nil
+}
