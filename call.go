@@ -49,6 +49,7 @@ type Call struct {
 type details struct {
 	start                  time.Time // as the user's clock showed it; zero if nobody asks
 	protocol, host, method string
+	instead                string
 	outer                  context.Context    // of the call without the bound of its policy, that CallDone gets; nil if there is none
 	cancel                 context.CancelFunc // of that bound
 	guide                  *guide             // nil if the call may go to any endpoint
@@ -107,7 +108,11 @@ func (c *Call) prepare(ctx context.Context, m *Mesh, r *Request, x Exchange) err
 		ctx = h(ctx, c.info())
 	}
 	c.ctx = ctx
-	if d := pick(max(o.Timeout, 0), t.policy.Timeout); d > 0 {
+	d := pick(max(o.Timeout, 0), t.policy.Timeout)
+	if r.Timeout > 0 && (d == 0 || r.Timeout < d) {
+		d = r.Timeout
+	}
+	if d > 0 {
 		c.limit(d)
 	}
 	if err := c.ctx.Err(); err != nil {
@@ -148,7 +153,7 @@ func (c *Call) begin(r *Request) time.Duration {
 	} else {
 		now := time.Now()
 		c.start = now.Sub(m.base)
-		c.details = &details{start: now, protocol: r.Protocol, host: r.Service, method: pick(r.Operation, r.Method)}
+		c.details = &details{start: now, protocol: r.Protocol, host: r.Service, method: pick(r.Operation, r.Method), instead: r.Instead}
 	}
 	return c.start
 }
@@ -187,7 +192,7 @@ func (c *Call) info() CallInfo {
 	d := c.details
 	return CallInfo{
 		Service: c.target.service.name, Host: d.host, Route: c.target.route,
-		Protocol: d.protocol, Method: d.method, Criticality: c.criticality(), Start: d.start,
+		Instead: d.instead, Protocol: d.protocol, Method: d.method, Criticality: c.criticality(), Start: d.start,
 	}
 }
 

@@ -32,22 +32,54 @@ func (e *ClassifiedError) Unwrap() error { return e.Err }
 // return soon after its context ended, which for the attempt whose result Do returns happens when Do returns.
 //
 // The error is an *Error, which wraps that of the last attempt.
+//
+// Where Policy.Fallback names another service, f may be called with endpoints of that in the end.
 func Do[T any](ctx context.Context, m *Mesh, service string, f func(ctx context.Context, node *loadbalance.Node) (T, error)) (T, error) {
-	var x doExchange[T]
-	x.f = f
-	a, err := x.call.Run(ctx, m, &Request{Request: routing.Request{Service: service}}, &x)
-	if err != nil {
-		var zero T
-		return zero, err
+	x := doExchange[T]{f: f}
+	v, err := x.do(ctx, m, service)
+	return v, err
+}
+
+// DoOr is Do with an answer for calls that have failed for good, and that no other service has answered for: the result is
+// that of fallback, which gets the *Error of the call. Its context is the caller's. A fallback that has no answer returns the
+// error that it got. It is not called for a caller who has gone away.
+func DoOr[T any](ctx context.Context, m *Mesh, service string, f func(ctx context.Context, node *loadbalance.Node) (T, error), fallback func(ctx context.Context, err error) (T, error)) (T, error) {
+	x := doExchange[T]{f: f}
+	v, err := x.do(ctx, m, service)
+	if err == nil || !x.call.Failed(nil, err) {
+		return v, err
 	}
-	a.End(a.Verdict().Outcome, nil)
-	return x.results[a.Number], nil
+	v, other := fallback(ctx, err)
+	if other == nil {
+		x.call.FellBack("", err)
+	}
+	return v, other
 }
 
 type doExchange[T any] struct {
 	call    Call
 	f       func(context.Context, *loadbalance.Node) (T, error)
 	results [resilience.MaxAttempts]T
+}
+
+func (x *doExchange[T]) do(ctx context.Context, m *Mesh, service string) (T, error) {
+	r := Request{Request: routing.Request{Service: service}}
+	a, err := x.call.Run(ctx, m, &r, x)
+	if err == nil {
+		a.End(a.Verdict().Outcome, nil)
+		return x.results[a.Number], nil
+	}
+	var zero T
+	if _, ok := x.call.Instead(nil, err, &r); !ok {
+		return zero, err
+	}
+	other := &doExchange[T]{f: x.f}
+	if a, failure := other.call.Run(ctx, m, &r, other); failure == nil {
+		a.End(a.Verdict().Outcome, nil)
+		x.call.FellBack(r.Service, err)
+		return other.results[a.Number], nil
+	}
+	return zero, err
 }
 
 func (x *doExchange[T]) Attempt(ctx context.Context, a *Attempt) resilience.Verdict {

@@ -2,6 +2,7 @@ package zerohop
 
 import (
 	"context"
+	"time"
 
 	"github.com/zerohop/zerohop/resilience"
 	"github.com/zerohop/zerohop/routing"
@@ -18,6 +19,10 @@ type Request struct {
 	// names cannot fill the memory; the others share what they learn. Empty means the method, and that all calls under a
 	// route share it.
 	Operation string
+	// Instead names the service that this call is a fallback for; see Call.Instead. It has none itself then.
+	Instead string
+	// Timeout bounds the call further. 0 means not at all.
+	Timeout time.Duration
 	// Idempotent says that the protocol lets the call be executed more than once.
 	Idempotent bool
 	// Attempts limits the attempts further, for example to 1 when the body can be sent only once. 0 means

@@ -28,6 +28,10 @@ type Hooks struct {
 	// Refused is called when a limit, throttling or the circuit breaker of a service refuses a call or an attempt, and also
 	// when it would, if its policy lets it only observe. It gets the context that CallStart returned.
 	Refused func(ctx context.Context, call CallInfo, refusal Refusal)
+	// FellBack is called when something else has answered for a call that failed: another service by Policy.Fallback, which by
+	// names, or if that is empty a function of a transport or of DoOr. err is the error of the call, nil if there was an
+	// answer that is a failure.
+	FellBack func(ctx context.Context, call CallInfo, by string, err error)
 	// Propagate is called once for each attempt, with the context of the attempt, to set headers (HTTP) or
 	// metadata (gRPC) such as traceparent.
 	Propagate func(ctx context.Context, set func(key, value string))
@@ -43,6 +47,8 @@ type Hooks struct {
 type CallInfo struct {
 	// Service is the service the call goes to, Host the one it named.
 	Service, Host string
+	// Instead names the service that failed, if the call is made as the fallback for it. Empty for other calls.
+	Instead string
 	// Route is the name of the route that matched, empty if none did.
 	Route string
 	// Protocol is "http", "grpc" or, for Do, empty.

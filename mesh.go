@@ -121,7 +121,7 @@ func New(cfg Config) (*Mesh, error) {
 	m := &Mesh{cfg: cfg, base: time.Now()}
 	m.overdue.base = m.base
 	h := &cfg.Hooks
-	m.observed = cfg.Classify != nil || h.CallStart != nil || h.CallDone != nil || h.AttemptStart != nil || h.AttemptDone != nil || h.Refused != nil
+	m.observed = cfg.Classify != nil || h.CallStart != nil || h.CallDone != nil || h.AttemptStart != nil || h.AttemptDone != nil || h.Refused != nil || h.FellBack != nil
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.services.Store(&map[string]*service{})
 	rules := cfg.Spec.rules()
@@ -133,6 +133,11 @@ func New(cfg Config) (*Mesh, error) {
 	}
 	for _, name := range m.routes.Services() {
 		m.add(name, true)
+	}
+	for _, s := range *m.services.Load() {
+		for _, to := range m.fallbacks(s.name) {
+			m.add(to, true)
+		}
 	}
 	for _, rule := range rules {
 		list := make([]*service, len(rule.Backends))
@@ -272,5 +277,16 @@ func (m *Mesh) target(r *routing.Request) (*target, error) {
 	return s.target(rule), nil
 }
 
-// Reachable returns the services that calls to the named one can be routed to.
-func (m *Mesh) Reachable(name string) []string { return m.routes.Reachable(strings.ToLower(name)) }
+// Reachable returns the services that calls to the named one can be routed to, and those that answer for them by
+// Policy.Fallback.
+func (m *Mesh) Reachable(name string) []string {
+	list := m.routes.Reachable(strings.ToLower(name))
+	for _, to := range list {
+		for _, to := range m.fallbacks(to) {
+			if !slices.Contains(list, to) {
+				list = append(list, to)
+			}
+		}
+	}
+	return list
+}

@@ -82,6 +82,8 @@ type Policy struct {
 	// the calls that they make meanwhile are as critical. Empty inherits; the built-in default is critical.
 	// zerohop.CallOptions, and the level of the request that a call is made for (see Inbound), come before.
 	Criticality resilience.Criticality `json:"criticality,omitempty" yaml:"criticality,omitempty"`
+	// Fallback says which other service answers when a call has failed for good.
+	Fallback Substitute `json:"fallback,omitzero" yaml:"fallback,omitempty"`
 	// Retry says when failed attempts are repeated.
 	Retry Retry `json:"retry,omitzero" yaml:"retry,omitempty"`
 	// Backup says when slow attempts are joined by another one.
@@ -180,6 +182,7 @@ var builtin = Policy{
 	Retry:     Retry{Mode: On, Attempts: 3},
 	Backup:    Backup{Mode: On, Min: 50 * time.Millisecond, Quantile: 0.99, Factor: 2},
 	RateLimit: RateLimit{Mode: Off},
+	Fallback:  Substitute{Mode: On, Credentials: Off},
 	Budget:    Budget{Mode: On},
 	Breaker:   Breaker{Mode: Off},
 
@@ -263,6 +266,7 @@ func (p Policy) over(wide Policy) Policy {
 		HealthCheck:    p.HealthCheck.over(wide.HealthCheck),
 		Sticky:         p.Sticky.over(wide.Sticky),
 		Select:         p.Select.over(wide.Select),
+		Fallback:       p.Fallback.over(wide.Fallback),
 	}
 }
 
@@ -339,6 +343,6 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 	}
 	errs = append(errs, p.RateLimit.validate(path+".rateLimit"), p.Breaker.validate(path+".breaker"), p.ServiceBreaker.validateService(path+".serviceBreaker"),
 		p.EndpointLimit.validate(path+".endpointLimit"), p.Throttle.validate(path+".throttle"))
-	errs = append(errs, p.Sticky.validate(path+".sticky"), p.Select.validate(path+".select"))
+	errs = append(errs, p.Sticky.validate(path+".sticky"), p.Select.validate(path+".select"), p.Fallback.validate(path+".fallback"))
 	return errors.Join(errs...)
 }

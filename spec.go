@@ -39,7 +39,7 @@ const maxNameLength = 253
 func (s Spec) Validate() error { return errors.Join(s.validate(nil), s.validateCheckers(nil, false)) }
 
 func (s Spec) validate(own map[string]loadbalance.Builder) error {
-	errs := []error{s.Defaults.validate("defaults", own)}
+	errs := []error{s.Defaults.validate("defaults", own), s.validateFallbacks()}
 	keys := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(s.Services)) {
 		if other, ok := keys[strings.ToLower(name)]; ok {
