@@ -66,6 +66,17 @@ func newExchange(t *Transport, req *http.Request) *exchange {
 	return x
 }
 
+// share prepares for attempts that send the same body.
+func (x *exchange) share() {
+	switch req := x.req; {
+	case req.Body == nil, req.Body == http.NoBody:
+	case req.GetBody == nil:
+		x.replay = &replay{src: req.Body}
+	case x.protocol != plain:
+		x.rewinds = &rewinds{}
+	}
+}
+
 // delivery returns the place for the answer to attempt i.
 func (x *exchange) delivery(i int) *delivery {
 	if i == 0 {

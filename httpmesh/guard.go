@@ -121,6 +121,7 @@ func unfit(cfg *zerohop.Config) error {
 		fail(p.Balance != "", path+".balance", alone)
 		fail(p.Backup != zerohop.Backup{} && p.Backup != zerohop.Backup{Mode: zerohop.Off}, path+".backup", alone)
 		fail(p.HealthCheck != zerohop.HealthCheck{}, path+".healthCheck", alone)
+		fail(p.Fallback != zerohop.Substitute{}, path+".fallback", "has no use for hosts that are not services")
 		fail(len(p.Hash) > 0, path+".hash", alone)
 		fail(p.Subset != 0, path+".subset", alone)
 		fail(p.Panic != 0, path+".panic", alone)

@@ -13,6 +13,12 @@ import (
 // Transport is an http.RoundTripper that carries requests to services of a mesh. It is made by NewTransport and safe for
 // concurrent use.
 type Transport struct {
+	// Fallback, if not nil, makes the answer to a request whose call has failed for good, and for which no other service has
+	// answered (zerohop.Policy.Fallback). It gets the request, which it must not change, and either the response that is a
+	// failure, or the error. It returns nil if it has no answer either. It is not called for a caller who has gone away. It
+	// must be set before the first request, and be safe for concurrent use.
+	Fallback func(req *http.Request, resp *http.Response, err error) *http.Response
+
 	mesh *zerohop.Mesh
 	base http.RoundTripper
 	pool *http.Transport // what the transports of nodes are cloned from; nil if base is of another type
@@ -55,7 +61,7 @@ func NewTransport(mesh *zerohop.Mesh, base http.RoundTripper) *Transport {
 // through the base transport. It obeys the contract of http.RoundTripper: the request is not changed and its body
 // is always closed.
 //
-// The response is that of the first attempt that succeeded or else of the last one. If there is none, the error is
+// The response is that of the first attempt that satisfied or else of the last one. If there is none, the error is
 // a *zerohop.Error.
 //
 // Attempts after the first get the body of the request from its GetBody. Without that the first 64 KiB of it are kept
@@ -82,24 +88,20 @@ func (t *Transport) call(req *http.Request, service string) (*http.Response, err
 		Idempotent: idempotent(req),
 		Stream:     x.protocol.stream(req),
 	}
-	switch {
-	case once(req):
+	if once(req) {
 		r.Attempts, r.Idempotent = 1, false
-	case req.Body == nil, req.Body == http.NoBody:
-	case req.GetBody == nil:
-		x.replay = &replay{src: req.Body}
-	case x.protocol != plain:
-		x.rewinds = &rewinds{}
+	} else {
+		x.share()
 	}
 	a, err := x.call.Run(req.Context(), t.mesh, &r, x)
 	x.end()
 	if t.direct && crowded(err) {
 		return t.base.RoundTrip(req)
 	}
-	x.free(a)
-	if err != nil {
-		return nil, err
+	if !satisfied(a, err) {
+		return x.fallBack(a, err, &r)
 	}
+	x.free(a)
 	return x.deliver(a), nil
 }
 
