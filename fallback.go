@@ -24,7 +24,8 @@ type Substitute struct {
 	// Service is the name of the other service. Empty inherits; the built-in default is none.
 	Service string `json:"service,omitempty" yaml:"service,omitempty"`
 	// Credentials says whether the other service gets what the caller proves itself to the first one with: the headers or
-	// metadata Authorization and Cookie. The built-in default is Off. It never gets Proxy-Authorization.
+	// metadata Authorization and Cookie. The built-in default is Off. It never gets Proxy-Authorization. Credentials that
+	// belong to a connection of gRPC (grpc.WithPerRPCCredentials) go with all RPCs on it.
 	Credentials Switch `json:"credentials,omitempty" yaml:"credentials,omitempty"`
 }
 

@@ -1,6 +1,7 @@
 package grpcmesh
 
 import (
+	"context"
 	"net/url"
 	"strings"
 	"time"
@@ -40,6 +41,12 @@ type Client struct {
 	// calls, one without a health service does. nil means that endpoints are not watched, unless ServiceConfig
 	// has a healthCheckConfig. zerohop.Policy.HealthCheck checks endpoints independently of connections, for calls of all kinds.
 	Health *Health
+	// Fallback, if not nil, makes the reply to a unary call that has failed for good, and for which no other service has
+	// answered (zerohop.Policy.Fallback). It gets the context and the messages of the caller and the error of the call, fills
+	// the reply and returns nil, or any error if it has none: that of the call is the caller's then. It may make the call to
+	// something else, over a connection of its own. It is not called for a caller who has gone away, and must be safe for
+	// concurrent use.
+	Fallback func(ctx context.Context, method string, req, reply any, err error) error
 }
 
 // Health is what to ask health services for.
@@ -75,7 +82,7 @@ func (c Client) DialOptions() []grpc.DialOption {
 	config, user := c.configs()
 	opts := []grpc.DialOption{
 		grpc.WithResolvers(&resolverBuilder{mesh: c.Mesh, config: config}),
-		grpc.WithChainUnaryInterceptor(unaryInterceptor(c.Mesh, "", c.patience())),
+		grpc.WithChainUnaryInterceptor(unaryInterceptor(c.Mesh, "", c.patience(), c.Fallback)),
 		grpc.WithChainStreamInterceptor(streamInterceptor(c.Mesh, "", c.patience())),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: b, MinConnectTimeout: minConnect}),
 		grpc.WithDisableRetry(),

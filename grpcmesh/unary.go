@@ -39,10 +39,10 @@ import (
 // A method is matched as it is, case and all. One that is not of the form "/package.Service/Method" has no route with a
 // path, and is idempotent only if the policy of its service or zerohop.CallOptions say so.
 func UnaryInterceptor(mesh *zerohop.Mesh, service string) grpc.UnaryClientInterceptor {
-	return unaryInterceptor(mesh, service, nil)
+	return unaryInterceptor(mesh, service, nil, nil)
 }
 
-func unaryInterceptor(mesh *zerohop.Mesh, service string, p patience) grpc.UnaryClientInterceptor {
+func unaryInterceptor(mesh *zerohop.Mesh, service string, p patience, make fallback) grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		name, ours, ok := calledOn(cc, service)
 		if !ok {
@@ -56,8 +56,8 @@ func unaryInterceptor(mesh *zerohop.Mesh, service string, p patience) grpc.Unary
 		r := request(name, method, &x.header, opts, p)
 		r.Whole, r.OwnEndpoints = true, !ours
 		a, err := x.call.Run(ctx, mesh, &r, x)
-		if err != nil {
-			err = statusOf(err)
+		if unanswered(a, err) {
+			err = x.fallBack(ctx, mesh, a, err, &r, make)
 		} else {
 			x.deliver(a)
 			bindTo(x.opts, a)
