@@ -40,6 +40,8 @@ func TestFaultsDoWhatTheySay(t *testing.T) {
 		{"slow", Fault{Slow: 3}, Bounds{Success: 1, P50: 32 * time.Millisecond}, 1},
 		{"latency", Fault{Latency: 20 * time.Millisecond}, Bounds{Success: 1, P50: 52 * time.Millisecond}, 1},
 		{"fail", Fault{Fail: 0.5}, Bounds{Success: 0.46}, 0.54},
+		{"shed", Fault{Shed: 0.5, After: 2 * time.Second}, Bounds{Success: 0.46}, 0.54},
+		{"registry", Fault{Registry: RegistryBroken}, Bounds{Success: 1}, 1},
 		{"kill", Fault{Kill: true}, Bounds{}, 0.001},
 		{"hang", Fault{Hang: true}, Bounds{}, 0.001},
 		{"partition", Fault{Partition: true}, Bounds{}, 0.001},

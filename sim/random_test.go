@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/resilience"
 )
 
 // trial is a random scenario, and what is known about it.
@@ -140,6 +141,12 @@ func (d *trial) service(rate float64, calls []Call) Service {
 	if d.chance(0.2) {
 		v.Weights = []uint32{1, 2}
 	}
+	if d.chance(0.3) {
+		v.Admission = zerohop.AdmissionPolicy{
+			Mode: zerohop.On, Algorithm: oneOf(d, "", "aimd"), Queue: oneOf(d, 0, 0, -1),
+			Deadline: oneOf(d, zerohop.On, zerohop.Off), Min: v.Workers,
+		}
+	}
 	if len(calls) > 0 {
 		v.Mesh = d.mesh()
 	}
@@ -207,6 +214,9 @@ func (d *trial) mesh() zerohop.Config {
 	}
 	if d.chance(0.3) {
 		p.Subset = 10
+	}
+	if d.chance(0.2) {
+		p.Criticality = oneOf(d, resilience.Sheddable, resilience.SheddablePlus, resilience.CriticalPlus)
 	}
 	if d.chance(0.1) {
 		p.Propagate = zerohop.Off

@@ -40,7 +40,7 @@ type feed struct {
 	service  string
 	rnd      *rand.Rand // of the watcher
 	news     chan news
-	apart    time.Duration // keeps it from doing anything at the same moment as another one
+	apart    time.Duration // keeps it from drawing random words at the same moment as another one of its mesh
 	due      time.Duration // when the last news come that are under way
 	balancer *loadbalance.Balancer
 
@@ -212,6 +212,7 @@ func (m *mesh) Watch(ctx context.Context, name string, update func([]discovery.E
 		return discovery.ErrUnknownService
 	}
 	r := f.registry
+	time.Sleep(f.apart)
 	n := f.hear()
 	r.mu.Lock()
 	f.watching = true
@@ -294,7 +295,7 @@ func (f *feed) follow(e zerohop.Endpoints) {
 		f.balancer = e.Balancer
 	}
 	has := len(e.Balancer.Set().Nodes()) > 0
-	if f.had && !has && e.Err != zerohop.ErrClosed && (!r.barren || time.Since(r.world.start)-r.since < grace) {
+	if f.had && !has && e.Err != zerohop.ErrClosed && (!r.barren || time.Since(r.world.made)-r.since < grace) {
 		f.wiped = true
 	}
 	f.had = has

@@ -41,7 +41,7 @@ func simulate(t *testing.T, s Scenario) (r *Result, err error) {
 		return nil, fmt.Errorf("invalid scenario: %w", err)
 	}
 	synctest.Test(t, func(*testing.T) {
-		w := &world{scenario: &s, start: time.Now()}
+		w := &world{scenario: &s, made: time.Now()}
 		defer w.close()
 		if err = w.build(); err != nil {
 			return
@@ -114,7 +114,10 @@ func (w *world) build() error {
 		w.result.Clients = append(w.result.Clients, series)
 		w.arrivals(c, meshes, series, fmt.Sprint("calls ", i))
 	}
-	synctest.Wait() // every mesh knows its endpoints
+	// Every mesh knows its endpoints then.
+	time.Sleep(time.Duration(w.feeds+1) * time.Microsecond)
+	synctest.Wait()
+	w.start = time.Now()
 	w.plan()
 	return nil
 }

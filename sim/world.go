@@ -12,7 +12,8 @@ import (
 // while it waits for them.
 type world struct {
 	scenario *Scenario
-	start    time.Time
+	made     time.Time
+	start    time.Time     // when all is made
 	now      time.Duration // after start
 	events   events
 	count    uint64 // events so far
