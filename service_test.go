@@ -150,8 +150,8 @@ func TestCallsFailAtOnceWhileAllBreakersAreOpen(t *testing.T) {
 		for range 30 {
 			err = call()
 		}
-		if e := failure(t, err); e.Reason != Unavailable || !errors.Is(err, loadbalance.ErrUnavailable) || e.Sent || len(e.Attempts) > 0 {
-			t.Errorf("error = %+v, want all endpoints unavailable", e)
+		if e := failure(t, err); e.Reason != Unavailable || !errors.Is(err, loadbalance.ErrUnavailable) || e.Sent || len(e.Attempts) > 0 || e.After <= 0 || e.After > time.Second {
+			t.Errorf("error = %+v, want all endpoints unavailable, and until when", e)
 		}
 		if sent != 10 {
 			t.Errorf("%d attempts on two endpoints whose breakers open after 5 failures, want 10", sent)

@@ -86,7 +86,7 @@ type Throttle struct {
 
 	mu       sync.Mutex // guards what follows
 	slots    [throttleSlots]ballot
-	present  int64 // number of the slot that is counted in
+	present  int64  // number of the slot that is counted in
 	sum      ballot // of all slots
 	underWay int64
 	passed   time.Duration // when an attempt passed last
