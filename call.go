@@ -52,6 +52,7 @@ type details struct {
 	instead                string
 	outer                  context.Context    // of the call without the bound of its policy, that CallDone gets; nil if there is none
 	cancel                 context.CancelFunc // of that bound
+	ticket                 *resilience.Ticket // nil if calls in flight are not limited
 	guide                  *guide             // nil if the call may go to any endpoint
 }
 
@@ -73,7 +74,7 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 		return nil, err
 	}
 	now := c.start
-	if c.target.rate != nil {
+	if c.target.rate != nil || c.target.flight != nil {
 		if now, err = c.admit(now); err != nil {
 			return nil, err
 		}

@@ -228,9 +228,14 @@ func (c *Call) close(status int, outcome resilience.Outcome, err error) {
 		return
 	}
 	outer := c.ctx
-	if d := c.details; d != nil && d.cancel != nil {
-		outer = d.outer
-		d.cancel()
+	if d := c.details; d != nil {
+		if d.cancel != nil {
+			outer = d.outer
+			d.cancel()
+		}
+		if d.ticket != nil {
+			c.leave(outcome)
+		}
 	}
 	h, in := c.mesh().cfg.Hooks.CallDone, c.said.inbound
 	if h == nil && in == nil {

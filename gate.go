@@ -29,7 +29,7 @@ type Stage string
 const (
 	// StageRateLimit is Policy.RateLimit.
 	StageRateLimit Stage = "rate-limit"
-	// StageLimit is the limit of calls in flight.
+	// StageLimit is Policy.Limit, of calls in flight.
 	StageLimit Stage = "limit"
 	// StageThrottle refuses attempts that the service would most likely refuse.
 	StageThrottle Stage = "throttle"
@@ -94,11 +94,21 @@ func (c *Call) admit(now time.Duration) (time.Duration, error) {
 	if err != nil {
 		return now, c.turnedAway(err)
 	}
-	if wait == 0 {
+	if wait > 0 {
+		if err := c.sleep(wait); err != nil {
+			c.target.rate.Cancel(now, wait)
+			return now, err
+		}
+		now = c.mesh().now()
+	}
+	queued, err := c.limitFlight(now, nil)
+	switch {
+	case err != nil:
+		return now, c.turnedAway(err)
+	case !queued:
 		return now, nil
 	}
-	if err := c.sleep(wait); err != nil {
-		c.target.rate.Cancel(now, wait)
+	if err := c.awaitPlace(); err != nil {
 		return now, err
 	}
 	return c.mesh().now(), nil

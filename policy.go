@@ -90,6 +90,8 @@ type Policy struct {
 	Backup Backup `json:"backup,omitzero" yaml:"backup,omitempty"`
 	// RateLimit bounds how many calls begin in a second.
 	RateLimit RateLimit `json:"rateLimit,omitzero" yaml:"rateLimit,omitempty"`
+	// Limit bounds how many calls are in flight at once.
+	Limit Limit `json:"limit,omitzero" yaml:"limit,omitempty"`
 	// Budget limits retries and backups of all calls of a service together. It belongs to a service.
 	Budget Budget `json:"budget,omitzero" yaml:"budget,omitempty"`
 	// Breaker is the circuit breaker of each endpoint. It belongs to a service.
@@ -183,6 +185,7 @@ var builtin = Policy{
 	Backup:    Backup{Mode: On, Min: 50 * time.Millisecond, Quantile: 0.99, Factor: 2},
 	RateLimit: RateLimit{Mode: Off},
 	Fallback:  Substitute{Mode: On, Credentials: Off},
+	Limit:     Limit{Mode: Off, Algorithm: "fixed"},
 	Budget:    Budget{Mode: On},
 	Breaker:   Breaker{Mode: Off},
 
@@ -255,6 +258,7 @@ func (p Policy) over(wide Policy) Policy {
 			Factor:   pick(p.Backup.Factor, wide.Backup.Factor),
 		},
 		RateLimit:      p.RateLimit.over(wide.RateLimit),
+		Limit:          p.Limit.over(wide.Limit),
 		Budget:         p.Budget.over(wide.Budget),
 		Breaker:        p.Breaker.over(wide.Breaker),
 		Throttle:       p.Throttle.over(wide.Throttle),
@@ -342,7 +346,7 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 		errs = append(errs, fmt.Errorf("%s.locality.%w", path, err))
 	}
 	errs = append(errs, p.RateLimit.validate(path+".rateLimit"), p.Breaker.validate(path+".breaker"), p.ServiceBreaker.validateService(path+".serviceBreaker"),
-		p.EndpointLimit.validate(path+".endpointLimit"), p.Throttle.validate(path+".throttle"))
+		p.Limit.validate(path+".limit"), p.EndpointLimit.validate(path+".endpointLimit"), p.Throttle.validate(path+".throttle"))
 	errs = append(errs, p.Sticky.validate(path+".sticky"), p.Select.validate(path+".select"), p.Fallback.validate(path+".fallback"))
 	return errors.Join(errs...)
 }

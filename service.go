@@ -107,6 +107,9 @@ func (s *service) target(rule int) *target {
 	if own.RateLimit == (RateLimit{}) {
 		t.rate = s.direct.rate
 	}
+	if own.Limit == (Limit{}) {
+		t.flight = s.direct.flight
+	}
 	s.byRule[rule].CompareAndSwap(nil, t)
 	return s.byRule[rule].Load()
 }

@@ -117,6 +117,7 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"kind of a budget", service(Policy{Budget: Budget{Kind: "leaky"}}), []string{`services.orders.budget.kind: must be "success", "grpc", "ratio" or "concurrent", got "leaky"`}},
 		{"no field of the kind inherited", service(Policy{Preset: PresetLinkerd, Budget: Budget{Tokens: 5}}), []string{`services.orders.budget.tokens: budgets of kind "ratio" have none`}},
 		{"rate limit mode", service(Policy{RateLimit: RateLimit{Mode: "1"}}), []string{`services.orders.rateLimit.mode: must be "on", "off" or "observe", got "1"`}},
+		{"limit", service(Policy{Limit: Limit{Mode: "1", Algorithm: "x", Queue: -1}}), []string{`services.orders.limit.mode: must be "on", "off" or "observe", got "1"`, `services.orders.limit.algorithm: must be "fixed", "aimd" or "gradient", got "x"`, "services.orders.limit.queue: "}},
 		{"endpoint limit", service(Policy{EndpointLimit: EndpointLimit{Mode: "1", Algorithm: "x", Max: -1}}), []string{`services.orders.endpointLimit.mode: must be "on" or "off", got "1"`, `services.orders.endpointLimit.algorithm: must be "fixed" or "aimd", got "x"`, "services.orders.endpointLimit.max: "}},
 		{"rate limit", service(Policy{RateLimit: RateLimit{Rate: -1, Burst: -1}}), []string{"services.orders.rateLimit.rate: ", "services.orders.rateLimit.burst: "}},
 		{"rate limit without a rate", service(Policy{RateLimit: RateLimit{Mode: Observe}}), []string{"services.orders.rateLimit.rate: must be between 0.001 and 1000000, got 0"}},
@@ -289,6 +290,8 @@ func full(n int) Policy {
 
 		Throttle:  Throttle{Mode: mode, K: f, Window: time.Duration(n) * time.Second, Aggression: f, MaxRejection: f / 10},
 		RateLimit: RateLimit{Mode: mode, Rate: f, Burst: n, MaxWait: d},
+
+		Limit: Limit{Mode: mode, Algorithm: fmt.Sprint(n), Max: n, Min: n, Initial: n, Queue: n, MaxWait: d},
 
 		EndpointLimit: EndpointLimit{Mode: mode, Algorithm: fmt.Sprint(n), Max: n, Min: n},
 

@@ -13,11 +13,16 @@ import (
 //
 // The zero value is ready, and good for one Begin. All calls of its Mesh must be stepped, and one at a time.
 type Stepped struct {
+	// Ready is called when a call that waits for a place (Policy.Limit) is let in or refused, from within a method of another
+	// call or the end of its answer. It must not call back: Tick is due at once, as Wake says now. May be nil.
+	Ready func()
+
 	call    Call
 	request *Request
 	over    bool
 	turn    time.Duration // of a call that waits for it, 0 if it does not
 	asked   time.Duration // when it began to wait
+	place   place
 	answer  *Attempt
 	err     error
 }
@@ -43,7 +48,7 @@ func (s *Stepped) admit(now time.Duration) {
 	case wait > 0:
 		s.asked, s.turn = now, now+wait
 	default:
-		s.proceed(now)
+		s.enter(now)
 	}
 }
 
@@ -63,7 +68,7 @@ func (s *Stepped) wait(now time.Duration) {
 		s.over, s.err = true, c.unready(c.ctx, withCause(c.ctx, err))
 	case now >= s.turn:
 		s.turn = 0
-		s.proceed(now)
+		s.enter(now)
 	}
 }
 
@@ -90,6 +95,11 @@ func (s *Stepped) Wake() time.Time {
 	if s.turn > 0 {
 		earlier(c.mesh().at(s.turn))
 	}
+	if s.place.queued {
+		if d := s.placeWake(); d > 0 {
+			earlier(c.mesh().at(d))
+		}
+	}
 	if d := c.machine.Wake(); d > 0 {
 		earlier(c.mesh().at(d))
 	}
@@ -114,6 +124,10 @@ func (s *Stepped) Tick() {
 	now := c.mesh().now()
 	if s.turn > 0 {
 		s.wait(now)
+		return
+	}
+	if s.place.queued {
+		s.take(now)
 		return
 	}
 	if c.ctx.Err() != nil {

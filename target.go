@@ -19,6 +19,7 @@ type target struct {
 
 	selector *selector
 	rate     *resilience.RateLimit // nil if there is none
+	flight   *resilience.Limit     // of calls in flight; nil if there is none
 
 	operations atomic.Pointer[map[string]*resilience.Latency]
 	mu         sync.Mutex // guards writes of operations
@@ -63,7 +64,7 @@ func (t *target) learn(operation string) *resilience.Latency {
 }
 
 func newTarget(s *service, route string, p Policy) *target {
-	return &target{service: s, route: route, policy: p, selector: newSelector(&p.Select), rate: newRateLimit(&p.RateLimit), latency: resilience.Latency{Tail: p.Backup.Quantile}, limits: resilience.CallConfig{
+	return &target{service: s, route: route, policy: p, selector: newSelector(&p.Select), rate: newRateLimit(&p.RateLimit), flight: newLimit(&p.Limit, s.mesh.cfg.Rand), latency: resilience.Latency{Tail: p.Backup.Quantile}, limits: resilience.CallConfig{
 		Attempts: p.Retry.Attempts,
 		NoRetry:  p.Retry.Mode == Off,
 		Backoff:  resilience.BackoffConfig{Base: p.Retry.Base, Max: p.Retry.Max},

@@ -72,12 +72,9 @@ func (l *Limit) allow(limit float64) {
 }
 
 // Enter asks for a place. If it returns Admitted, the ticket is in flight and owes Leave. If it returns Queued, Told is
-// called later. Otherwise the ticket was refused, and is done with. A ticket that is in flight or waits already stays where it
+// called later, or is to be waited for with Wait. Otherwise the ticket was refused, and is done with. A ticket that is in flight or waits already stays where it
 // is, and Enter says so.
-func (l *Limit) Enter(now time.Duration, t *Ticket) Admission { return l.enter(now, t, nil) }
-
-// enter does what Enter does. If signal is not nil it is set to a channel, instead of a call of Told, if the ticket is queued.
-func (l *Limit) enter(now time.Duration, t *Ticket, signal *chan Admission) Admission {
+func (l *Limit) Enter(now time.Duration, t *Ticket) Admission {
 	l.mu.Lock()
 	if t.state != outside {
 		defer l.mu.Unlock()
@@ -92,7 +89,7 @@ func (l *Limit) enter(now time.Duration, t *Ticket, signal *chan Admission) Admi
 		l.mu.Unlock()
 		return Admitted
 	}
-	a, evicted := l.crowded(now, t, signal)
+	a, evicted := l.crowded(now, t)
 	l.mu.Unlock()
 	if evicted.ticket != nil {
 		evicted.tell(now)
@@ -107,7 +104,7 @@ func (l *Limit) admit(now time.Duration, t *Ticket) {
 }
 
 // crowded is Enter for tickets that find no place. It also returns what to tell the one that gives way.
-func (l *Limit) crowded(now time.Duration, t *Ticket, signal *chan Admission) (a Admission, evicted notice) {
+func (l *Limit) crowded(now time.Duration, t *Ticket) (a Admission, evicted notice) {
 	a = Queued
 	var victim *Ticket
 	switch {
@@ -144,9 +141,8 @@ func (l *Limit) crowded(now time.Duration, t *Ticket, signal *chan Admission) (a
 	if last := t.Deadline - t.Expected; t.Deadline != 0 && last < t.expiry {
 		t.reason, t.expiry = Late, last+1 // at last itself it is still worth it
 	}
-	if signal != nil {
+	if t.signal = nil; t.Told == nil {
 		t.signal = make(chan Admission, 1)
-		*signal = t.signal
 	}
 	l.queue.add(now, t)
 	return a, evicted
@@ -155,8 +151,8 @@ func (l *Limit) crowded(now time.Duration, t *Ticket, signal *chan Admission) (a
 // dismiss takes a ticket out of the queue.
 func (l *Limit) dismiss(t *Ticket) (signal chan Admission) {
 	l.queue.remove(t)
-	t.state, signal, t.signal = outside, t.signal, nil
-	return signal
+	t.state = outside
+	return t.signal
 }
 
 // wait returns how long a ticket has to wait that has n others before it, by Little's law: as many leave in the time that

@@ -8,21 +8,22 @@ import (
 // Acquire is Enter for callers that may block: it waits for a place in the queue as long as the context, the deadline of the
 // ticket and LimitConfig.MaxWait allow. nil means that the ticket is in flight and owes Leave. Otherwise the error is a
 // *LimitedError, or that of the context, and nothing is owed; with LimitConfig.Observe, a *LimitedError means that the ticket
-// is in flight all the same. clock is the clock of the times of the ticket and of Leave. Ticket.Told is not called.
+// is in flight all the same. clock is the clock of the times of the ticket and of Leave. Ticket.Told must
+// be nil.
 func (l *Limit) Acquire(ctx context.Context, clock func() time.Duration, t *Ticket) error {
-	var signal chan Admission
-	switch a := l.enter(clock(), t, &signal); a {
+	switch a := l.Enter(clock(), t); a {
 	case Admitted:
 		return nil
 	case Queued:
-		return l.await(ctx, clock, t, signal)
+		return l.Wait(ctx, clock, t)
 	default:
 		return l.limited(a)
 	}
 }
 
-// await blocks until a ticket that was queued a moment ago is let in or refused, or its context ends.
-func (l *Limit) await(ctx context.Context, clock func() time.Duration, t *Ticket, signal <-chan Admission) error {
+// Wait is the part of Acquire that blocks: it is to be called, once, after Enter has Queued a ticket without Told.
+func (l *Limit) Wait(ctx context.Context, clock func() time.Duration, t *Ticket) error {
+	signal := t.signal
 	timer := time.NewTimer(t.expiry - clock())
 	defer timer.Stop()
 	for {

@@ -2,6 +2,7 @@ package resilience
 
 import (
 	"errors"
+	"math"
 	"time"
 )
 
@@ -75,10 +76,10 @@ type Ticket struct {
 	Expected time.Duration
 	// Told is called once when a ticket that was Queued is Admitted or refused, unless Cancel returned true. It is called
 	// outside the lock of the Limit, by whoever made room or noticed that time is up, and must neither block nor panic. A
-	// ticket whose Cancel returned false must not be entered again before. Acquire sets it aside.
+	// ticket whose Cancel returned false must not be entered again before. It may be nil: then somebody has to Wait.
 	Told func(now time.Duration, a Admission)
 
-	signal   chan Admission // to Acquire, nil unless that waits
+	signal   chan Admission // to Wait, nil if there is Told
 	entered  time.Duration
 	admitted time.Duration
 	expiry   time.Duration // when it stops to wait
@@ -102,6 +103,14 @@ const (
 
 // Waited returns how long a ticket that was admitted had to wait for that.
 func (t *Ticket) Waited() time.Duration { return t.admitted - t.entered }
+
+// Expiry returns when a ticket that was Queued is refused if it still waits then, 0 if never.
+func (t *Ticket) Expiry() time.Duration {
+	if t.expiry == math.MaxInt64 {
+		return 0
+	}
+	return max(t.expiry, 1)
+}
 
 // late reports whether too little time is left after waiting for d.
 func (t *Ticket) late(now, d time.Duration) bool {

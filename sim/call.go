@@ -124,6 +124,7 @@ func (c *call) begin(service string, unsafe bool, end time.Duration) {
 	w.calls = append(w.calls, c)
 	w.note(callBegun, uint64(end))
 	c.series.begin(w.now)
+	c.stepped.Ready = func() { c.mesh.timer(w.now, c.wake) }
 	c.stepped.Begin(c.ctx, c.mesh.Mesh, &c.request, c)
 	c.proceed()
 }
