@@ -35,8 +35,7 @@ func (w *world) newMesh(name string, cfg zerohop.Config, services ...string) (*m
 		process: process{world: w, rnd: w.random("process " + name)},
 		name:    name, feeds: map[string]*feed{}, ledgers: map[string]*ledger{}, open: map[*loadbalance.Node]int{},
 	}
-	slices.Sort(services)
-	for _, s := range slices.Compact(services) {
+	for _, s := range slices.Compact(slices.Sorted(slices.Values(services))) {
 		r := &w.services[s].registry
 		w.feeds++
 		f := &feed{
