@@ -17,6 +17,9 @@ const patience = time.Second
 // because of a header.
 const maxAfter = time.Minute
 
+// askAgain is the least time after which the budget is asked again for a backup. Thousands of calls may do so at a time.
+const askAgain = 100 * time.Millisecond
+
 // CallConfig is what a call may do.
 type CallConfig struct {
 	// Attempts is the largest number of attempts, the first included. Values outside 1..MaxAttempts are
@@ -40,8 +43,9 @@ type CallConfig struct {
 	// as 1 ms. The first attempt is made as long as any time is left: on one host an answer takes microseconds, and
 	// what is learned from answers, as MinRemaining may be, would never change if it kept all calls from being made.
 	MinRemaining time.Duration
-	// Backup is how long an attempt may run before another one joins it. 0 means for ever. A backup that the budget
-	// refuses, or for which there is no endpoint, is asked for again after so long.
+	// Backup is how long an attempt may run before another one joins it. 0 means for ever. If there is no endpoint for
+	// that one, it is asked for again after so long; if the budget refuses it, after a quarter of that or 100 ms, and so on
+	// as long as there is time.
 	Backup time.Duration
 	// Backoff is the pause before a retry.
 	Backoff BackoffConfig
@@ -316,7 +320,8 @@ func (c *Call) tick(now time.Duration) Action {
 		return c.wait()
 	}
 	if !c.Config.Budget.take(now) {
-		c.alarm(now)
+		// What others give back goes to whoever asks first, and those who hang have waited long enough.
+		c.wake = after(now, max(c.Config.Backup/4, askAgain))
 		return c.wait()
 	}
 	return c.launch(now, Backup)

@@ -47,9 +47,10 @@ func (l *Latency) Observe(now time.Duration, d time.Duration) {
 	if old := l.epoch.Load(); e > old && l.epoch.CompareAndSwap(old, e) {
 		l.turn(old, e)
 	}
-	w := &l.windows[l.epoch.Load()&1]
+	i := l.epoch.Load() & 1
+	w := &l.windows[i]
 	w.buckets[bucketOf(d)].Add(1)
-	if n := w.count.Add(1); n%refreshEvery == 0 || n == minLatencySamples {
+	if n := w.count.Add(1); n%refreshEvery == 0 || n+l.windows[1-i].count.Load() == minLatencySamples {
 		l.refresh()
 	}
 }

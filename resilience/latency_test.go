@@ -219,3 +219,17 @@ func BenchmarkLatencyObserve(b *testing.B) {
 		}
 	})
 }
+
+// The first answers may come in two windows.
+func TestLatencyIsLearnedAcrossWindows(t *testing.T) {
+	var l Latency
+	for i := range minLatencySamples {
+		if _, _, ok := l.Quantiles(); ok {
+			t.Errorf("something is known after %d answers", i)
+		}
+		l.Observe(latencyWindow+time.Duration(i-minLatencySamples/2)*time.Millisecond, time.Second)
+	}
+	if p50, tail, ok := l.Quantiles(); !ok || p50 < time.Second || tail < time.Second {
+		t.Errorf("Quantiles() = %v, %v, %v after %d answers, want a second", p50, tail, ok, minLatencySamples)
+	}
+}
