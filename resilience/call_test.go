@@ -287,7 +287,8 @@ func FuzzCall(f *testing.F) {
 	f.Add(uint8(3), uint8(3), []byte{0, 0, 0, 0})
 	f.Add(uint8(5), uint8(7), []byte{0, 0, 9, 1, 30, 0, 4, 1, 22, 5})
 	f.Fuzz(func(t *testing.T, attempts, flags uint8, events []byte) {
-		c := CallConfig{Attempts: int(attempts % 8), Idempotent: flags&1 != 0, NoRetry: flags&8 != 0}
+		c := CallConfig{Attempts: int(attempts % 8), Idempotent: flags&1 != 0, NoRetry: flags&8 != 0, Nested: attempts&64 != 0}
+		c.Criticality = Criticality(attempts >> 3 & 3)
 		if flags&2 != 0 {
 			c.Backup = 20 * ms
 		}
@@ -296,10 +297,21 @@ func FuzzCall(f *testing.F) {
 		}
 		var budget *BudgetConfig
 		if flags&16 != 0 {
-			budget = &BudgetConfig{Tokens: float64(flags >> 5)}
+			budget = &BudgetConfig{Kind: []string{"", BudgetGRPC, BudgetConcurrent, BudgetRatio}[flags>>5&3]}
+			if budget.Kind == "" || budget.Kind == BudgetGRPC {
+				budget.Tokens = float64(flags >> 5)
+			} else {
+				budget.Floor = float64(flags>>7) / 10
+			}
 		}
 		x, w := newExplorer(c, budget)
-		x.kinds = []int8{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}
+		if attempts&128 != 0 {
+			w.funds.resends = min(w.funds.resends, milli)
+		}
+		x.kinds = x.kinds[:0]
+		for k := range verdicts {
+			x.kinds = append(x.kinds, int8(k))
+		}
 		for ; len(events) >= 2; events = events[2:] {
 			moves := x.moves(&w)
 			m := moves[int(events[0])%len(moves)]
@@ -310,6 +322,12 @@ func FuzzCall(f *testing.F) {
 			if w, err = x.step(w, m); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if w.call.launched == 0 {
+			return
+		}
+		if err := x.complete(w); err != nil {
+			t.Fatal(err)
 		}
 	})
 }
