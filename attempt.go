@@ -187,6 +187,9 @@ func (a *Attempt) Disown() {
 func (a *Attempt) Refuse(err error) {
 	a.call.mu.Lock()
 	defer a.call.mu.Unlock()
+	if err != nil && a.refused() {
+		return // a stage has, and the transport knows only its own error for that
+	}
 	a.ownRarity().refused = err
 }
 
