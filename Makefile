@@ -28,9 +28,9 @@ test: vet cross ## Vet, cross build and test; builds a Consul server first (once
 	packages=$$($(GO) list ./... | grep -v -e /faulttest -e /sim$$); rc=0; \
 	echo '==> go test'; \
 	$(GO) test -race -shuffle=on -timeout=10m $$packages || rc=1; \
-	echo '==> go test ./sim, $(SEEDS) seeds'; \
+	echo '==> go test ./sim, $(SEEDS) seeds and all mutants'; \
 	$(GO) test -race -short -timeout=5m ./sim || rc=1; \
-	$(GO) test -timeout=10m ./sim -seeds=$(SEEDS) || rc=1; \
+	$(GO) test -timeout=10m ./sim -seeds=$(SEEDS) -mutants || rc=1; \
 	$(GO) test -count=1 -parallel=4 -timeout=20m ./faulttest/... || rc=1; \
 	echo '==> go test, interop'; \
 	(cd interop && $(GO) test -race -shuffle=on -timeout=5m ./...) || rc=1; \

@@ -22,8 +22,9 @@ type mesh struct {
 	feeds   map[string]*feed // by service
 	watched []*feed
 	stops   []func()
-	ledgers map[string]*ledger        // by service
-	open    map[*loadbalance.Node]int // attempts under way
+	ledgers map[string]*ledger                  // by service
+	open    map[*loadbalance.Node]int           // attempts under way
+	ejected map[*loadbalance.Node]time.Duration // when that was first seen
 
 	pausedFor time.Duration // before the last repetition
 	pauses    int           // as long as that in a row
@@ -33,7 +34,7 @@ type mesh struct {
 func (w *world) newMesh(name string, cfg zerohop.Config, services ...string) (*mesh, error) {
 	m := &mesh{
 		process: process{world: w, rnd: w.random("process " + name)},
-		name:    name, feeds: map[string]*feed{}, ledgers: map[string]*ledger{}, open: map[*loadbalance.Node]int{},
+		name:    name, feeds: map[string]*feed{}, ledgers: map[string]*ledger{}, open: map[*loadbalance.Node]int{}, ejected: map[*loadbalance.Node]time.Duration{},
 	}
 	for _, s := range slices.Compact(slices.Sorted(slices.Values(services))) {
 		r := &w.services[s].registry
@@ -101,6 +102,7 @@ type attempt struct {
 	step     *zerohop.Attempt
 	ctx      context.Context
 	node     *loadbalance.Node
+	began    time.Duration
 	endpoint *endpoint
 	request  *request
 	left     bool // nobody waits for the answer
@@ -135,7 +137,7 @@ func (c *call) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Verdi
 	e := w.byAddr[n.Addr()]
 	w.note(attemptBegun, uint64(e.number))
 	w.checkAttempt(c, a, e)
-	at := &attempt{call: c, step: a, ctx: ctx, node: n, endpoint: e}
+	at := &attempt{call: c, step: a, ctx: ctx, node: n, began: w.now, endpoint: e}
 	c.attempts = append(c.attempts, at)
 	c.mesh.open[n]++
 	c.series.try(w.now)
@@ -197,6 +199,10 @@ func (a *attempt) arrive(ans answer) {
 	}
 	c.world.note(attemptDone, uint64(ans.status))
 	a.answered, c.resend = true, ans.unsent
+	var out time.Duration // since when its endpoint is
+	if a.node.Ejected() {
+		out = c.mesh.ejected[a.node]
+	}
 	c.failed.at, c.failed.after = c.world.now, ans.after
 	if v.Outcome == resilience.Success {
 		l := c.mesh.ledger(a.step)
@@ -207,6 +213,7 @@ func (a *attempt) arrive(ans answer) {
 	}
 	c.stepped.Answer(a.step, v)
 	c.proceed()
+	c.world.checkReturn(a, out)
 }
 
 // proceed sees to what comes next: the end, or when to wake the call.
@@ -237,6 +244,7 @@ func (c *call) wake() {
 	if c.stepped.Over() {
 		return
 	}
+	c.world.checkWait(c)
 	c.ctx.expire()
 	c.stepped.Tick()
 	c.proceed()

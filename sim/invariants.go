@@ -111,7 +111,34 @@ func (w *world) checkLoad(c *call) {
 		if got, want := a.node.InFlight(), c.mesh.open[a.node]; got != want {
 			w.violated("%s counts %d attempts on %s as in flight, but %d are", c.mesh.name, got, a.node.Addr(), want)
 		}
+		if _, known := c.mesh.ejected[a.node]; known != a.node.Ejected() {
+			if known {
+				delete(c.mesh.ejected, a.node)
+			} else {
+				c.mesh.ejected[a.node] = w.now
+			}
+		}
 	}
+}
+
+// checkReturn is told of an answer from an endpoint that was ejected since some time, 0 if it was not.
+func (w *world) checkReturn(a *attempt, since time.Duration) {
+	if since > 0 && a.began < since && !a.node.Ejected() {
+		w.violated("%s returns to service by the answer to an attempt from before its ejection", a.node.Addr())
+	}
+}
+
+// checkWait is told that a call is about to see what time it is.
+func (w *world) checkWait(c *call) {
+	if c.ctx.at == 0 || w.now < c.ctx.at || c.ctx.err != nil || len(c.attempts) == 0 || c.mesh.late > 0 || c.mesh.resumed > 0 {
+		return
+	}
+	for _, a := range c.attempts {
+		if !a.left {
+			return
+		}
+	}
+	w.violated("a call has waited for its deadline to repeat an attempt, although its caller could have had the answer")
 }
 
 // checkEjections is told that a call failed somewhere.

@@ -48,6 +48,7 @@ func (p *process) pause() { p.stopped++ }
 // resume takes a pause back. An answer that is there wins against the timer that says that it has not come.
 func (p *process) resume() {
 	p.stopped--
+	p.resumed = p.world.now
 	for p.stopped == 0 && len(p.arrived)+len(p.fired) > 0 {
 		list := &p.arrived
 		if len(*list) == 0 {
@@ -57,7 +58,6 @@ func (p *process) resume() {
 			do()
 		}
 	}
-	p.resumed = p.world.now
 }
 
 // steady reports whether the process has neither been stopped for so long, nor is.
