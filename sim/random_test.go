@@ -178,7 +178,7 @@ func (d *trial) mesh() zerohop.Config {
 	if d.chance(0.4) {
 		p.Breaker = zerohop.Breaker{
 			Mode: zerohop.On, Consecutive: uint32(3 + d.IntN(5)), Window: d.duration(time.Second, 10*time.Second),
-			OpenFor: d.duration(200*time.Millisecond, 2*time.Second), Probes: uint32(1 + d.IntN(3)),
+			OpenFor: d.duration(200*time.Millisecond, 2*time.Second), MaxOpenFor: 2 * time.Second, Probes: uint32(1 + d.IntN(3)),
 		}
 	}
 	switch {
