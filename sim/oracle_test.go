@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/resilience"
 )
 
 // What is known of queues and of retries in closed form comes out of simulations, too.
@@ -131,5 +132,43 @@ func TestLayersMultiplyAttempts(t *testing.T) {
 		r := Run(t, s)
 		near(t, fmt.Sprintf("attempts at the end of %d layers that try %d times", tt.depth, tt.tries),
 			atLeaf(r), math.Pow(float64(tt.tries), float64(tt.depth)), 0.02)
+	}
+}
+
+// With a budget of a share of the calls each layer adds that share to what comes from above.
+func TestLayersMultiplyBudgets(t *testing.T) {
+	heavy(t)
+	for _, share := range []float64{0.1, 0.2} {
+		r := Run(t, chain(5, 100, 30*time.Second, true, func() zerohop.Config {
+			cfg := within(zerohop.Budget{Kind: resilience.BudgetRatio, Ratio: share, Floor: -1})()
+			cfg.Spec.Defaults.Outlier.Mode = zerohop.Off
+			return cfg
+		}))
+		near(t, fmt.Sprintf("attempts at the end of 5 layers with budgets of %v", share), atLeaf(r), math.Pow(1+share, 5), 0.02)
+	}
+}
+
+// A budget grants all repetitions up to a share of failures, and what it takes in beyond.
+func TestBudgetsBreakEven(t *testing.T) {
+	heavy(t)
+	for _, tt := range []struct {
+		budget zerohop.Budget
+		even   float64 // share of attempts that fail
+		beyond float64 // attempts per call
+	}{
+		// In the long run r successes pay for a failure each, whether or not that is repeated: beyond there are none.
+		{zerohop.Budget{Kind: resilience.BudgetSuccess, Tokens: 100, Ratio: 0.1}, 0.1 / 1.1, 1},
+		{zerohop.Budget{Kind: resilience.BudgetGRPC, Tokens: 100, Ratio: 0.1}, 0.1 / 1.1, 1},
+		{zerohop.Budget{Kind: resilience.BudgetRatio, Ratio: 0.1, Floor: -1}, 0.1 / 1.1, 1.1},
+		{zerohop.Budget{Kind: resilience.BudgetRatio, Ratio: 0.2, Floor: -1}, 0.2 / 1.2, 1.2},
+	} {
+		run := func(f float64) *Result {
+			return Run(t, failing(f, 1000, 40*time.Second, zerohop.Policy{Retry: zerohop.Retry{Attempts: 5}, Budget: tt.budget}))
+		}
+		below, above := run(0.8*tt.even), run(1.4*tt.even)
+		f := 0.8 * tt.even
+		name := fmt.Sprintf("%s of %v: attempts per call ", tt.budget.Kind, tt.budget.Ratio)
+		near(t, name+"below", below.Amplification(20*time.Second, 0), (1-math.Pow(f, 5))/(1-f), 0.01)
+		near(t, name+"beyond", above.Amplification(20*time.Second, 0), tt.beyond, 0.01)
 	}
 }
