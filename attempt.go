@@ -238,7 +238,7 @@ func (a *Attempt) End(outcome resilience.Outcome, err error) {
 	if a.answer {
 		defer c.close(a.Status, outcome, err)
 	}
-	a.pick.Done(loadbalance.Report{Now: m.at(now), Outcome: outcome, Latency: a.latency, Overdue: a.overdue, TimedOut: a.tooLong(outcome), After: a.verdict.After})
+	a.pick.Done(loadbalance.Report{Now: m.at(now), Outcome: outcome, Latency: a.latency, Overdue: a.overdue, Bound: a.bound(), After: a.verdict.After})
 	if a.throttle != nil { // it was judged too early to tell
 		a.throttle.Done(now, outcome)
 		a.throttle = nil

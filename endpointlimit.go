@@ -3,9 +3,9 @@ package zerohop
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/zerohop/zerohop/loadbalance"
-	"github.com/zerohop/zerohop/resilience"
 )
 
 // EndpointLimit bounds how many attempts this process has in flight on one endpoint; see loadbalance.LimitConfig. Attempts
@@ -15,13 +15,14 @@ type EndpointLimit struct {
 	// Mode switches the limit. The built-in default is Off: a client that refuses itself what a service could have done makes
 	// things worse, and no limit is right for every service.
 	Mode Switch `json:"mode,omitempty" yaml:"mode,omitempty"`
-	// Algorithm is "fixed", or "aimd": no limit until attempts time out or are refused for overload, and then one that
-	// follows what the endpoint can answer in time. With AttemptTimeout, that keeps servers in an overload from working for
-	// callers who have left. Empty inherits; the built-in default is "aimd".
+	// Algorithm is "fixed", or "adaptive": no limit until attempts take most of the time that they have, by AttemptTimeout or
+	// by the deadline of the caller, or are refused for overload, and then one that follows what the endpoint can answer in
+	// time. That keeps servers in an overload from working for callers who have left. Empty inherits; the built-in default is
+	// "adaptive".
 	Algorithm string `json:"algorithm,omitempty" yaml:"algorithm,omitempty"`
 	// Max is the largest limit. 0 inherits; the built-in default is 1024 if the limit is fixed, and else none.
 	Max int `json:"max,omitempty" yaml:"max,omitempty"`
-	// Min is the least that "aimd" falls to. 0 inherits; the built-in default is 3, or Max if that is less.
+	// Min is the least that "adaptive" falls to. 0 inherits; the built-in default is 1.
 	Min int `json:"min,omitempty" yaml:"min,omitempty"`
 }
 
@@ -33,7 +34,7 @@ func (l EndpointLimit) over(wide EndpointLimit) EndpointLimit {
 }
 
 func (l EndpointLimit) config() loadbalance.LimitConfig {
-	return loadbalance.LimitConfig{Max: l.Max, Min: l.Min, Adaptive: l.Algorithm == "aimd"}
+	return loadbalance.LimitConfig{Max: l.Max, Min: l.Min, Adaptive: l.Algorithm == "adaptive"}
 }
 
 // balancer returns what the balancer of a service is to know of the limit, nil if there is none.
@@ -50,8 +51,8 @@ func (l EndpointLimit) validate(path string) error {
 	if l.Mode != Inherit && l.Mode != On && l.Mode != Off {
 		errs = append(errs, fmt.Errorf(`%s.mode: must be "on" or "off", got %q`, path, string(l.Mode)))
 	}
-	if l.Algorithm != "" && l.Algorithm != "fixed" && l.Algorithm != "aimd" {
-		errs = append(errs, fmt.Errorf(`%s.algorithm: must be "fixed" or "aimd", got %q`, path, l.Algorithm))
+	if l.Algorithm != "" && l.Algorithm != "fixed" && l.Algorithm != "adaptive" {
+		errs = append(errs, fmt.Errorf(`%s.algorithm: must be "fixed" or "adaptive", got %q`, path, l.Algorithm))
 	}
 	return errors.Join(append(errs, under(path, l.config().Validate()))...)
 }
@@ -65,5 +66,11 @@ func (a *Attempt) limited(err error) error {
 	return a.call.refuse(&r)
 }
 
-// tooLong reports whether the attempt ended because there was no time left for it, rather than for what the endpoint said.
-func (a *Attempt) tooLong(o resilience.Outcome) bool { return a.late && o == resilience.Failure }
+// bound returns how long the attempt could take, 0 if for ever.
+func (a *Attempt) bound() time.Duration {
+	d := a.call.timeout()
+	if end := a.call.machine.Config.Deadline; end > 0 && (d == 0 || end-a.start < d) {
+		d = max(end-a.start, 1)
+	}
+	return d
+}

@@ -103,10 +103,12 @@ func TestEndpointLimitFollowsAttemptTimeouts(t *testing.T) {
 			return err
 		}
 		var all sync.WaitGroup
-		for range 20 {
-			all.Go(func() { _ = call(time.Second) })
+		for range 5 {
+			for range 20 {
+				all.Go(func() { _ = call(time.Second) })
+			}
+			all.Wait()
 		}
-		all.Wait()
 		errs := make(chan error, 20)
 		for range 20 {
 			all.Go(func() { errs <- call(50 * time.Millisecond) })
@@ -121,8 +123,8 @@ func TestEndpointLimitFollowsAttemptTimeouts(t *testing.T) {
 				refused++
 			}
 		}
-		if refused != 17 {
-			t.Errorf("%d of 20 calls refused after 20 timeouts, want 17: all but the least limit", refused)
+		if refused < 15 || refused == 20 {
+			t.Errorf("%d of 20 calls refused after 100 timeouts, want nearly all", refused)
 		}
 		time.Sleep(11 * time.Second)
 		for range 3 { // the first one lifts the limit

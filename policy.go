@@ -192,7 +192,7 @@ var builtin = Policy{
 	Throttle:       Throttle{Mode: Off},
 	ServiceBreaker: Breaker{Mode: Off, Consecutive: math.MaxUint32},
 
-	EndpointLimit: EndpointLimit{Mode: Off, Algorithm: "aimd"},
+	EndpointLimit: EndpointLimit{Mode: Off, Algorithm: "adaptive"},
 
 	Outlier:     Outlier{Mode: On},
 	SlowStart:   SlowStart{Mode: On},

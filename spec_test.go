@@ -118,7 +118,7 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"no field of the kind inherited", service(Policy{Preset: PresetLinkerd, Budget: Budget{Tokens: 5}}), []string{`services.orders.budget.tokens: budgets of kind "ratio" have none`}},
 		{"rate limit mode", service(Policy{RateLimit: RateLimit{Mode: "1"}}), []string{`services.orders.rateLimit.mode: must be "on", "off" or "observe", got "1"`}},
 		{"limit", service(Policy{Limit: Limit{Mode: "1", Algorithm: "x", Queue: -1}}), []string{`services.orders.limit.mode: must be "on", "off" or "observe", got "1"`, `services.orders.limit.algorithm: must be "fixed", "aimd" or "gradient", got "x"`, "services.orders.limit.queue: "}},
-		{"endpoint limit", service(Policy{EndpointLimit: EndpointLimit{Mode: "1", Algorithm: "x", Max: -1}}), []string{`services.orders.endpointLimit.mode: must be "on" or "off", got "1"`, `services.orders.endpointLimit.algorithm: must be "fixed" or "aimd", got "x"`, "services.orders.endpointLimit.max: "}},
+		{"endpoint limit", service(Policy{EndpointLimit: EndpointLimit{Mode: "1", Algorithm: "x", Max: -1}}), []string{`services.orders.endpointLimit.mode: must be "on" or "off", got "1"`, `services.orders.endpointLimit.algorithm: must be "fixed" or "adaptive", got "x"`, "services.orders.endpointLimit.max: "}},
 		{"rate limit", service(Policy{RateLimit: RateLimit{Rate: -1, Burst: -1}}), []string{"services.orders.rateLimit.rate: ", "services.orders.rateLimit.burst: "}},
 		{"rate limit without a rate", service(Policy{RateLimit: RateLimit{Mode: Observe}}), []string{"services.orders.rateLimit.rate: must be between 0.001 and 1000000, got 0"}},
 		{"breaker mode", service(Policy{Breaker: Breaker{Mode: "1"}}), []string{`services.orders.breaker.mode: must be "on" or "off", got "1"`}},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,28 +22,21 @@ type LimitConfig struct {
 	// Max is the largest limit. 0 means 1024, the default of Envoy's circuit breakers, if the limit is fixed, and else that
 	// there is none as long as all goes well.
 	Max int
-	// Adaptive lets the limit follow what a node can answer in time. There is none (but Max) until an attempt on the node times
-	// out or is refused for overload. Then it is what was in flight, and each such attempt takes a tenth from it: a node that
-	// cannot answer in time works for callers who have left, and less of that is more for the others. It grows by one whenever
-	// as many attempts as it admits have succeeded, as long as at least half of it is in use ("additive increase,
-	// multiplicative decrease", as for TCP), and is lifted when nothing has gone wrong for 10 s.
-	//
-	// Where a part p of all attempts goes wrong whatever the load, as when a server refuses some users for their quotas, the
-	// limit comes to rest near the root of 10/p: 30 for a hundredth. Do not use it where nodes that are well need more.
+	// Adaptive lets the limit follow what a node can answer in time. There is none (but Max) as long as attempts take less than
+	// half of what they may, by their Report.Bound, beyond what the fastest ones take, and none is refused for overload. A node
+	// that cannot answer in time works for callers who have left, and less of that is more for the others. Three in ten late
+	// attempts, or more, bring the limit down; fewer do not, so that a service of which a part is slow whatever the load is
+	// left alone. It is lifted when none was late for 10 s. What fails at once, as endpoints do that are broken, is no sign
+	// of too much.
 	Adaptive bool
-	// Min is the least that an adaptive limit falls to. 0 means 3, or Max if that is less.
+	// Min is the least that an adaptive limit falls to. 0 means 1: of many clients, each can have so small a part of a node.
 	Min int
 }
 
 const (
 	defaultMaxInFlight = 1024
-	defaultMinInFlight = 3
+	defaultMinInFlight = 1
 	largestLimit       = 1_000_000
-	// limitBackoff is what an attempt that goes wrong leaves of a limit; see resilience.LimitConfig.
-	limitBackoff = 0.9
-	// limitMemory is how long a node must do well to be trusted as before. A limit that still matters is found again
-	// long before: it grows until something goes wrong.
-	limitMemory = 10 * time.Second
 )
 
 // Validate reports every field that makes no sense. A Balancer brings such fields into range.
@@ -78,13 +72,15 @@ func (c LimitConfig) withDefaults() LimitConfig {
 // limit is that of a node.
 type limit struct {
 	cfg   *LimitConfig
-	found atomic.Uint64 // float64 bits of the limit, 0 if there is none but cfg.Max
-	wrong atomic.Int64  // when something last went wrong
+	found atomic.Int64 // 0 if there is none but cfg.Max
+
+	mu       sync.Mutex // guards adaptive, and writes of found
+	adaptive adaptive
 }
 
 func (l *limit) now() int64 {
-	if bits := l.found.Load(); bits != 0 {
-		return int64(math.Float64frombits(bits))
+	if found := l.found.Load(); found != 0 {
+		return found
 	}
 	return int64(l.cfg.Max)
 }
@@ -94,29 +90,11 @@ func (l *limit) observe(now time.Duration, r *Report, inflight int64) {
 	if !l.cfg.Adaptive {
 		return
 	}
-	bits := l.found.Load()
-	if r.TimedOut || r.Outcome == resilience.Overload {
-		l.wrong.Store(int64(now))
-		for {
-			old := math.Float64frombits(bits)
-			if bits == 0 {
-				old = float64(inflight)
-			}
-			next := min(max(old*limitBackoff, float64(l.cfg.Min)), float64(l.cfg.Max))
-			if l.found.CompareAndSwap(bits, math.Float64bits(next)) {
-				return
-			}
-			bits = l.found.Load()
-		}
-	}
-	if bits == 0 || r.Outcome != resilience.Success {
-		return
-	}
-	// Whoever comes too late for one of these has seen a limit that is out of date.
-	if int64(now)-l.wrong.Load() > int64(limitMemory) {
-		l.found.CompareAndSwap(bits, 0)
-	} else if old := math.Float64frombits(bits); float64(inflight)*2 >= old {
-		l.found.CompareAndSwap(bits, math.Float64bits(min(old+1/old, float64(l.cfg.Max))))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.adaptive.observe(now, r, inflight, float64(l.cfg.Min), float64(l.cfg.Max))
+	if found := int64(l.adaptive.limit); found != l.found.Load() {
+		l.found.Store(found)
 	}
 }
 

@@ -139,56 +139,50 @@ func TestLimitHoldsUnderContention(t *testing.T) {
 	}
 }
 
-func TestAdaptiveLimitFollowsTimeouts(t *testing.T) {
+func TestAdaptiveLimitFollowsLateAttempts(t *testing.T) {
 	b := New(Config{Limit: &LimitConfig{Adaptive: true}, Rand: seeded()})
 	b.Update(endpoints(1))
 	n, now := b.Set().Nodes()[0], b.base.Add(time.Second)
-	if got, ok := n.Limit(); ok {
-		t.Errorf("Limit() = %d, want none while all goes well", got)
-	}
 	picks := make([]Pick, 100)
 	for i := range picks {
 		picks[i], _ = b.Pick(Info{Now: now})
 	}
-	picks[0].Done(Report{Now: now, Outcome: resilience.Failure}) // is no sign of too much
-	if _, ok := n.Limit(); ok {
-		t.Error("a failure brought a limit about")
+	for _, r := range []Report{
+		{Outcome: resilience.Failure},
+		{Outcome: resilience.Failure, Latency: time.Second}, // it could have taken for ever
+		{Outcome: resilience.Failure, Latency: 49, Bound: 100},
+	} {
+		r.Now = now
+		picks[0].Done(r)
+		if got, ok := n.Limit(); ok {
+			t.Errorf("Limit() = %d after %+v, want none while nothing is late", got, r)
+		}
+		picks[0], _ = b.Pick(Info{Now: now})
 	}
-	picks[1].Done(Report{Now: now, Outcome: resilience.Failure, TimedOut: true})
-	if got, _ := n.Limit(); got != 89 {
-		t.Errorf("Limit() = %d, want nine tenths of the 99 that were in flight", got)
+	picks[0].Done(Report{Now: now, Outcome: resilience.Failure, Latency: 50, Bound: 100})
+	if got, _ := n.Limit(); got != 199 {
+		t.Errorf("Limit() = %d, want nearly twice the 100 that were in flight", got)
 	}
-	for _, p := range picks[2:50] {
+	for _, p := range picks[1:] {
 		p.Done(Report{Now: now, Outcome: resilience.Overload})
 	}
-	if got, _ := n.Limit(); got != 3 {
+	if got, _ := n.Limit(); got > 130 {
+		t.Errorf("Limit() = %d after a round of refusals, want about three fifths of 200", got)
+	}
+	for range 1000 {
+		p, _ := b.Pick(Info{Now: now})
+		p.Done(Report{Now: now, Outcome: resilience.Overload})
+	}
+	if got, _ := n.Limit(); got != 1 {
 		t.Errorf("Limit() = %d, want the least", got)
 	}
+	p, _ := b.Pick(Info{Now: now})
 	if _, err := b.Pick(Info{Now: now}); !errors.Is(err, ErrLimited) {
 		t.Errorf("Pick() = %v, want ErrLimited", err)
 	}
-	for _, p := range picks[50:] {
-		p.Done(Report{Now: now, Outcome: resilience.Success})
-	}
-	if got, _ := n.Limit(); got < 8 || got > 11 { // the root of 2*50
-		t.Errorf("Limit() = %d after 50 successes while it was in use, want about 10", got)
-	}
-	alone := func(after time.Duration) {
-		p, err := b.Pick(Info{Now: now.Add(after)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		p.Done(Report{Now: now.Add(after), Outcome: resilience.Success})
-	}
-	before, _ := n.Limit()
-	for range 100 {
-		alone(limitMemory)
-	}
-	if got, _ := n.Limit(); got != before {
-		t.Errorf("Limit() = %d although it is hardly in use, want %d", got, before)
-	}
-	if alone(limitMemory + 1); n.limit.found.Load() != 0 {
-		t.Error("the limit is still there after 10 s without anything wrong")
+	p.Done(Report{Now: now.Add(limitMemory + 1), Outcome: resilience.Success})
+	if got, ok := n.Limit(); ok {
+		t.Errorf("Limit() = %d although nothing was late for 10 s", got)
 	}
 }
 

@@ -259,8 +259,8 @@ type Report struct {
 	// Overdue says of a Neutral outcome that the attempt was given up after so long that the endpoint may hang.
 	// Picks then avoid it as if it had failed, and it may be ejected; its breaker learns nothing.
 	Overdue bool
-	// TimedOut says of a Failure that no answer came in the time that there was. See LimitConfig.Adaptive.
-	TimedOut bool
+	// Bound is how long the attempt could take at most, 0 if for ever. See LimitConfig.Adaptive.
+	Bound time.Duration
 	// After is the pause the server asked for, 0 or less if none. More than a minute counts as a minute.
 	After time.Duration
 }
