@@ -95,6 +95,7 @@ func (c *Call) prepare(ctx context.Context, m *Mesh, r *Request, x Exchange) err
 	}
 	c.target, c.exchange, c.said, c.late, c.stream = t, x, said, r.LatePick || r.OwnEndpoints, r.Stream
 	c.latency, c.named, c.own = t.latencyOf(r.Operation), r.Operation != "", r.OwnEndpoints
+	c.machine.Config = t.limits
 	c.machine.Config.Criticality = said.criticality(&t.policy)
 	if t.service.keyed && (o.HashKey != "" || len(t.policy.Hash) > 0) {
 		c.hash = hashOf(o.HashKey, t.policy.Hash, x)
@@ -131,12 +132,9 @@ func (c *Call) proceed(now time.Duration, r *Request) (*Attempt, error) {
 		}
 		now = m.now()
 	}
-	level := c.criticality()
-	c.machine.Config = t.limits
-	c.machine.Config.Criticality = level
 	c.machine.Config.Deadline = c.deadline(now)
 	t.limit(&c.machine.Config, c.latency, now, r, o)
-	if c.guide().stays() || level < resilience.Critical {
+	if c.guide().stays() || c.criticality() < resilience.Critical {
 		c.machine.Config.Backup = 0
 	}
 	c.whole = r.Whole && c.timeout() == 0 && c.machine.Config.Backup == 0
