@@ -168,7 +168,7 @@ func TestGradientDropsSamplesOfAnEarlierEpoch(t *testing.T) {
 	l.gradient.turn(1, true)
 	l.epoch++
 	l.allow(l.gradient.allowed())
-	for i := range old {
+	for i := range old[:15] {
 		l.Leave(2*time.Second, &old[i], Success, time.Second)
 	}
 	if l.gradient.n != 0 || !l.gradient.probing {
@@ -181,6 +181,12 @@ func TestGradientDropsSamplesOfAnEarlierEpoch(t *testing.T) {
 	}
 	if got, want := time.Duration(l.gradient.base).Round(time.Millisecond/10), 5800*time.Microsecond; got != want || l.gradient.probing {
 		t.Errorf("base = %v, want seven tenths of the way from 10ms to 4ms, %v", got, want)
+	}
+	for i := range old[15:] { // the probe is over, and they still are of the load before it
+		l.Leave(3*time.Second, &old[15+i], Success, time.Second)
+	}
+	if l.gradient.n != 0 {
+		t.Errorf("%d samples after the probe, want none", l.gradient.n)
 	}
 }
 
