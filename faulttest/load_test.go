@@ -29,6 +29,7 @@ type load struct {
 
 // sample is one call.
 type sample struct {
+	due     time.Duration // since the load began
 	lag     time.Duration // from the time it was due to the time it was sent
 	latency time.Duration // from the time it was due to its end
 	err     error
@@ -36,6 +37,11 @@ type sample struct {
 
 // startLoad makes calls at the given mean rate per second until stop is called, at the latest at the end of the test.
 func startLoad(t *testing.T, rate float64, call caller) *load {
+	return startChangingLoad(t, func(time.Duration) float64 { return rate }, call)
+}
+
+// startChangingLoad is startLoad at a rate that depends on how long the load has lasted.
+func startChangingLoad(t *testing.T, rate func(time.Duration) float64, call caller) *load {
 	l := &load{began: time.Now(), quit: make(chan struct{})}
 	var samples []*sample
 	done := make(chan struct{})
@@ -45,13 +51,13 @@ func startLoad(t *testing.T, rate float64, call caller) *load {
 		defer calls.Wait()
 		random := rand.New(rand.NewPCG(1, 2))
 		for due := l.began; ; {
-			due = due.Add(time.Duration(random.ExpFloat64() / rate * float64(time.Second)))
+			due = due.Add(time.Duration(random.ExpFloat64() / rate(due.Sub(l.began)) * float64(time.Second)))
 			select {
 			case <-time.After(time.Until(due)):
 			case <-l.quit:
 				return
 			}
-			s := &sample{lag: time.Since(due)}
+			s := &sample{due: due.Sub(l.began), lag: time.Since(due)}
 			samples = append(samples, s)
 			calls.Go(func() {
 				ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
@@ -114,6 +120,17 @@ func (r result) and(other result) result {
 	sum := evaluate(append(r.samples, other.samples...), r.sending+other.sending)
 	sum.attempts, sum.backups, sum.executions = r.attempts+other.attempts, r.backups+other.backups, r.executions+other.executions
 	return sum
+}
+
+// between returns the result of the calls that were due from one time of the load up to another.
+func (r result) between(from, to time.Duration) result {
+	var part []*sample
+	for _, s := range r.samples {
+		if s.due >= from && s.due < to {
+			part = append(part, s)
+		}
+	}
+	return evaluate(part, to-from)
 }
 
 // quantile returns the smallest value that at least a share q of the sorted values does not exceed.

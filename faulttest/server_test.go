@@ -24,6 +24,9 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/grpcmesh"
+	"github.com/zerohop/zerohop/httpmesh"
 	"github.com/zerohop/zerohop/internal/echopb"
 )
 
@@ -76,6 +79,9 @@ type capacity struct {
 	Workers, Queue int
 	Mean           time.Duration // of the time that a worker needs for a request
 	Fixed          bool          // every request takes Mean; else times are exponential
+	Stubborn       bool          // requests stay in the queue, and are worked on, when their callers have left
+	// Admission decides which requests come as far as the queue. nil means all.
+	Admission *zerohop.AdmissionPolicy
 }
 
 // server is a backend process: a fixed number of workers behind a queue, as most services are.
@@ -87,7 +93,8 @@ type server struct {
 	room    chan struct{} // holds a value for each request that waits or is worked on
 	workers chan struct{} // holds a value for each request that is worked on
 
-	mu   sync.Mutex // guards rand
+	owed atomic.Int64 // by how much sleeps were too long
+	mu   sync.Mutex   // guards rand
 	rand *rand.Rand
 }
 
@@ -115,10 +122,20 @@ func serve(config string) error {
 		return err
 	}
 	s.GRPC = g.Addr().String()
-	rpc := grpc.NewServer()
+	var front http.Handler = s
+	var opts []grpc.ServerOption
+	if s.Admission != nil {
+		a, err := zerohop.NewAdmission(zerohop.AdmissionConfig{Policy: *s.Admission})
+		if err != nil {
+			return err
+		}
+		front = httpmesh.NewHandler(s, httpmesh.HandlerOptions{Admission: a})
+		opts = (&grpcmesh.Server{Admission: a}).ServerOptions()
+	}
+	rpc := grpc.NewServer(opts...)
 	echopb.RegisterEchoServer(rpc, s)
 	ended := make(chan error, 3)
-	go func() { ended <- http.Serve(h, s) }()
+	go func() { ended <- http.Serve(h, front) }()
 	go func() { ended <- rpc.Serve(counted{g, s}) }()
 	go func() { ended <- s.obey(os.Stdin) }()
 	fmt.Println(h.Addr(), s.GRPC)
@@ -272,14 +289,27 @@ func (s *server) handle(ctx context.Context, text string) int {
 	default:
 		return http.StatusServiceUnavailable
 	}
+	left := ctx.Done()
+	if s.Stubborn {
+		left = nil
+	}
 	select {
 	case s.workers <- struct{}{}:
 		defer func() { <-s.workers }()
-	case <-ctx.Done(): // who has left the queue is not served; work begun goes on to its end
+	case <-left: // who has left the queue is not served; work begun goes on to its end
 		return http.StatusServiceUnavailable
 	}
-	time.Sleep(work)
+	s.toil(work)
 	return http.StatusOK
+}
+
+// toil takes that long, on average: a sleep is always a little too long, by a part of the capacity that shows.
+func (s *server) toil(work time.Duration) {
+	began := time.Now()
+	paid := min(time.Duration(s.owed.Load()), work)
+	s.owed.Add(-int64(paid))
+	time.Sleep(work - paid)
+	s.owed.Add(int64(min(time.Since(began)-(work-paid), 5*time.Millisecond))) // more is a process that was stopped
 }
 
 func (s *server) draw(exponential bool) float64 {
