@@ -91,6 +91,16 @@ func (c BudgetConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
+// budgetKind is the kind of a budget as the path of a call asks for it: to compare strings costs as much as the rest.
+type budgetKind uint8
+
+const (
+	kindSuccess budgetKind = iota
+	kindGRPC
+	kindRatio
+	kindConcurrent
+)
+
 // Budget limits the extra attempts of all calls that share it: retries, backups, and what a transport sends again by
 // itself. A rejection by one's own breaker or limit costs nothing.
 //
@@ -106,7 +116,7 @@ func (c BudgetConfig) Validate() error {
 //
 // It is used by Call. A nil *Budget grants everything. Its methods are safe for concurrent use.
 type Budget struct {
-	kind  string
+	kind  budgetKind
 	ratio int64 // in thousandths, as are all tokens
 	half  int64 // extra attempts are granted above it
 	spare int64 // what the bucket holds above that at least
@@ -135,20 +145,21 @@ const (
 
 // NewBudget returns a full budget. Fields out of range are brought into it; see Validate.
 func NewBudget(c BudgetConfig) *Budget {
-	b := &Budget{kind: c.Kind}
+	b := &Budget{}
 	ratio, floor := defaultRatio, 0.0
 	switch c.Kind {
 	case BudgetRatio:
+		b.kind = kindRatio
 		ratio, floor = defaultShare, 10
 		if c.Window <= 0 {
 			c.Window = 10 * time.Second
 		}
 		b.calls = &tally{slot: min(max(c.Window, minBudgetWindow), maxBudgetWindow) / tallySlots}
 	case BudgetConcurrent:
+		b.kind = kindConcurrent
 		ratio, floor = defaultShare, 3
 	case BudgetGRPC:
-	default:
-		b.kind = BudgetSuccess
+		b.kind = kindGRPC
 	}
 	if c.Floor > 0 {
 		floor = math.Min(c.Floor, maxFloor)
@@ -184,9 +195,9 @@ func (b *Budget) Level() float64 {
 	}
 	left, size := b.tokens.Load(), b.limit.Load()
 	switch b.kind {
-	case BudgetRatio:
+	case kindRatio:
 		left, size = b.calls.sum()+b.floor, max(b.floor, milli)
-	case BudgetConcurrent:
+	case kindConcurrent:
 		size = b.concurrency()
 		left = size - b.extra.Load()*milli
 	}
@@ -194,7 +205,7 @@ func (b *Budget) Level() float64 {
 }
 
 // funded reports whether successes pay.
-func (b *Budget) funded() bool { return b.kind == BudgetSuccess || b.kind == BudgetGRPC }
+func (b *Budget) funded() bool { return b.kind <= kindGRPC }
 
 // concurrency is how many extra attempts may be under way.
 func (b *Budget) concurrency() int64 { return max(b.floor, b.ratio*b.active.Load()) }

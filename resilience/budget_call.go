@@ -53,9 +53,9 @@ func (b *Budget) take(now time.Duration) bool {
 	switch {
 	case b == nil:
 		return true
-	case b.kind == BudgetRatio:
+	case b.kind == kindRatio:
 		return b.calls.draw(now, milli, b.floor)
-	case b.kind == BudgetConcurrent:
+	case b.kind == kindConcurrent:
 		for n := b.extra.Load(); (n+1)*milli <= b.concurrency(); n = b.extra.Load() {
 			if b.extra.CompareAndSwap(n, n+1) {
 				return true
@@ -71,9 +71,9 @@ func (b *Budget) take(now time.Duration) bool {
 func (b *Budget) giveBack() {
 	switch {
 	case b == nil:
-	case b.kind == BudgetRatio:
+	case b.kind == kindRatio:
 		b.calls.cells[0].n.Add(milli)
-	case b.kind == BudgetConcurrent:
+	case b.kind == kindConcurrent:
 		b.extra.Add(-1)
 	default:
 		pay(&b.tokens, b.limit.Load(), milli)
@@ -82,26 +82,26 @@ func (b *Budget) giveBack() {
 
 // won says that a backup got the answer of its call, lost that it ran when another attempt did.
 func (b *Budget) won() {
-	if b != nil && b.kind == BudgetSuccess {
+	if b != nil && b.kind == kindSuccess {
 		pay(&b.tokens, b.limit.Load(), milli)
 	}
 }
 
 func (b *Budget) lost() {
-	if b != nil && b.kind == BudgetSuccess {
+	if b != nil && b.kind == kindSuccess {
 		charge(&b.tokens)
 	}
 }
 
 // started and ended are told of all attempts, and of whether a grant was needed for them.
 func (b *Budget) started() {
-	if b != nil && b.kind == BudgetConcurrent {
+	if b != nil && b.kind == kindConcurrent {
 		b.active.Add(1)
 	}
 }
 
 func (b *Budget) ended(granted bool) {
-	if b == nil || b.kind != BudgetConcurrent {
+	if b == nil || b.kind != kindConcurrent {
 		return
 	}
 	b.active.Add(-1)
@@ -122,7 +122,7 @@ func (b *Budget) resend(now time.Duration) bool {
 // Resent pays for n times that an attempt was sent again without asking, as net/http does when a connection breaks. For
 // BudgetConcurrent that is still the same attempt.
 func (b *Budget) Resent(now time.Duration, n int) {
-	if b != nil && b.kind == BudgetRatio {
+	if b != nil && b.kind == kindRatio {
 		b.calls.add(now, -int64(n)*milli)
 		return
 	}
@@ -141,7 +141,7 @@ func (b *Budget) settle(now time.Duration) {
 // scale makes the buckets as large as the traffic of late demands.
 func (b *Budget) scale() {
 	n := b.successes.sum() / (tallySlots - 1) // of a second: the present one has just begun
-	if b.kind == BudgetSuccess {
+	if b.kind == kindSuccess {
 		spare := max(b.spare, min(n*milli/burstShare, maxTokens*milli))
 		resize(&b.limit, &b.tokens, b.half+spare)
 	}

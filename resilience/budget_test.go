@@ -184,7 +184,7 @@ func TestBudgetConfigIsValidatedOrClamped(t *testing.T) {
 			t.Errorf("Validate(%+v) complains of %q, want %q", tt.config, got, tt.fields)
 		}
 		b := NewBudget(tt.config)
-		if b.limit.Load() != tt.size || b.ratio != tt.ratio || b.Level() != 1 && !(b.kind == BudgetRatio && b.floor == 0) {
+		if b.limit.Load() != tt.size || b.ratio != tt.ratio || b.Level() != 1 && !(b.kind == kindRatio && b.floor == 0) {
 			t.Errorf("NewBudget(%+v) has size %d, ratio %d, level %v, want %d, %d, 1",
 				tt.config, b.limit.Load(), b.ratio, b.Level(), tt.size, tt.ratio)
 		}

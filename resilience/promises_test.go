@@ -117,9 +117,9 @@ func (x *explorer) granted(f funds) bool {
 	switch {
 	case b == nil:
 		return true
-	case b.kind == BudgetRatio:
+	case b.kind == kindRatio:
 		return f.calls+b.floor >= milli
-	case b.kind == BudgetConcurrent:
+	case b.kind == kindConcurrent:
 		return (f.extra+1)*milli <= max(b.floor, f.active*b.ratio)
 	default:
 		return f.tokens > b.half
@@ -324,7 +324,7 @@ func (x *explorer) account(before, w *world, m move, valid bool, act Action) fun
 		f.resends -= milli
 	}
 	switch {
-	case b.kind == BudgetRatio:
+	case b.kind == kindRatio:
 		if m.ev.Kind == Begin && before.call.launched == 0 && !before.over {
 			f.calls += b.ratio
 		}
@@ -337,7 +337,7 @@ func (x *explorer) account(before, w *world, m move, valid bool, act Action) fun
 			}
 		}
 		return f
-	case b.kind == BudgetConcurrent:
+	case b.kind == kindConcurrent:
 		f.extra, f.active = x.held(w), int64(w.running())
 		if w.over {
 			f.active = 0
@@ -346,7 +346,7 @@ func (x *explorer) account(before, w *world, m move, valid bool, act Action) fun
 	case before.over:
 	case won:
 		f.tokens = min(b.limit.Load(), f.tokens+b.ratio)
-		if b.kind == BudgetGRPC {
+		if b.kind == kindGRPC {
 			break
 		}
 		if before.log[m.ev.Attempt].cause == Backup {
