@@ -80,7 +80,7 @@ func do[T any](ctx context.Context, s *Stack, f func(context.Context) (T, error)
 		case Launch:
 			var inner context.Context
 			if inner, err = d.open(act); err != nil {
-				act = d.machine.Step(sinceBase(), &Event{Kind: Rejected, Attempt: act.Attempt})
+				act = d.machine.Step(sinceBase(), &Event{Kind: Rejected, Refused: true, Attempt: act.Attempt})
 				continue
 			}
 			v, err = f(inner)
@@ -117,11 +117,12 @@ type driver struct {
 
 // ticket is what an attempt holds while it runs.
 type ticket struct {
-	held   bool
-	permit Permit
-	start  time.Duration
-	ctx    context.Context
-	cancel context.CancelFunc // nil if ctx is that of the call
+	held     bool
+	permit   Permit
+	start    time.Duration
+	ctx      context.Context
+	cancel   context.CancelFunc // nil if ctx is that of the call
+	throttle *Throttle          // nil if there is none
 }
 
 func (d *driver) begin() Action {
@@ -150,9 +151,16 @@ func (d *driver) open(act Action) (context.Context, error) {
 
 // admit asks the stages that may refuse an attempt.
 func (s *Stack) admit(now time.Duration) (t ticket, err error) {
+	if s.Throttle != nil {
+		if !s.Throttle.Allow(now, s.random()) {
+			return t, ErrThrottled
+		}
+		t.throttle = s.Throttle
+	}
 	if s.Breaker != nil {
 		var ok bool
 		if t.permit, ok = s.Breaker.Allow(now); !ok {
+			t.release(now, Neutral)
 			return t, ErrBreakerOpen
 		}
 	}
@@ -170,6 +178,9 @@ func (t *ticket) limit(ctx context.Context, d time.Duration) {
 
 // release gives back what the attempt held.
 func (t *ticket) release(now time.Duration, o Outcome) {
+	if t.throttle != nil {
+		t.throttle.Done(now, o)
+	}
 	t.held = false
 	t.permit.Done(now, o, now-t.start)
 	if t.cancel != nil {
@@ -249,7 +260,7 @@ func (d *driver) finish(act Action) (error, Outcome) {
 		e.Err = gone(d.ctx, d.last)
 	case act.Attempt < 0:
 		e.Err = d.refused
-	case act.Reason == Unroutable && d.refused != nil:
+	case act.Reason == Refused && d.refused != nil:
 		e.Err = fmt.Errorf("%w (not repeated: %w)", d.records[act.Attempt].Err, d.refused)
 	default:
 		e.Err = d.records[act.Attempt].Err

@@ -9,14 +9,14 @@ import (
 
 // Error is the error of a call by Do that failed. errors.Is and errors.As find the cause.
 type Error struct {
-	// Reason says what ended the attempts. It is Unroutable if one was refused.
+	// Reason says what ended the attempts. It is Refused if a stage refused the call or its last attempt.
 	Reason Reason
 	// Attempts are those made, in the order in which they began.
 	Attempts []AttemptRecord
 	// After is when a stage that refused the call is likely to let one pass, counted from the error. 0 means that it is not
 	// known.
 	After time.Duration
-	// Err is the error of the last attempt, why none was made (ErrRateLimited, ErrLimited, ErrBreakerOpen), or that of the
+	// Err is the error of the last attempt, why none was made (ErrRateLimited, ErrLimited, ErrThrottled, ErrBreakerOpen), or that of the
 	// caller's context.
 	Err error
 }
@@ -47,7 +47,7 @@ func (e *Error) Error() string {
 	switch {
 	case e.Reason == Answered, e.Reason == Exhausted && len(e.Attempts) == 1:
 		b.WriteString("failed")
-	case e.Reason == Unroutable:
+	case e.Reason == Refused:
 		b.WriteString("refused")
 	case e.Reason == Canceled && len(e.Attempts) < 2 && e.Err != nil: // it says so itself
 		return b.String() + bare(e.Err)

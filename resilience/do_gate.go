@@ -19,7 +19,7 @@ func (g *gate) enter(ctx context.Context, s *Stack) error {
 	if s.RateLimit != nil {
 		wait, ok := s.RateLimit.Reserve(now, s.MaxWait)
 		if !ok {
-			return &Error{Reason: Unroutable, After: wait, Err: ErrRateLimited}
+			return &Error{Reason: Refused, After: wait, Err: ErrRateLimited}
 		}
 		if wait > 0 {
 			if !pause(ctx, wait) {
@@ -37,7 +37,7 @@ func (g *gate) enter(ctx context.Context, s *Stack) error {
 	t := &Ticket{Criticality: s.Criticality, Deadline: c.Deadline, Expected: 2 * c.MinRemaining}
 	if err := s.Limit.Acquire(ctx, sinceBase, t); err != nil && t.state != inside {
 		if refused, ok := errors.AsType[*LimitedError](err); ok {
-			return &Error{Reason: Unroutable, After: refused.After, Err: err}
+			return &Error{Reason: Refused, After: refused.After, Err: err}
 		}
 		return &Error{Reason: Canceled, Err: gone(ctx, ErrLimited)}
 	}

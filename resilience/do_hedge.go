@@ -129,7 +129,7 @@ func (h *hedged[T]) attempt(act Action, joins bool) (next Action) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		d.refused = err
-		return h.leave(h.step(now, &Event{Kind: Rejected, Attempt: i}), joins)
+		return h.leave(h.step(now, &Event{Kind: Rejected, Refused: true, Attempt: i}), joins)
 	}
 	ctx, cancel := context.WithCancel(d.ctx)
 	defer cancel()

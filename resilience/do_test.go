@@ -271,7 +271,7 @@ func TestDoBoundsWhatIsUnderWay(t *testing.T) {
 			}()
 			synctest.Wait()
 			_, err := resilience.Do(t.Context(), s, replies())
-			if e, ok := errors.AsType[*resilience.Error](err); !ok || !errors.Is(err, resilience.ErrLimited) || e.Reason != resilience.Unroutable {
+			if e, ok := errors.AsType[*resilience.Error](err); !ok || !errors.Is(err, resilience.ErrLimited) || e.Reason != resilience.Refused {
 				t.Errorf("Do() of the third = %v, want a refusal", err)
 			}
 			if err := <-busy; err != errBroken {
@@ -285,6 +285,33 @@ func TestDoBoundsWhatIsUnderWay(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestDoIsThrottled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &resilience.Stack{
+			Throttle: resilience.NewThrottle(resilience.ThrottleConfig{}),
+			Breaker:  resilience.NewBreaker(resilience.BreakerConfig{Consecutive: 1000, Ratio: 1, MinRequests: 1000}),
+			Rand:     func() uint64 { return 1 << 60 },
+		}
+		made := 0
+		for range 100 {
+			err := s.Run(t.Context(), func(context.Context) error { made++; return errBroken })
+			if !errors.Is(err, errBroken) && !errors.Is(err, resilience.ErrThrottled) {
+				t.Fatalf("Run() = %v, want a failure or a refusal", err)
+			}
+		}
+		if made < 1 || made > 50 {
+			t.Errorf("%d of 100 calls that fail were made, want few", made)
+		}
+		for range 100 { // an open breaker gives back what the throttle gave
+			_ = s.Run(t.Context(), func(context.Context) error { return nil })
+			time.Sleep(2 * time.Second)
+		}
+		if p := s.Throttle.Probability(100 * 365 * 24 * time.Hour); p != 0 {
+			t.Errorf("calls are refused with probability %v in the end, want 0", p)
+		}
+	})
 }
 
 func TestSheddableCallsAreNotRepeated(t *testing.T) {

@@ -124,3 +124,18 @@ func ExampleStack_limit() {
 	fmt.Println(errors.Is(err, resilience.ErrLimited))
 	// Output: true
 }
+
+// Five failures in a row open the breaker, and then nothing is sent for a while.
+func ExampleStack_breaker() {
+	stack := &resilience.Stack{Breaker: resilience.NewBreaker(resilience.BreakerConfig{Consecutive: 5})}
+	sent := 0
+	var err error
+	for range 100 {
+		err = stack.Run(context.Background(), func(context.Context) error {
+			sent++
+			return errors.New("connection reset")
+		})
+	}
+	fmt.Println(sent, err)
+	// Output: 5 resilience: circuit breaker is open
+}

@@ -9,10 +9,10 @@ import (
 )
 
 // Stack says how Do protects the calls of a function. It is plain data: a stage whose field is nil or zero is off. What
-// learns from one call for the next (RateLimit, Limit, Budget, Hedge.Latency, Breaker) is made once by its constructor and
+// learns from one call for the next (RateLimit, Limit, Budget, Hedge.Latency, Throttle, Breaker) is made once by its constructor and
 // may be shared by any number of stacks. The order of the stages is fixed, from the caller to the function:
 //
-//	Timeout > fallback > RateLimit > Limit > Retry and Hedge, paid by Budget > Breaker > AttemptTimeout
+//	Timeout > fallback > RateLimit > Limit > Retry and Hedge, paid by Budget > Throttle > Breaker > AttemptTimeout
 //
 // A Stack must not change while it is used, and is then safe for concurrent use.
 type Stack struct {
@@ -40,6 +40,8 @@ type Stack struct {
 	// Budget pays for retries and hedges. nil means that all are granted, which is no good where many callers meet the same
 	// outage.
 	Budget *Budget
+	// Throttle refuses a part of the attempts while most of them fail. What it refuses is not repeated. nil means none.
+	Throttle *Throttle
 	// Breaker refuses attempts while too many of them fail. What it refuses is not repeated, and counts for nothing.
 	Breaker *Breaker
 	// Classify says what an error of the function means; it is not asked about nil. A Success is an answer, which Do
