@@ -94,9 +94,8 @@ func TestAdmissionFindsOutThatTheServiceRecovered(t *testing.T) {
 	const ms = time.Millisecond
 	a := newAdmission(t, AdmissionPolicy{Mode: On})
 	now := teach(t, a, time.Second, "get", 400*ms) // too slow for anybody
-	refused, begin := 0, now
-	var since time.Duration // of the first time that ten in a row were let in
-	for row := 0; row < 10 && now < begin+5*time.Second; now += 5 * ms {
+	refused, row, begin := 0, 0, now
+	for ; row < 10 && now < begin+5*time.Second; now += 5 * ms { // until ten in a row are let in
 		v, err := arrive(t, a, now, Arrival{Operation: "get", Left: 200 * ms})
 		if err != nil {
 			refused, row = refused+1, 0
@@ -104,10 +103,27 @@ func TestAdmissionFindsOutThatTheServiceRecovered(t *testing.T) {
 		}
 		v.LeaveAt(now+20*ms, resilience.Success) // it is as fast as ever
 		row++
-		since = now - begin
 	}
-	if since > time.Second || refused < 10 {
-		t.Errorf("it refused %d and recovered after %v, want some and within 1 s", refused, since)
+	if took := now - begin; took > time.Second || refused < 10 {
+		t.Errorf("it refused %d and recovered after %v, want some and within 1 s", refused, took)
+	}
+}
+
+func TestAdmissionLearnsNothingFromStreamsAndFailures(t *testing.T) {
+	a := newAdmission(t, AdmissionPolicy{Mode: On})
+	now := time.Second
+	for range 30 {
+		for o, stream := range map[resilience.Outcome]bool{resilience.Success: true, resilience.Failure: false} {
+			v, err := arrive(t, a, now, Arrival{Operation: "chat", Stream: stream})
+			if err != nil {
+				t.Fatal(err)
+			}
+			now += time.Second / 10
+			v.LeaveAt(now, o)
+		}
+	}
+	if o := a.known("chat"); o != nil {
+		t.Errorf("an operation is known to take %v", o.expected(now, time.Hour))
 	}
 }
 
