@@ -24,8 +24,8 @@ func level(c resilience.Criticality) zerohop.Config {
 func TestSpikeOfLittleImportanceHurtsNobodyElse(t *testing.T) {
 	heavy(t)
 	const begin = 20 * time.Second
-	run := func(low resilience.Criticality, admission zerohop.AdmissionPolicy, length time.Duration) *Result {
-		return Run(t, Scenario{
+	run := func(low resilience.Criticality, admission zerohop.AdmissionPolicy, front *zerohop.Policy, length time.Duration) *Result {
+		s := Scenario{
 			Services: map[string]Service{
 				"s":        {Endpoints: 2, Workers: 4, Time: Exponential(20 * time.Millisecond), Admission: admission},
 				"prefetch": {Endpoints: 2, Workers: 10_000, Calls: []Call{{Service: "s"}}},
@@ -37,21 +37,32 @@ func TestSpikeOfLittleImportanceHurtsNobodyElse(t *testing.T) {
 			Faults: []Fault{{Service: "prefetch", At: begin, For: length, Load: 12}},
 			For:    begin + length + 10*time.Second,
 			Seed:   *seed,
-		})
+		}
+		if front != nil { // all comes through there
+			s.Services["front"] = Service{Endpoints: 2, Workers: 10_000, Calls: []Call{{Service: "s"}}, Mesh: policy(*front)}
+			s.Services["prefetch"].Calls[0].Service = "front"
+			s.Clients[0].Service = "front"
+		}
+		return Run(t, s)
 	}
+	none := zerohop.AdmissionPolicy{}
+	const short = 20 * time.Second
 	for _, tt := range []struct {
 		name      string
 		low       resilience.Criticality
 		admission zerohop.AdmissionPolicy
+		front     *zerohop.Policy // of the two callers of a service that refuses nothing
 		length    time.Duration
 		holds     bool
 	}{
-		{"server half", resilience.Sheddable, serverHalf, 5 * time.Minute, true},
-		{"server half, plus", resilience.SheddablePlus, serverHalf, 30 * time.Second, true},
-		{"server half without levels", resilience.Critical, serverHalf, 30 * time.Second, false},
-		{"client half alone", resilience.Sheddable, zerohop.AdmissionPolicy{}, 30 * time.Second, false},
+		{"server half", resilience.Sheddable, serverHalf, nil, 5 * time.Minute, true},
+		{"server half, plus", resilience.SheddablePlus, serverHalf, nil, short, true},
+		{"server half without levels", resilience.Critical, serverHalf, nil, short, false},
+		{"neither half", resilience.Sheddable, none, nil, short, false},
+		{"client half", resilience.Sheddable, none, &zerohop.Policy{Limit: zerohop.Limit{Mode: zerohop.On, Algorithm: "gradient"}}, short, true},
+		{"client half without levels", resilience.Critical, none, &zerohop.Policy{Limit: zerohop.Limit{Mode: zerohop.On, Algorithm: "gradient"}}, short, false},
 	} {
-		r := run(tt.low, tt.admission, tt.length)
+		r := run(tt.low, tt.admission, tt.front, tt.length)
 		end := begin + tt.length
 		users, rest := r.Clients[0], r.Clients[1]
 		t.Logf("%s: users %.3f %% ok, p99 %v; the rest %.1f %% ok; %.0f good per second of 400; after it %.2f and %.2f %%", tt.name,

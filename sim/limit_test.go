@@ -71,3 +71,29 @@ func TestShortSpikesOfShortCallsAreOverAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// Everything takes twenty times as long for a minute, whatever the limit is. Soon after that all is as it was.
+func TestLimitsComeBackAfterDegradation(t *testing.T) {
+	heavy(t)
+	const begin, end = 20 * time.Second, 80 * time.Second
+	for _, algorithm := range []string{"gradient", "aimd"} {
+		r := Run(t, Scenario{
+			Services: map[string]Service{"s": {
+				Workers: 40, Time: Exponential(10 * time.Millisecond),
+				Admission: zerohop.AdmissionPolicy{Mode: zerohop.On, Algorithm: algorithm, Timeout: 500 * time.Millisecond},
+			}},
+			Clients: []Client{{Service: "s", Rate: 400, Timeout: time.Second}},
+			Faults:  []Fault{{Service: "s", At: begin, For: end - begin, Slow: 20}},
+			For:     end + 20*time.Second,
+			Seed:    *seed,
+		})
+		d, ok := r.Recovery(end, 0.9)
+		t.Logf("%s: %.0f good per second of the 200 that can be done, recovery after %v (%v), then %.2f %%", algorithm, r.Goodput(begin, end), d, ok, 100*r.Success(end+5*time.Second, 0))
+		// For AIMD even the twelfth of the calls that takes more than its Timeout without any queue is too many.
+		if got := r.Goodput(begin+5*time.Second, end); algorithm == "gradient" && got < 150 {
+			t.Errorf("%s: %.0f good per second meanwhile, want 150", algorithm, got)
+		}
+		r.Check(t, Bounds{From: end, Recovery: 2 * time.Second})
+		r.Check(t, Bounds{From: end + 5*time.Second, Success: 0.999})
+	}
+}

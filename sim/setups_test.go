@@ -104,6 +104,30 @@ func TestHedgingCutsTheTailOfFanOuts(t *testing.T) {
 	}
 }
 
+// Where a call is slow because there is much to do, another one makes it slower.
+func TestHedgesVanishNearSaturation(t *testing.T) {
+	heavy(t)
+	const workers, mean = 40, 5665 * time.Microsecond
+	for _, tt := range []struct{ load, most float64 }{{0.5, 0.05}, {0.9, 0.02}, {0.98, 0.002}} {
+		r := Run(t, Scenario{
+			Services: map[string]Service{"s": {Endpoints: 10, Workers: workers / 10, Time: Lognormal(5*time.Millisecond, 0.5)}},
+			Clients: []Client{{Service: "s", Rate: tt.load * workers / mean.Seconds(), Mesh: policy(zerohop.Policy{
+				Backup: zerohop.Backup{Quantile: 0.95, Factor: 1, Min: time.Millisecond}, Budget: zerohop.Budget{Ratio: 0.05},
+			})}},
+			For:  6 * time.Second,
+			Seed: *seed,
+		})
+		got := r.Amplification(2*time.Second, 0) - 1
+		t.Logf("load %v: %.3f %% more calls", tt.load, 100*got)
+		if got > tt.most {
+			t.Errorf("load %v: %.2f %% more calls, want %.1f %% at most", tt.load, 100*got, 100*tt.most)
+		}
+		if tt.load == 0.5 && got < 0.01 {
+			t.Errorf("load %v: %.2f %% more calls, want some", tt.load, 100*got)
+		}
+	}
+}
+
 // An endpoint that fails at once looks fast, and idle.
 func TestFastFailuresAttractNoCalls(t *testing.T) {
 	heavy(t)
