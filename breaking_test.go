@@ -128,11 +128,11 @@ func TestServiceBreakerIsForced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, mode := range []Switch{Off, On, Observe} {
 			m := open(t, Config{Resolver: orders(1), Spec: Spec{Defaults: Policy{Outlier: Outlier{Mode: Off}, ServiceBreaker: Breaker{Mode: mode}}}})
-			initial, _ := m.BreakerState("orders")
 			if err := ping(t.Context(), m, "orders"); err != nil {
 				t.Fatal(err)
 			}
-			if initial, _ = m.BreakerState("orders"); initial != map[Switch]resilience.BreakerState{Off: "", On: resilience.BreakerClosed, Observe: resilience.BreakerMetricsOnly}[mode] {
+			initial, _ := m.BreakerState("orders")
+			if initial != map[Switch]resilience.BreakerState{Off: "", On: resilience.BreakerClosed, Observe: resilience.BreakerMetricsOnly}[mode] {
 				t.Errorf("%s: BreakerState() = %q", mode, initial)
 			}
 			force := func(s resilience.BreakerState) {

@@ -72,7 +72,7 @@ func TestServiceThatFailsIsUsedUntilItRecovers(t *testing.T) {
 			m := open(t, Config{Resolver: orders(n)})
 			down := true
 			broken := func(string) bool { return down }
-			by, all, _ := visits(t, m, 30*time.Second, broken)
+			by, _, _ := visits(t, m, 30*time.Second, broken)
 			if len(by) != n {
 				t.Errorf("%d endpoints that fail: attempts on %d of them, want on all", n, len(by))
 			}
@@ -80,7 +80,7 @@ func TestServiceThatFailsIsUsedUntilItRecovers(t *testing.T) {
 			if _, _, failed := visits(t, m, 2*time.Second, broken); failed > 0 {
 				t.Errorf("%d endpoints: %d calls failed after the service recovered", n, failed)
 			}
-			by, all, _ = visits(t, m, 5*time.Second, broken)
+			by, all, _ := visits(t, m, 5*time.Second, broken)
 			for _, ep := range endpoints(n) {
 				if share := float64(by[ep.Addr]) / float64(all) * float64(n); share < 0.5 {
 					t.Errorf("share of %s of %d from 2 s after the service recovered = %.2f of its part", ep.Addr, n, share)

@@ -77,7 +77,7 @@ func TestEndpointThatFailsItsChecksGetsNoCalls(t *testing.T) {
 		visits(t, m, 11*time.Second, works)
 		d.find(bad, true)
 		visits(t, m, 16*time.Second, works)
-		by, all, failed := visits(t, m, time.Minute, works)
+		by, _, failed := visits(t, m, time.Minute, works)
 		if by[bad] != 0 || failed != 0 || len(by) != 2 {
 			t.Errorf("calls while the checks of %s fail = %v, failed %d, want none on it and none failed", bad, by, failed)
 		}
@@ -86,7 +86,7 @@ func TestEndpointThatFailsItsChecksGetsNoCalls(t *testing.T) {
 		}
 		d.find(bad, false)
 		visits(t, m, 15*time.Second, works) // two checks and the slow start
-		if by, all, _ = visits(t, m, 10*time.Second, works); by[bad] < all/4 {
+		if by, all, _ := visits(t, m, 10*time.Second, works); by[bad] < all/4 {
 			t.Errorf("calls on %s when its checks pass again = %d of %d, want a third", bad, by[bad], all)
 		}
 		want := []string{"orders " + bad + " false unwell", "orders " + bad + " true <nil>"}

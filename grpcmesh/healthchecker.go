@@ -46,6 +46,7 @@ func (h HealthChecker) Check(ctx context.Context, p healthcheck.Probe) error {
 		grpc.WithUserAgent("zerohop-health-check"),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxHealthMessage)),
 	}
+	//lint:ignore SA1019 credentials made by others may still set it
 	if creds.Info().ServerName == "" { // else gRPC wants that
 		authority := p.Host
 		if authority == "" {

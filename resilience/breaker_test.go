@@ -104,7 +104,7 @@ func TestBreakerOpensHalfwayAndCloses(t *testing.T) {
 		}
 		time.Sleep(time.Second - 1)
 		b.check(t, BreakerOpen)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		b.check(t, BreakerHalfOpen)
 		b.report(t, Success)
 		b.check(t, BreakerHalfOpen)
@@ -257,7 +257,7 @@ func TestBreakerTakesLostPermitsBack(t *testing.T) {
 		if _, ok := b.allow(); ok {
 			t.Fatal("a third permit for two probes")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		p, ok := b.allow()
 		if !ok {
 			t.Fatal("the permit did not come back when its lease was over")

@@ -191,14 +191,6 @@ func TestBudgetConfigIsValidatedOrClamped(t *testing.T) {
 	}
 }
 
-// checkField checks that err names the field, or is nil if there is none.
-func checkField(t *testing.T, err error, field string) {
-	t.Helper()
-	if field == "" && err != nil || field != "" && (err == nil || !strings.HasPrefix(err.Error(), field+": ")) {
-		t.Errorf("Validate() = %v, want field %q", err, field)
-	}
-}
-
 func BenchmarkBudgetSuccess(b *testing.B) {
 	budget := NewBudget(BudgetConfig{})
 	b.ReportAllocs()

@@ -17,7 +17,7 @@ import (
 // *Error, which wraps that attempt's and lists all of them. Errors that are answers, by Stack.Classify, come as they are.
 // A panic of f releases all that the call holds and reaches the caller of Do, unless the call is over.
 func Do[T any](ctx context.Context, s *Stack, f func(ctx context.Context) (T, error)) (T, error) {
-	v, err, _ := do(ctx, s, f)
+	v, _, err := do(ctx, s, f)
 	return v, err
 }
 
@@ -33,7 +33,7 @@ func DoOr[T any](ctx context.Context, s *Stack, f func(ctx context.Context) (T, 
 		inner, cancel = s.bound(ctx)
 		defer cancel()
 	}
-	v, err, o := do(inner, s, f)
+	v, o, err := do(inner, s, f)
 	if o == Success || ctx.Err() != nil {
 		return v, err
 	}
@@ -52,7 +52,7 @@ func (s *Stack) bound(ctx context.Context) (context.Context, context.CancelFunc)
 }
 
 // do is Do. If there is an answer, which may be an error, the outcome is Success.
-func do[T any](ctx context.Context, s *Stack, f func(context.Context) (T, error)) (v T, err error, o Outcome) {
+func do[T any](ctx context.Context, s *Stack, f func(context.Context) (T, error)) (v T, o Outcome, err error) {
 	o = Neutral // of calls that panic
 	if s == nil {
 		s = &noStage
@@ -65,7 +65,7 @@ func do[T any](ctx context.Context, s *Stack, f func(context.Context) (T, error)
 	if s.RateLimit != nil || s.Limit != nil {
 		var g gate
 		if err := g.enter(ctx, s); err != nil {
-			return v, err, o
+			return v, o, err
 		}
 		defer func() { g.leave(s, o) }()
 	}
@@ -88,8 +88,8 @@ func do[T any](ctx context.Context, s *Stack, f func(context.Context) (T, error)
 		case Wait:
 			act = d.sleep()
 		case Finish:
-			err, o = d.finish(act)
-			return v, err, o
+			o, err = d.finish(act)
+			return v, o, err
 		}
 	}
 }
@@ -249,10 +249,10 @@ func (d *driver) sleep() Action {
 	return d.machine.Step(sinceBase(), &ev)
 }
 
-// finish returns the error of the call, or what comes with the answer, and its outcome.
-func (d *driver) finish(act Action) (error, Outcome) {
+// finish returns the outcome of the call, and its error or what comes with the answer.
+func (d *driver) finish(act Action) (Outcome, error) {
 	if act.Attempt >= 0 && d.records[act.Attempt].Outcome == Success {
-		return d.records[act.Attempt].Err, Success
+		return Success, d.records[act.Attempt].Err
 	}
 	e := &Error{Reason: act.Reason, Attempts: d.attempts()}
 	switch {
@@ -266,9 +266,9 @@ func (d *driver) finish(act Action) (error, Outcome) {
 		e.Err = d.records[act.Attempt].Err
 	}
 	if n := len(e.Attempts); n > 0 && e.Attempts[n-1].Outcome != Success {
-		return e, e.Attempts[n-1].Outcome
+		return e.Attempts[n-1].Outcome, e
 	}
-	return e, Neutral
+	return Neutral, e
 }
 
 // attempts lists the attempts made.

@@ -10,7 +10,6 @@ import (
 type gate struct {
 	ticket *Ticket // nil unless it is in flight
 	start  time.Duration
-	passed bool // the call was neither refused nor given up
 }
 
 // enter waits where a stage has the call wait.

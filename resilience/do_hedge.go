@@ -26,7 +26,7 @@ type hedged[T any] struct {
 var errGoexit = errors.New("resilience: the function called runtime.Goexit")
 
 // hedge is do for stacks that hedge.
-func hedge[T any](ctx context.Context, s *Stack, f func(context.Context) (T, error)) (v T, err error, o Outcome) {
+func hedge[T any](ctx context.Context, s *Stack, f func(context.Context) (T, error)) (v T, o Outcome, err error) {
 	h := &hedged[T]{f: f, driver: driver{stack: s, ctx: ctx}, signal: make(chan struct{}, 1)}
 	h.mu.Lock()
 	act := h.follow(h.driver.begin())
@@ -46,8 +46,8 @@ func hedge[T any](ctx context.Context, s *Stack, f func(context.Context) (T, err
 	if act.Attempt >= 0 {
 		v = h.results[act.Attempt]
 	}
-	err, o = h.driver.finish(act)
-	return v, err, o
+	o, err = h.driver.finish(act)
+	return v, o, err
 }
 
 // step tells the machine what happened. h.mu is held.
