@@ -175,7 +175,7 @@ func TestBackupsThatCannotBeMadeCostNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, Config{Resolver: orders(1), Spec: idempotent})
 		for range 20 {
-			if _, err := Do(t.Context(), m, "orders", turns(after(2*time.Second, nil))); err != nil {
+			if _, err := Do(t.Context(), m, "orders", turns(after(2500*time.Millisecond, nil))); err != nil {
 				t.Fatal(err)
 			}
 		}
