@@ -26,11 +26,11 @@ func (v *Visit) prepare(now time.Duration, a *Admission) {
 	t := &v.ticket
 	t.Criticality = v.Criticality
 	if v.Left > 0 {
-		v.deadline = now + v.Left
+		v.deadline = later(now, v.Left)
 		t.Deadline = v.deadline
 	}
 	if v.AttemptLeft > 0 && (v.Left <= 0 || v.AttemptLeft < v.Left) {
-		t.Deadline = now + v.AttemptLeft
+		t.Deadline = later(now, v.AttemptLeft)
 	}
 	if o := v.operation; o != nil && !v.Stream && t.Deadline > 0 && a.policy.Deadline == On {
 		t.Expected = o.expected(now, t.Deadline-now)

@@ -176,7 +176,7 @@ func (c *Call) deadline(now time.Duration) time.Duration {
 	if d == d.Round(0) { // it has no monotonic reading: what counts is the wall clock's present time
 		left = time.Until(d)
 	}
-	return max(now+left, 1)
+	return max(later(now, left), 1)
 }
 
 func (c *Call) mesh() *Mesh { return c.target.service.mesh }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -168,6 +169,9 @@ func (m *Mesh) now() time.Duration { return time.Since(m.base) }
 // at returns the time that is d after New. What a wall clock would show is off by the steps and sleeps that the machine has
 // made since.
 func (m *Mesh) at(d time.Duration) time.Time { return m.base.Add(d) }
+
+// later returns the time d after now, or the last there is.
+func later(now, d time.Duration) time.Duration { return now + min(d, math.MaxInt64-now) }
 
 // IsService reports whether a URL host means a service rather than a host: it is named in the spec or by a
 // route, or it is a single label without a port, and neither "localhost" nor an IP address. Case does not matter.

@@ -113,7 +113,7 @@ func (s *Stack) config(ctx context.Context, now time.Duration, c *CallConfig) {
 		if d == d.Round(0) { // it has no monotonic reading: what counts is the wall clock's present time
 			left = time.Until(d)
 		}
-		c.Deadline = now + max(left, 1)
+		c.Deadline = after(now, max(left, 1))
 	}
 	level := s.Criticality.Or(Critical)
 	if r := s.Retry; r != nil && level > Sheddable {
