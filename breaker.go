@@ -23,7 +23,7 @@ type Breaker struct {
 	Ratio float64 `json:"ratio,omitempty" yaml:"ratio,omitempty"`
 	// MinRequests is the volume below which ratios say nothing. The built-in default is 20.
 	MinRequests uint32 `json:"minRequests,omitempty" yaml:"minRequests,omitempty"`
-	// Window is the time over which failures count. The built-in default is 10 s.
+	// Window is the time over which failures count, between 10 ms and 24 h. The built-in default is 10 s.
 	Window time.Duration `json:"window,omitempty" yaml:"window,omitempty"`
 	// Calls makes the last so many calls the window, with the rules of Resilience4j. 0 inherits; the built-in default is a
 	// window of time.

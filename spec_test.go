@@ -125,6 +125,14 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"breaker", service(Policy{Breaker: Breaker{Ratio: 2, OpenFor: -1, MaxOpenFor: 1, Calls: 1e6}}), []string{
 			"services.orders.breaker.ratio: ", "services.orders.breaker.openFor: ", "services.orders.breaker.calls: ",
 		}},
+		{"infinities", service(Policy{
+			Breaker: Breaker{Window: math.MaxInt64, Jitter: math.Inf(-1), SlowFactor: math.Inf(1)}, Throttle: Throttle{K: math.Inf(1), Aggression: math.NaN()},
+			RateLimit: RateLimit{Rate: math.NaN()}, Budget: Budget{Kind: "ratio", Floor: math.Inf(-1), Ratio: math.NaN()},
+		}), []string{
+			"services.orders.breaker.window: must be between 10ms and 24h0m0s, got 2562047h47m16.854775807s", "services.orders.breaker.jitter: must not be above 1, got -Inf",
+			"services.orders.breaker.slowFactor: ", "services.orders.throttle.k: ", "services.orders.throttle.aggression: ", "services.orders.rateLimit.rate: ",
+			"services.orders.budget.floor: ", "services.orders.budget.ratio: ",
+		}},
 		{"breaker that observes", service(Policy{Breaker: Breaker{Mode: Observe}}), []string{`services.orders.breaker.mode: must be "on" or "off", got "observe"`}},
 		{"throttle", service(Policy{Throttle: Throttle{Mode: "1", K: 0.5, Window: 1, Aggression: -1, MaxRejection: 2}}), []string{
 			`services.orders.throttle.mode: must be "on", "off" or "observe", got "1"`, "services.orders.throttle.k: ", "services.orders.throttle.window: ",

@@ -3,6 +3,7 @@ package resilience
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -14,7 +15,7 @@ type BreakerConfig struct {
 	Ratio float64
 	// MinRequests is the volume below which ratios say nothing. 0 means 20.
 	MinRequests uint32
-	// Window is the time over which failures are counted, in ten buckets; at least 10 ms. 0 means 10 s.
+	// Window is the time over which failures are counted, in ten buckets; between 10 ms and 24 h. 0 means 10 s.
 	Window time.Duration
 	// Calls makes the window the last so many calls instead, at most 100,000, by the rules of Resilience4j: MinRequests is
 	// at most Calls, and ratios also count after successes. On probation nothing is decided before as many results are in as
@@ -49,6 +50,8 @@ type BreakerConfig struct {
 const (
 	// minWindow leaves a millisecond for each bucket; in less time nobody fails often enough to tell.
 	minWindow = 10 * time.Millisecond
+	// maxWindow is far beyond what says anything of the present. Near the largest time.Duration buckets cannot be counted.
+	maxWindow = 24 * time.Hour
 	// maxCalls bounds what a breaker takes, a byte for each; ten times less would do for most, too.
 	maxCalls  = 100_000
 	maxProbes = 1000
@@ -67,6 +70,7 @@ func (c BreakerConfig) withDefaults() BreakerConfig {
 	if c.Window < minWindow {
 		c.Window = 10 * time.Second
 	}
+	c.Window = min(c.Window, maxWindow)
 	c.Calls = min(c.Calls, maxCalls)
 	if !(c.SlowRatio > 0 && c.SlowRatio <= 1) {
 		c.SlowRatio = 0.5
@@ -103,14 +107,14 @@ func (c BreakerConfig) Validate() error {
 		}
 	}
 	check(c.Ratio >= 0 && c.Ratio <= 1, "ratio", "must be between 0 and 1, got %v", c.Ratio)
-	check(c.Window == 0 || c.Window >= minWindow, "window", "must be at least %v, got %v", minWindow, c.Window)
+	check(c.Window == 0 || c.Window >= minWindow && c.Window <= maxWindow, "window", "must be between %v and %v, got %v", minWindow, maxWindow, c.Window)
 	check(c.Calls <= maxCalls, "calls", "must be at most %d, got %d", maxCalls, c.Calls)
 	check(c.SlowAfter >= 0, "slowAfter", "must not be negative, got %v", c.SlowAfter)
 	check(c.SlowFactor == 0 || c.SlowFactor >= 1 && c.SlowFactor <= 1000, "slowFactor", "must be between 1 and 1000, got %v", c.SlowFactor)
 	check(c.SlowRatio >= 0 && c.SlowRatio <= 1, "slowRatio", "must be between 0 and 1, got %v", c.SlowRatio)
 	check(c.OpenFor >= 0, "openFor", "must not be negative, got %v", c.OpenFor)
 	check(c.MaxOpenFor == 0 || c.MaxOpenFor >= c.OpenFor && c.MaxOpenFor > 0, "maxOpenFor", "must not be less than openFor (%v), got %v", c.OpenFor, c.MaxOpenFor)
-	check(c.Jitter <= 1, "jitter", "must not be above 1, got %v", c.Jitter)
+	check(c.Jitter <= 1 && !math.IsInf(c.Jitter, -1), "jitter", "must not be above 1, got %v", c.Jitter)
 	check(c.Probes <= maxProbes, "probes", "must be at most %d, got %d", maxProbes, c.Probes)
 	check(c.Lease >= 0, "lease", "must not be negative, got %v", c.Lease)
 	return errors.Join(errs...)

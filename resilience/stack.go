@@ -3,6 +3,7 @@ package resilience
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"net"
 	"time"
@@ -144,7 +145,7 @@ func (s *Stack) config(ctx context.Context, now time.Duration, c *CallConfig) {
 		if !(f > 0) {
 			f = defaultHedgeFactor
 		}
-		c.Backup, c.MinRemaining = time.Duration(f*float64(tail)), p50/2
+		c.Backup, c.MinRemaining = time.Duration(min(f*float64(tail), math.MaxInt64/2)), p50/2
 	}
 	if c.Deadline > 0 { // a hedge that comes after the deadline saves nobody
 		c.Backup = min(c.Backup, (c.Deadline-now)/2)
