@@ -216,3 +216,32 @@ func TestThrottleRefusesWhatTheServiceWould(t *testing.T) {
 		}
 	})
 }
+
+// An attempt that the breaker refuses after the throttle let it pass says nothing about what the service accepts.
+func TestThrottleDoesNotCountWhatTheBreakerRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := open(t, Config{Resolver: orders(3), Spec: Spec{Defaults: Policy{
+			Outlier: Outlier{Mode: Off}, Throttle: Throttle{Mode: On}, Retry: Retry{Mode: Off},
+		}}})
+		b := backend{err: always(errDown)}
+		for range 20 {
+			_ = b.call(t.Context(), m)
+		}
+		throttle := (*m.services.Load())["orders"].throttle[resilience.Critical]
+		want := throttle.Probability(m.now())
+		if want < 0.5 {
+			t.Fatalf("refuses %v of all after 20 failures, want most", want)
+		}
+		if err := m.ForceBreaker("orders", resilience.BreakerForcedOpen); err != nil {
+			t.Fatal(err)
+		}
+		sent := b.sent
+		for range 30 {
+			time.Sleep(time.Second) // one a second passes the throttle
+			_ = b.call(t.Context(), m)
+		}
+		if got := throttle.Probability(m.now()); got != want || b.sent != sent {
+			t.Errorf("refuses %v of all after 30 attempts of which %d were sent, want %v", got, b.sent-sent, want)
+		}
+	})
+}
