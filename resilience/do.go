@@ -188,10 +188,12 @@ func (t *ticket) release(now time.Duration, o Outcome) {
 	}
 }
 
-// abandon lets go of an attempt that panicked.
+// abandon lets go of an attempt that panicked, and of what the budget lent for it.
 func (d *driver) abandon() {
 	if d.running.held {
-		d.running.release(sinceBase(), Neutral)
+		now := sinceBase()
+		d.running.release(now, Neutral)
+		d.machine.Step(now, &Event{Kind: Cancel})
 	}
 }
 

@@ -259,25 +259,25 @@ func TestDoBoundsWhatIsUnderWay(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			limit := resilience.NewLimit(resilience.LimitConfig{Max: 1, Queue: 1}, nil)
 			s := &resilience.Stack{Limit: limit, Idempotent: true, Hedge: hedge}
-			busy := make(chan error)
+			first, second := make(chan error, 1), make(chan error, 1)
 			go func() {
-				defer func() { busy <- recover().(error) }()
+				defer func() { first <- recover().(error) }()
 				_ = s.Run(t.Context(), func(context.Context) error { time.Sleep(time.Second / 2); panic(errBroken) })
 			}()
 			synctest.Wait()
 			go func() {
 				_, err := resilience.Do(t.Context(), s, replies())
-				busy <- err
+				second <- err
 			}()
 			synctest.Wait()
 			_, err := resilience.Do(t.Context(), s, replies())
 			if e, ok := errors.AsType[*resilience.Error](err); !ok || !errors.Is(err, resilience.ErrLimited) || e.Reason != resilience.Refused {
 				t.Errorf("Do() of the third = %v, want a refusal", err)
 			}
-			if err := <-busy; err != errBroken {
+			if err := <-first; err != errBroken {
 				t.Errorf("the first panicked with %v, want %v", err, errBroken)
 			}
-			if err := <-busy; err != nil {
+			if err := <-second; err != nil {
 				t.Errorf("Do() of the second = %v, want an answer after it has waited", err)
 			}
 			if n := limit.State().InFlight; n != 0 {
