@@ -21,7 +21,18 @@ func satisfied(a *zerohop.Attempt, err error) bool {
 // fallBack returns the answer to a call that has failed: that of another service or of Transport.Fallback if there is one, or
 // else what the call returned, which was a and err.
 func (x *exchange) fallBack(a *zerohop.Attempt, err error, r *zerohop.Request) (*http.Response, error) {
-	var other *http.Response
+	var resp, other *http.Response
+	returned := false
+	defer func() {
+		if returned || a == nil { // else user code panicked
+			return
+		}
+		if resp == nil {
+			x.free(a)
+			resp = x.deliver(a)
+		}
+		resp.Body.Close()
+	}()
 	by := ""
 	if req, rest := x.instead(a, err, r); req != nil {
 		if other = x.transport.substitute(req, r); other != nil && rest >= 0 {
@@ -34,7 +45,6 @@ func (x *exchange) fallBack(a *zerohop.Attempt, err error, r *zerohop.Request) (
 	if other == nil || x.replay == nil {
 		x.free(a)
 	}
-	var resp *http.Response
 	if a != nil {
 		resp = x.deliver(a)
 	}
@@ -44,12 +54,14 @@ func (x *exchange) fallBack(a *zerohop.Attempt, err error, r *zerohop.Request) (
 		}
 	}
 	if other == nil {
+		returned = true
 		return resp, err
 	}
-	if resp != nil {
+	if resp != nil && resp.Body != other.Body { // else it is the same answer in other words
 		resp.Body.Close()
 	}
 	x.call.FellBack(by, err)
+	returned = true
 	if other.Body == nil {
 		other.Body = http.NoBody
 	}

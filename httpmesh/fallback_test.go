@@ -20,6 +20,7 @@ type pair struct {
 	mesh      *zerohop.Mesh
 	told      atomic.Pointer[string] // what hooks heard of a fallback
 	calls     atomic.Int32           // of the other service
+	panics    atomic.Bool            // the hook does
 }
 
 func newPair(t *testing.T, policy zerohop.Policy, orders, replica http.HandlerFunc) *pair {
@@ -36,6 +37,9 @@ func newPair(t *testing.T, policy zerohop.Policy, orders, replica http.HandlerFu
 		Resolver: discovery.Static{"orders": {{Addr: addr(a)}}, "orders-replica": {{Addr: addr(b)}}},
 		Spec:     zerohop.Spec{Services: map[string]zerohop.Policy{"orders": policy}},
 		Hooks: zerohop.Hooks{FellBack: func(_ context.Context, call zerohop.CallInfo, by string, _ error) {
+			if p.panics.Load() {
+				panic("FellBack")
+			}
 			text := call.Service + " to [" + by + "]"
 			p.told.Store(&text)
 		}},
@@ -161,6 +165,17 @@ func TestTransportFallbackMakesAnswers(t *testing.T) {
 			t.Errorf("RoundTrip() = %d %q, want 204", resp.StatusCode, got)
 		}
 	})
+	t.Run("of the body of the failure", func(t *testing.T) {
+		p := newPair(t, zerohop.Policy{}, unavailable, unavailable)
+		p.transport.Fallback = func(_ *http.Request, resp *http.Response, _ error) *http.Response {
+			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: resp.Body}
+		}
+		resp, err := get(t.Context(), t, p.transport, "http://orders/")
+		if got := read(t, resp, err); got != "orders is out of order" || resp.StatusCode != 200 {
+			t.Errorf("RoundTrip() = %d %q, want 200 and the body of the failure", resp.StatusCode, got)
+		}
+		checkIdle(t, p.mesh)
+	})
 	t.Run("without an answer", func(t *testing.T) {
 		p := newPair(t, zerohop.Policy{}, unavailable, unavailable)
 		p.transport.Fallback = func(_ *http.Request, resp *http.Response, _ error) *http.Response { return nil }
@@ -186,4 +201,41 @@ func TestTransportFallbackMakesAnswers(t *testing.T) {
 			t.Error("the other service was called")
 		}
 	})
+}
+
+// Panics of a fallback, and of what it asks the caller for, reach the caller, and leave nothing in flight.
+func TestFallbackThatPanicsLeavesNothingBehind(t *testing.T) {
+	for _, panics := range []string{"Fallback", "GetBody", "FellBack"} {
+		t.Run(panics, func(t *testing.T) {
+			replica := unavailable
+			if panics == "FellBack" {
+				replica = echo
+			}
+			p := newPair(t, zerohop.Policy{Limit: zerohop.Limit{Mode: zerohop.On, Max: 1}}, unavailable, replica)
+			copies := 0
+			req := request(t.Context(), t, "PUT", "http://orders/", strings.NewReader("x"))
+			req.GetBody = func() (io.ReadCloser, error) {
+				if copies++; copies == 2 && panics == "GetBody" { // the first is for a retry
+					panic(panics)
+				}
+				return io.NopCloser(strings.NewReader("x")), nil
+			}
+			p.transport.Fallback = func(*http.Request, *http.Response, error) *http.Response { panic(panics) }
+			p.panics.Store(panics == "FellBack")
+			func() {
+				defer func() {
+					if got := recover(); got != panics {
+						t.Errorf("recovered %v, want the panic of %s", got, panics)
+					}
+				}()
+				resp, err := p.transport.RoundTrip(req)
+				read(t, resp, err)
+			}()
+			checkIdle(t, p.mesh)
+			p.panics.Store(false)
+			p.transport.Fallback = nil
+			resp, err := get(t.Context(), t, p.transport, "http://orders/")
+			read(t, resp, err) // the place of the call is free
+		})
+	}
 }
