@@ -2,7 +2,6 @@ package zerohop
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/zerohop/zerohop/resilience"
@@ -38,45 +37,26 @@ type AdmissionPolicy struct {
 	Patience time.Duration `json:"patience,omitempty" yaml:"patience,omitempty"`
 }
 
-const (
-	fixedLimit    = "fixed"
-	gradientLimit = "gradient"
-	// defaultAdmissionQueue is what a service that takes 20 ms and has 20 places works off in 100 ms.
-	defaultAdmissionQueue = 100
-)
+// defaultAdmissionQueue is what a service that takes 20 ms and has 20 places works off in 100 ms.
+const defaultAdmissionQueue = 100
 
 // Validate reports every field that makes no sense.
 func (p AdmissionPolicy) Validate() error {
-	errs := []error{p.Mode.refusing("mode")}
-	if p.Deadline != Inherit && p.Deadline != On && p.Deadline != Off {
-		errs = append(errs, fmt.Errorf(`deadline: must be "on" or "off", got %q`, string(p.Deadline)))
-	}
-	switch p.Algorithm {
-	case "", fixedLimit, gradientLimit, "aimd":
-	default:
-		errs = append(errs, fmt.Errorf(`algorithm: must be "gradient", "aimd" or "fixed", got %q`, p.Algorithm))
-		p.Algorithm = ""
-	}
-	p.Queue = max(p.Queue, 0)
-	return errors.Join(append(errs, p.config().Validate())...)
+	return errors.Join(p.Mode.refusing("mode"), p.Deadline.switching("deadline"), p.config().Validate())
 }
 
 func (p AdmissionPolicy) withDefaults() AdmissionPolicy {
 	p.Mode = pick(p.Mode, Observe)
 	p.Deadline = pick(p.Deadline, On)
-	p.Algorithm = pick(p.Algorithm, gradientLimit)
+	p.Algorithm = pick(p.Algorithm, "gradient")
 	p.Max = pick(p.Max, 1000)
 	p.Queue = pick(p.Queue, defaultAdmissionQueue)
 	return p
 }
 
 func (p AdmissionPolicy) config() resilience.LimitConfig {
-	c := resilience.LimitConfig{
+	return resilience.LimitConfig{
 		Algorithm: p.Algorithm, Max: p.Max, Min: p.Min, Initial: p.Initial, Timeout: p.Timeout,
 		Queue: max(p.Queue, 0), MaxWait: p.MaxWait, Patience: p.Patience, Observe: p.Mode == Observe,
 	}
-	if c.Algorithm == fixedLimit {
-		c.Algorithm = ""
-	}
-	return c
 }

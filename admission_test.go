@@ -284,7 +284,7 @@ func TestAdmissionPolicyIsValidated(t *testing.T) {
 	}
 	for _, want := range []string{
 		`mode: must be "on", "off" or "observe", got "maybe"`, `deadline: must be "on" or "off", got "observe"`,
-		`algorithm: must be "gradient", "aimd" or "fixed", got "vegas"`, "max: must be", "min: must be", "timeout: must not",
+		`algorithm: must be "fixed", "aimd" or "gradient", got "vegas"`, "max: must be", "min: must be", "timeout: must not",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in %v", want, err)

@@ -2,7 +2,6 @@ package zerohop
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/zerohop/zerohop/resilience"
@@ -72,11 +71,7 @@ func (b Breaker) config(p *Policy) resilience.BreakerConfig {
 
 // validate reports every mistake of the breaker of an endpoint.
 func (b Breaker) validate(path string) error {
-	var errs []error
-	if b.Mode != Inherit && b.Mode != On && b.Mode != Off {
-		errs = append(errs, fmt.Errorf(`%s.mode: must be "on" or "off", got %q`, path, string(b.Mode)))
-	}
-	return errors.Join(append(errs, b.validateRest(path))...)
+	return errors.Join(b.Mode.switching(path+".mode"), b.validateRest(path))
 }
 
 // validateService reports every mistake of the breaker of a service.

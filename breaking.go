@@ -10,7 +10,7 @@ import (
 // newServiceBreaker returns the breaker of a service as its policy has it, nil if it has none.
 func newServiceBreaker(m *Mesh, p *Policy) *resilience.Breaker {
 	mode := p.ServiceBreaker.Mode
-	if mode != On && mode != Observe {
+	if !mode.decides() {
 		return nil
 	}
 	c := p.ServiceBreaker.config(p)

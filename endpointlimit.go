@@ -47,10 +47,7 @@ func (l EndpointLimit) balancer() *loadbalance.LimitConfig {
 }
 
 func (l EndpointLimit) validate(path string) error {
-	var errs []error
-	if l.Mode != Inherit && l.Mode != On && l.Mode != Off {
-		errs = append(errs, fmt.Errorf(`%s.mode: must be "on" or "off", got %q`, path, string(l.Mode)))
-	}
+	errs := []error{l.Mode.switching(path + ".mode")}
 	if l.Algorithm != "" && l.Algorithm != "fixed" && l.Algorithm != "adaptive" {
 		errs = append(errs, fmt.Errorf(`%s.algorithm: must be "fixed" or "adaptive", got %q`, path, l.Algorithm))
 	}

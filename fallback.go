@@ -36,15 +36,7 @@ func (f Substitute) over(wide Substitute) Substitute {
 }
 
 func (f Substitute) validate(path string) error {
-	var errs []error
-	for _, s := range []struct {
-		field string
-		value Switch
-	}{{"mode", f.Mode}, {"credentials", f.Credentials}} {
-		if s.value != Inherit && s.value != On && s.value != Off {
-			errs = append(errs, fmt.Errorf(`%s.%s: must be "on" or "off", got %q`, path, s.field, string(s.value)))
-		}
-	}
+	errs := []error{f.Mode.switching(path + ".mode"), f.Credentials.switching(path + ".credentials")}
 	if len(f.Service) > maxNameLength {
 		errs = append(errs, fmt.Errorf("%s.service: a name must have 1 to %d bytes, got %d", path, maxNameLength, len(f.Service)))
 	}

@@ -12,6 +12,9 @@ import (
 // nothing. So a policy can be tried on what a service really gets.
 const Observe Switch = "observe"
 
+// decides reports whether a stage that refuses is there at all.
+func (s Switch) decides() bool { return s == On || s == Observe }
+
 // refusing reports what is no setting of a stage that refuses.
 func (s Switch) refusing(path string) error {
 	switch s {

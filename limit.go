@@ -3,7 +3,6 @@ package zerohop
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/zerohop/zerohop/resilience"
@@ -42,30 +41,18 @@ func (l Limit) over(wide Limit) Limit {
 }
 
 func (l Limit) config() resilience.LimitConfig {
-	c := resilience.LimitConfig{
+	return resilience.LimitConfig{
 		Algorithm: l.Algorithm, Max: l.Max, Min: l.Min, Initial: l.Initial, Queue: l.Queue, MaxWait: l.MaxWait, Observe: l.Mode == Observe,
 	}
-	if c.Algorithm == "fixed" {
-		c.Algorithm = ""
-	}
-	return c
 }
 
 func (l Limit) validate(path string) error {
-	errs := []error{l.Mode.refusing(path + ".mode")}
-	c := l.config()
-	switch c.Algorithm {
-	case "", "aimd", "gradient":
-	default:
-		errs = append(errs, fmt.Errorf(`%s.algorithm: must be "fixed", "aimd" or "gradient", got %q`, path, l.Algorithm))
-		c.Algorithm = ""
-	}
-	return errors.Join(append(errs, under(path, c.Validate()))...)
+	return errors.Join(l.Mode.refusing(path+".mode"), under(path, l.config().Validate()))
 }
 
 // newLimit returns the limit of a policy, nil if there is none.
 func newLimit(l *Limit, random func() uint64) *resilience.Limit {
-	if l.Mode != On && l.Mode != Observe {
+	if !l.Mode.decides() {
 		return nil
 	}
 	return resilience.NewLimit(l.config(), random)

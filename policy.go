@@ -24,6 +24,14 @@ const (
 	Off Switch = "off"
 )
 
+// switching reports what neither inherits nor switches on or off.
+func (s Switch) switching(path string) error {
+	if s != Inherit && s != On && s != Off {
+		return fmt.Errorf(`%s: must be "on" or "off", got %q`, path, string(s))
+	}
+	return nil
+}
+
 // Policy says how calls are balanced and protected. It is plain data. A field at its zero value inherits:
 // built-in default < preset < Spec.Defaults < Spec.Services < policy of the route < WithCall.
 type Policy struct {
@@ -181,18 +189,17 @@ var builtin = Policy{
 	Balance:   "peak-ewma",
 	Connect:   Connect{Timeout: time.Second},
 	Propagate: On,
+	Fallback:  Substitute{Mode: On, Credentials: Off},
 	Retry:     Retry{Mode: On, Attempts: 3},
 	Backup:    Backup{Mode: On, Min: 50 * time.Millisecond, Quantile: 0.99, Factor: 2},
 	RateLimit: RateLimit{Mode: Off},
-	Fallback:  Substitute{Mode: On, Credentials: Off},
 	Limit:     Limit{Mode: Off, Algorithm: "fixed"},
 	Budget:    Budget{Mode: On},
 	Breaker:   Breaker{Mode: Off},
+	Throttle:  Throttle{Mode: Off},
 
-	Throttle:       Throttle{Mode: Off},
 	ServiceBreaker: Breaker{Mode: Off, Consecutive: math.MaxUint32},
-
-	EndpointLimit: EndpointLimit{Mode: Off, Algorithm: "adaptive"},
+	EndpointLimit:  EndpointLimit{Mode: Off, Algorithm: "adaptive"},
 
 	Outlier:     Outlier{Mode: On},
 	SlowStart:   SlowStart{Mode: On},
@@ -305,9 +312,7 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 		{"sticky.mode", p.Sticky.Mode}, {"sticky.strict", p.Sticky.Strict}, {"sticky.cookie.secure", p.Sticky.Cookie.Secure},
 		{"select.mode", p.Select.Mode},
 	} {
-		if s.value != Inherit && s.value != On && s.value != Off {
-			fail(s.field, `must be "on" or "off", got %q`, string(s.value))
-		}
+		errs = append(errs, s.value.switching(path+"."+s.field))
 	}
 	if p.Criticality > resilience.CriticalPlus {
 		fail("criticality", "there is no level %d", p.Criticality)

@@ -41,7 +41,7 @@ func (l RateLimit) config() resilience.RateLimitConfig {
 func (l RateLimit) validate(path string) error {
 	errs := []error{l.Mode.refusing(path + ".mode")}
 	c := l.config()
-	if c.Rate == 0 && l.Mode != On && l.Mode != Observe {
+	if c.Rate == 0 && !l.Mode.decides() {
 		c.Rate = 1
 	}
 	return errors.Join(append(errs, under(path, c.Validate()))...)
@@ -64,7 +64,7 @@ func under(path string, err error) error {
 
 // newRateLimit returns the limit of a policy, nil if there is none.
 func newRateLimit(p *RateLimit) *resilience.RateLimit {
-	if p.Mode != On && p.Mode != Observe {
+	if !p.Mode.decides() {
 		return nil
 	}
 	return resilience.NewRateLimit(p.config())

@@ -45,7 +45,7 @@ type throttles [resilience.CriticalPlus + 1]*resilience.Throttle
 
 // newThrottles returns those of a policy, nil if there are none.
 func newThrottles(p *Throttle) *throttles {
-	if p.Mode != On && p.Mode != Observe {
+	if !p.Mode.decides() {
 		return nil
 	}
 	var list throttles

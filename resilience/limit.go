@@ -72,8 +72,8 @@ func (l *Limit) allow(limit float64) {
 }
 
 // Enter asks for a place. If it returns Admitted, the ticket is in flight and owes Leave. If it returns Queued, Told is
-// called later, or is to be waited for with Wait. Otherwise the ticket was refused, and is done with. A ticket that is in flight or waits already stays where it
-// is, and Enter says so.
+// called later, or is to be waited for with Wait. Otherwise the ticket was refused, and is done with. A ticket that is in
+// flight or waits already stays where it is, and Enter says so.
 func (l *Limit) Enter(now time.Duration, t *Ticket) Admission {
 	l.mu.Lock()
 	if t.state != outside {

@@ -8,7 +8,7 @@ import (
 
 // LimitConfig says how many calls may be in flight at once, and what becomes of those that are too many.
 type LimitConfig struct {
-	// Algorithm is how the limit is found: "" has it fixed at Max. "aimd" raises it while calls succeed and lowers it when
+	// Algorithm is how the limit is found: "fixed", which "" means, has it at Max. "aimd" raises it while calls succeed and lowers it when
 	// they are refused for overload or take longer than Timeout. "gradient" lowers it when calls take longer than they do
 	// without queue; it is for those who see all or most of the load, which servers do.
 	Algorithm string
@@ -53,9 +53,9 @@ func (c LimitConfig) Validate() error {
 		errs = append(errs, fmt.Errorf("%s: %s", field, fmt.Sprintf(format, args...)))
 	}
 	switch c.Algorithm {
-	case "", "aimd", "gradient":
+	case "", "fixed", "aimd", "gradient":
 	default:
-		fail("algorithm", `must be "aimd" or "gradient", or empty for a fixed limit, got %q`, c.Algorithm)
+		fail("algorithm", `must be "fixed", "aimd" or "gradient", got %q`, c.Algorithm)
 	}
 	for _, f := range []struct {
 		field string
@@ -83,9 +83,9 @@ func (c LimitConfig) Validate() error {
 
 func (c LimitConfig) withDefaults() LimitConfig {
 	if c.Max <= 0 {
-		c.Max = defaultMaxInFlight
-		if c.Algorithm != "" {
-			c.Max = defaultMaxAdaptive
+		c.Max = defaultMaxAdaptive
+		if c.Algorithm == "" || c.Algorithm == "fixed" {
+			c.Max = defaultMaxInFlight
 		}
 	}
 	if c.Min <= 0 {

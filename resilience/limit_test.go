@@ -8,7 +8,7 @@ import (
 
 func TestLimitConfigNamesEveryMistake(t *testing.T) {
 	err := LimitConfig{Algorithm: "vegas", Max: 5, Min: 6, Initial: 7, Queue: -1, Timeout: -1}.Validate()
-	want := `algorithm: must be "aimd" or "gradient", or empty for a fixed limit, got "vegas"
+	want := `algorithm: must be "fixed", "aimd" or "gradient", got "vegas"
 queue: must be between 0 and 100000, got -1
 min: must not be more than max (5), got 6
 initial: must not be more than max (5), got 7
@@ -29,7 +29,7 @@ func TestNewLimitBringsEverythingIntoRange(t *testing.T) {
 		cfg  LimitConfig
 		want int
 	}{
-		{LimitConfig{}, 1024}, {LimitConfig{Max: -3}, 1024}, {LimitConfig{Max: 7}, 7}, {LimitConfig{Algorithm: "aimd"}, 20},
+		{LimitConfig{}, 1024}, {LimitConfig{Max: -3}, 1024}, {LimitConfig{Max: 7}, 7}, {LimitConfig{Algorithm: "fixed"}, 1024}, {LimitConfig{Algorithm: "aimd"}, 20},
 		{LimitConfig{Algorithm: "gradient"}, 20}, {LimitConfig{Algorithm: "gradient", Max: 8}, 8}, {LimitConfig{Algorithm: "aimd", Min: 30}, 30},
 		{LimitConfig{Algorithm: "aimd", Max: 2, Min: 30}, 2}, {LimitConfig{Algorithm: "aimd", Initial: 1}, 3},
 	} {
@@ -165,13 +165,9 @@ func TestLimitAllocatesNothingUncontended(t *testing.T) {
 }
 
 func BenchmarkLimit(b *testing.B) {
-	for _, algorithm := range []string{"", "aimd", "gradient"} {
-		name := algorithm
-		if name == "" {
-			name = "fixed"
-		}
+	for _, algorithm := range []string{"fixed", "aimd", "gradient"} {
 		l := NewLimit(LimitConfig{Algorithm: algorithm, Queue: 10}, nil)
-		b.Run(name, func(b *testing.B) {
+		b.Run(algorithm, func(b *testing.B) {
 			b.ReportAllocs()
 			var ticket Ticket
 			var now time.Duration
@@ -181,7 +177,7 @@ func BenchmarkLimit(b *testing.B) {
 				l.Leave(now, &ticket, Success, time.Millisecond)
 			}
 		})
-		b.Run(name+"/parallel", func(b *testing.B) {
+		b.Run(algorithm+"/parallel", func(b *testing.B) {
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				ticket := new(Ticket)
