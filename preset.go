@@ -40,23 +40,23 @@ const (
 	// timeout, failure accrual by 7 failures in a row, for 1 s to 60 s with a jitter of a half, probed by one request, no ceiling
 	// and no panic threshold. The budget is 20 % of the requests of the last 10 s, and 10 retries per second.
 	//
-	// It cannot express: the queue of 10,000 that fails after 3 s. Endpoints that fail are taken to cost 5 s, which Linkerd has as an option; those that nothing is known
-	// of as much as the median of the others, not 30 ms. The zonal load balancing of its enterprise edition is Locality,
-	// which is off here.
+	// It cannot express: the queue of 10,000 that fails after 3 s. Endpoints that fail are taken to cost 5 s, which Linkerd has
+	// as an option; those that nothing is known of as much as the median of the others, not 30 ms. The zonal load balancing of
+	// its enterprise edition is Locality, which is off here.
 	PresetLinkerd = "linkerd"
 	// PresetGRPC is gRPC with the policy round_robin, since its default, pick_first, sends all calls to one endpoint: no
 	// retries (up to 5 attempts, if they are switched on), no timeout, outlier detection (gRFC A50) by a success rate 1.9 standard
 	// deviations below the mean or more than 85 % of failures, for 30 s, then 60 s and so on up to 300 s, of 10 % of the
-	// endpoints but at least one, priorities that spill over when nothing is left, a budget of 10 tokens (gRFC A6). Least request compares two endpoints,
-	// drawn with replacement; hashing has no bound and a ring of 1,024 to 4,096 points.
+	// endpoints but at least one, priorities that spill over when nothing is left, a budget of 10 tokens (gRFC A6). Least
+	// request compares two endpoints, drawn with replacement; hashing has no bound and a ring of 1,024 to 4,096 points.
 	//
 	// It cannot express: pick_first, the limit of 1,024 requests, and that failover to the next priority takes 10 s. More
 	// than 85 % of failures eject an endpoint from 50 responses on, also where fewer than 5 endpoints have so many.
 	PresetGRPC = "grpc"
 	// PresetSpringCloud is Spring Cloud LoadBalancer and CircuitBreaker with Resilience4J: round robin, one retry on the next
 	// instance without a pause and without a budget, no ejection, a circuit breaker of the service that opens for 60 s when 50 % of
-	// the last 100 calls fail, or all take more than 60 s, and then lets 10 through, and a time limit of 1 s. Who has the load balancer without the circuit breaker switches
-	// that off and sets a longer Timeout.
+	// the last 100 calls fail, or all take more than 60 s, and then lets 10 through, and a time limit of 1 s. Who has the load
+	// balancer without the circuit breaker switches that off and sets a longer Timeout.
 	//
 	// It cannot express: round robin that takes no account of weights; that GET alone is repeated and not every idempotent
 	// method, and only after errors of connections, not because of a status. The breaker
