@@ -15,12 +15,13 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 	now := m.now()
 	a.took = now - a.start
 	a.latency = max(a.took-a.rarity().idle, 0)
+	late := false
 	if !a.Arrived() && v.Outcome != resilience.Success && c.ctx.Err() == nil {
 		v = resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: v.Unsent}
-		a.Err, a.Status, a.late = timeoutError(c.timeout()), -1, true
+		a.Err, a.Status, late = timeoutError(c.timeout()), -1, true
 	}
 	if v.Outcome == resilience.Failure && a.Err == nil && c.due(now) {
-		v.Outcome, a.late = c.blame(a, context.DeadlineExceeded), true
+		v.Outcome, late = c.blame(a, context.DeadlineExceeded), true
 	}
 	if f := m.cfg.Classify; f != nil {
 		v = f(c.info(), AttemptResult{Status: a.Status, Outcome: v.Outcome, Err: a.Err, Latency: a.took, Duration: a.took}, v)
@@ -48,13 +49,15 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 	case c.over && c.next.Reason != resilience.Canceled:
 		// Given up for another attempt: the endpoint takes at least as long as this one ran.
 		v = resilience.Verdict{Outcome: resilience.Neutral, Unsent: unsent}
-		a.overdue = c.machine.Config.Backup > 0 && a.latency >= c.machine.Config.Backup
+		if c.machine.Config.Backup > 0 && a.latency >= c.machine.Config.Backup {
+			a.ownRarity().overdue = true
+		}
 	case gone != nil:
 		if a.Node() == nil && !c.own { // no endpoint was reached in time, and the transport knows why
 			a.ownRarity().refused = a.Err
 		}
 		ev.Kind, v = resilience.Cancel, resilience.Verdict{Outcome: c.blame(a, gone), Unsent: unsent}
-		if a.late = true; v.Outcome == resilience.Neutral {
+		if late = true; v.Outcome == resilience.Neutral {
 			a.latency = 0
 		}
 	case a.rarity().refused != nil, shut, c.over:
@@ -62,6 +65,9 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 		a.latency, ev.Refused = 0, a.refused()
 	case v.Outcome == resilience.Neutral:
 		a.latency = 0
+	}
+	if late {
+		a.ownRarity().late = true
 	}
 	a.verdict, ev.Verdict, a.judged = v, v, true
 	if ev.Elsewhere {

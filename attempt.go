@@ -24,8 +24,7 @@ type Attempt struct {
 	rare     atomic.Pointer[rarity]     // nil until there is something in it
 	verdict  resilience.Verdict
 	pick     loadbalance.Pick
-	throttle *resilience.Throttle // to be told whether the service accepted the attempt; nil if it was
-	permit   resilience.Permit    // of the breaker of the service
+	permit   resilience.Permit // of the breaker of the service
 	start    time.Duration
 	took     time.Duration // until the answer or the error
 	latency  time.Duration // what is to be learned from it; 0 if nothing
@@ -40,9 +39,7 @@ type Attempt struct {
 	resumed  bool // it was open
 	judged   bool
 	gone     bool // what would have to be sent again
-	disowned bool // the endpoint had no part in it
-	overdue  bool // another attempt won after this one had run long enough for a backup
-	late     bool // no time was left for it
+	owing    bool // a throttle is to be told whether the service accepted the attempt
 	answer   bool // the call's
 }
 
@@ -54,6 +51,10 @@ type rarity struct {
 	refused error           // why there is no endpoint
 	record  *AttemptRecord  // of an attempt that was let go of
 	alarm   *time.Timer     // of the attempt timeout
+
+	disowned bool // the endpoint had no part in it
+	overdue  bool // another attempt won after this one had run long enough for a backup
+	late     bool // no time was left for it
 }
 
 var noRarity rarity
@@ -179,7 +180,7 @@ func (a *Attempt) Unrepeatable() { a.gone = true }
 func (a *Attempt) Disown() {
 	a.call.mu.Lock()
 	defer a.call.mu.Unlock()
-	a.disowned = true
+	a.ownRarity().disowned = true
 }
 
 // Refuse says that no endpoint could be reached for an attempt whose Request asked for LatePick, and why. It is not
@@ -238,11 +239,8 @@ func (a *Attempt) End(outcome resilience.Outcome, err error) {
 	if a.answer {
 		defer c.close(a.Status, outcome, err)
 	}
-	a.pick.Done(loadbalance.Report{Now: m.at(now), Outcome: outcome, Latency: a.latency, Overdue: a.overdue, Bound: a.bound(), After: a.verdict.After})
-	if a.throttle != nil { // it was judged too early to tell
-		a.throttle.Done(now, outcome)
-		a.throttle = nil
-	}
+	a.pick.Done(loadbalance.Report{Now: m.at(now), Outcome: outcome, Latency: a.latency, Overdue: a.rarity().overdue, Bound: a.bound(), After: a.verdict.After})
+	a.settle(now, outcome) // if it was judged too early to tell
 	a.permit.Done(now, outcome, a.latency)
 	if alarm := a.rarity().alarm; alarm != nil {
 		alarm.Stop()
@@ -270,7 +268,7 @@ func (a *Attempt) result() AttemptRecord {
 
 // addr returns the address of the endpoint, empty if there is none. c.mu is held.
 func (a *Attempt) addr() string {
-	if a.disowned {
+	if a.rarity().disowned {
 		return ""
 	}
 	if n := a.pick.Node(); n != nil {

@@ -139,10 +139,7 @@ func (c *Call) pass(now time.Duration, a *Attempt) bool {
 
 // drop gives back what the stages gave an attempt that is not made.
 func (a *Attempt) drop(now time.Duration) {
-	if t := a.throttle; t != nil {
-		t.Done(now, resilience.Neutral)
-		a.throttle = nil
-	}
+	a.settle(now, resilience.Neutral)
 	a.permit.Done(now, resilience.Neutral, 0)
 	a.permit = resilience.Permit{}
 }

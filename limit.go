@@ -121,7 +121,7 @@ func (c *Call) leave(outcome resilience.Outcome) {
 		latency = c.first.latency
 	}
 	for i := range n {
-		if c.slot(i).late && outcome != resilience.Success {
+		if c.slot(i).rarity().late && outcome != resilience.Success {
 			outcome = resilience.Overload // is what a limit takes it for
 		}
 	}

@@ -68,20 +68,26 @@ func (c *Call) throttled(now time.Duration, a *Attempt, list *throttles) error {
 		}
 		t.Insist()
 	}
-	a.throttle = t
+	a.owing = true
 	return nil
 }
 
 // accepted tells the throttle whether the service accepted the attempt.
 func (a *Attempt) accepted(now time.Duration, answer bool) {
-	t := a.throttle
-	if t == nil {
+	if !a.owing {
 		return
 	}
-	a.throttle = nil
 	o := a.verdict.Outcome
 	if o == resilience.Failure && answer && a.Status >= 0 && !a.verdict.Retry {
 		o = resilience.Success
 	}
-	t.Done(now, o)
+	a.settle(now, o)
+}
+
+// settle tells the throttle, if it is yet to be told, how the attempt ended.
+func (a *Attempt) settle(now time.Duration, o resilience.Outcome) {
+	if a.owing {
+		a.owing = false
+		a.call.target.service.throttle[a.call.criticality()].Done(now, o)
+	}
 }

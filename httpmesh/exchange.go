@@ -24,18 +24,17 @@ type exchange struct {
 	call      zerohop.Call
 	transport *Transport
 	req       *http.Request
-	out       http.Request                    // of the first attempt
-	foreign   *foreign                        // nil over an *http.Transport
-	begun     atomic.Int32                    // attempts that may have reached a server
-	handed    atomic.Bool                     // the body of req was given to a transport, which closes it
-	replay    *replay                         // of that body if attempts share it
-	rewinds   *rewinds                        // of it if GetBody may do no more than that
-	failed    atomic.Pointer[zerohop.Attempt] // the last that did
-	body      body                            // of the answer
+	out       http.Request // of the first attempt
+	foreign   *foreign     // nil over an *http.Transport
+	begun     atomic.Int32 // attempts that may have reached a server
+	handed    atomic.Bool  // the body of req was given to a transport, which closes it
+	replay    *replay      // of that body if attempts share it
+	rewinds   *rewinds     // of it if GetBody may do no more than that
+	body      body         // of the answer
 	first     delivery
 
 	mu   sync.Mutex // guards what follows, and req against its owner
-	more *[resilience.MaxAttempts - 1]delivery
+	more *further
 	over bool
 
 	protocol protocol
@@ -45,6 +44,12 @@ type exchange struct {
 type delivery struct {
 	resp *http.Response
 	trip trip
+}
+
+// further is what calls have that do not succeed at once.
+type further struct {
+	deliveries [resilience.MaxAttempts - 1]delivery
+	failed     *zerohop.Attempt // the last that did
 }
 
 // foreign is an exchange over a base that finds its way by the URL and may send requests again by itself.
@@ -84,10 +89,15 @@ func (x *exchange) delivery(i int) *delivery {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	return &x.rest().deliveries[i-1]
+}
+
+// rest returns what calls have that do not succeed at once. x.mu is held.
+func (x *exchange) rest() *further {
 	if x.more == nil {
-		x.more = new([resilience.MaxAttempts - 1]delivery)
+		x.more = &further{}
 	}
-	return &x.more[i-1]
+	return x.more
 }
 
 // Attempt sends the request to the node of a and waits for the response headers.
@@ -98,7 +108,9 @@ func (x *exchange) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.V
 		x.begun.Add(-1)
 	}
 	if v.Outcome != resilience.Success && a.Node() != nil {
-		x.failed.Store(a)
+		x.mu.Lock()
+		x.rest().failed = a
+		x.mu.Unlock()
 	}
 	if v.Retry && (v.Unsent || a.Repeatable()) && x.replay.exhausted() {
 		a.Unrepeatable()
@@ -225,7 +237,10 @@ func (x *exchange) refuse(a *zerohop.Attempt, err error) {
 	if errors.Is(err, errNotRepeatable) {
 		x.transport.unrepeated.Add(1)
 	}
-	if f := x.failed.Load(); f != nil && f.Err != nil {
+	x.mu.Lock()
+	f := x.rest().failed
+	x.mu.Unlock()
+	if f != nil && f.Err != nil {
 		f.Err = fmt.Errorf("%w (not repeated: %w)", f.Err, err)
 	}
 }

@@ -57,17 +57,17 @@ type era struct {
 	shadow  bool         // they are not
 	until   time.Duration
 	meter   meter // while closed
+	common  lease // that of all permits but those of probations
 
 	// What follows is of probations.
-	leases          []lease
-	serial          uint32
+	leases          []*lease
 	bad, slow, both uint32 // results: of failures, of slow ones, and all
 }
 
-// lease is a permit that was given out on probation.
+// lease is what a permit stands for.
 type lease struct {
-	serial uint32
-	ends   time.Duration
+	era  *era
+	ends time.Duration // on probation
 }
 
 // meter decides when a closed breaker opens.
@@ -93,7 +93,7 @@ func NewBreaker(c BreakerConfig) *Breaker {
 
 // begin begins an era. mu is held, or nobody knows the breaker yet.
 func (b *Breaker) begin(e *era) {
-	e.breaker = b
+	e.breaker, e.common.era = b, e
 	if e.state == BreakerClosed {
 		b.trips = 0
 		e.meter = b.fresh()
@@ -167,8 +167,7 @@ func (b *Breaker) Force(now time.Duration, s BreakerState) error {
 
 // Permit is the right to make one attempt. Done must be called exactly once. On the zero Permit it does nothing.
 type Permit struct {
-	era    *era
-	serial uint32 // of its lease, 0 if it has none
+	lease *lease // a word, as every attempt keeps two permits
 }
 
 // Allow asks for a permit.
@@ -184,7 +183,7 @@ func (b *Breaker) Ask(now time.Duration) (p Permit, ok, enforced bool) {
 		e := b.era.Load()
 		switch {
 		case e.state == BreakerClosed:
-			return Permit{era: e}, true, true
+			return Permit{&e.common}, true, true
 		case e.state == BreakerDisabled:
 			return Permit{}, true, true
 		case e.state == BreakerForcedOpen, e.state == BreakerOpen && now < e.until:
@@ -208,22 +207,22 @@ func (b *Breaker) probe(e *era, now time.Duration) (p Permit, ok, done bool) {
 		e = &era{state: BreakerHalfOpen, shadow: e.shadow}
 		b.begin(e)
 	}
-	e.leases = slices.DeleteFunc(e.leases, func(l lease) bool { return now >= l.ends })
+	e.leases = slices.DeleteFunc(e.leases, func(l *lease) bool { return now >= l.ends })
 	if uint32(len(e.leases))+e.both >= b.cfg.Probes {
 		return p, false, true
 	}
-	e.serial++
-	e.leases = append(e.leases, lease{e.serial, after(now, b.cfg.Lease)})
-	return Permit{e, e.serial}, true, true
+	l := &lease{e, after(now, b.cfg.Lease)}
+	e.leases = append(e.leases, l)
+	return Permit{l}, true, true
 }
 
 // Done gives the permit back and reports how the attempt went. latency is how long it took, 0 if that tells nothing. It does
 // nothing if the breaker has changed its state meanwhile, or if the lease of the permit is over.
 func (p Permit) Done(now time.Duration, o Outcome, latency time.Duration) {
-	e := p.era
-	if e == nil {
+	if p.lease == nil {
 		return
 	}
+	e := p.lease.era
 	b := e.breaker
 	counts := o == Success || o == Failure
 	if e.state == BreakerClosed {
@@ -237,7 +236,7 @@ func (p Permit) Done(now time.Duration, o Outcome, latency time.Duration) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	i := slices.IndexFunc(e.leases, func(l lease) bool { return l.serial == p.serial })
+	i := slices.Index(e.leases, p.lease)
 	if b.era.Load() != e || i < 0 {
 		return
 	}

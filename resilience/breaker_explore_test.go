@@ -19,11 +19,16 @@ type breakerWorld struct {
 // clone copies a world whose meter counts calls: gobreaker keeps its own.
 func (w *breakerWorld) clone() *breakerWorld {
 	b := &Breaker{cfg: w.b.cfg, fresh: w.b.fresh, trips: w.b.trips, seed: w.b.seed}
-	eras := map[*era]*era{}
+	eras, leases := map[*era]*era{}, map[*lease]*lease{}
 	cloned := func(e *era) *era {
 		if eras[e] == nil {
 			f := *e
-			f.breaker, f.leases = b, slices.Clone(e.leases)
+			f.breaker, f.common.era, f.leases = b, &f, nil
+			leases[&e.common] = &f.common
+			for _, l := range e.leases {
+				leases[l] = &lease{&f, l.ends}
+				f.leases = append(f.leases, leases[l])
+			}
 			if m, ok := e.meter.(*lastCalls); ok {
 				f.meter = &lastCalls{cfg: m.cfg, ring: slices.Clone(m.ring), next: m.next, all: m.all, failed: m.failed, slow: m.slow, run: m.run}
 			}
@@ -34,7 +39,11 @@ func (w *breakerWorld) clone() *breakerWorld {
 	b.era.Store(cloned(w.b.era.Load()))
 	c := &breakerWorld{b: b, now: w.now, history: w.history}
 	for _, p := range w.held {
-		c.held = append(c.held, Permit{cloned(p.era), p.serial})
+		f := cloned(p.lease.era)
+		if leases[p.lease] == nil { // it is over
+			leases[p.lease] = &lease{f, p.lease.ends}
+		}
+		c.held = append(c.held, Permit{leases[p.lease]})
 	}
 	return c
 }
@@ -47,10 +56,10 @@ func (w *breakerWorld) key() string {
 		k = fmt.Append(k, m.ring, m.next, m.all, m.run)
 	}
 	for _, l := range e.leases {
-		k = fmt.Append(k, "L", l.ends-w.now, slices.IndexFunc(w.held, func(p Permit) bool { return p.era == e && p.serial == l.serial }))
+		k = fmt.Append(k, "L", l.ends-w.now, slices.Index(w.held, Permit{l}))
 	}
 	for _, p := range w.held {
-		k = fmt.Append(k, "P", p.era == e)
+		k = fmt.Append(k, "P", p.lease.era == e)
 	}
 	return string(k)
 }
@@ -90,7 +99,7 @@ func (w *breakerWorld) apply(t *testing.T, event int) bool {
 		p := w.held[i]
 		w.held = slices.Delete(w.held, i, i+1)
 		p.Done(w.now, o, 0)
-		if after := w.b.era.Load(); p.era != e && after != e {
+		if after := w.b.era.Load(); p.lease.era != e && after != e {
 			t.Fatalf("%s: a late result changed the state", w.history)
 		}
 		w.history += fmt.Sprint(" ", i, o)
