@@ -37,14 +37,25 @@ func (l RateLimit) config() resilience.RateLimitConfig {
 	return resilience.RateLimitConfig{Rate: l.Rate, Burst: l.Burst}
 }
 
-// validate reports every mistake. A rate that is not set may be inherited, but not where the limit is on.
+// validate reports every mistake. A rate that is not set is inherited; see lacking.
 func (l RateLimit) validate(path string) error {
 	errs := []error{l.Mode.refusing(path + ".mode")}
 	c := l.config()
-	if c.Rate == 0 && !l.Mode.decides() {
-		c.Rate = 1
+	if c.Rate == 0 {
+		c.Rate = minRate
 	}
 	return errors.Join(append(errs, under(path, c.Validate()))...)
+}
+
+// minRate is the least rate that there is.
+const minRate = 0.001
+
+// lacking reports a limit that is on without a rate, after all that it could inherit.
+func (l RateLimit) lacking(path string) error {
+	if l.Rate != 0 || l.Mode != On && l.Mode != Observe {
+		return nil
+	}
+	return under(path, resilience.RateLimitConfig{}.Validate())
 }
 
 // under puts a path before each of the mistakes that a Validate reports.

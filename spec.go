@@ -39,7 +39,7 @@ const maxNameLength = 253
 func (s Spec) Validate() error { return errors.Join(s.validate(nil), s.validateCheckers(nil, false)) }
 
 func (s Spec) validate(own map[string]loadbalance.Builder) error {
-	errs := []error{s.Defaults.validate("defaults", own), s.validateFallbacks()}
+	errs := []error{s.validateDefaults(own), s.validateFallbacks()}
 	keys := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(s.Services)) {
 		if other, ok := keys[strings.ToLower(name)]; ok {
@@ -54,7 +54,7 @@ func (s Spec) validate(own map[string]loadbalance.Builder) error {
 		whole := s.complete(p)
 		err := p.validate(path, own)
 		if err == nil && errs[0] == nil {
-			err = whole.validate(path, own) // what it sets may contradict what it inherits
+			err = errors.Join(whole.validate(path, own), whole.RateLimit.lacking(path+".rateLimit")) // what it sets may contradict what it inherits
 		}
 		errs = append(errs, err, p.idle(path, whole.Balance, own))
 	}
@@ -63,7 +63,7 @@ func (s Spec) validate(own map[string]loadbalance.Builder) error {
 			errs = append(errs, errors.New("policies: a name must not be empty, which no route can refer to"))
 		}
 		p, path := s.Policies[name], "policies."+name
-		errs = append(errs, p.validate(path, own))
+		errs = append(errs, p.validate(path, own), RateLimit{Mode: p.RateLimit.Mode, Rate: pick(p.RateLimit.Rate, s.Defaults.RateLimit.Rate)}.lacking(path+".rateLimit"))
 		for _, f := range []struct {
 			field string
 			set   bool
@@ -90,6 +90,16 @@ func (s Spec) validate(own map[string]loadbalance.Builder) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// validateDefaults reports every mistake of Defaults, for the services that nobody names, too.
+func (s Spec) validateDefaults(own map[string]loadbalance.Builder) error {
+	const path = "defaults"
+	if err := s.Defaults.validate(path, own); err != nil {
+		return err
+	}
+	whole := s.complete(Policy{})
+	return errors.Join(whole.validate(path, own), whole.RateLimit.lacking(path+".rateLimit"))
 }
 
 // rules returns the routes with the names of services in lower case.

@@ -121,6 +121,13 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"endpoint limit", service(Policy{EndpointLimit: EndpointLimit{Mode: "1", Algorithm: "x", Max: -1}}), []string{`services.orders.endpointLimit.mode: must be "on" or "off", got "1"`, `services.orders.endpointLimit.algorithm: must be "fixed" or "adaptive", got "x"`, "services.orders.endpointLimit.max: "}},
 		{"rate limit", service(Policy{RateLimit: RateLimit{Rate: -1, Burst: -1}}), []string{"services.orders.rateLimit.rate: ", "services.orders.rateLimit.burst: "}},
 		{"rate limit without a rate", service(Policy{RateLimit: RateLimit{Mode: Observe}}), []string{"services.orders.rateLimit.rate: must be between 0.001 and 1000000, got 0"}},
+		{"rate limit of a route without a rate", route(Policy{RateLimit: RateLimit{Mode: On}}), []string{"policies.x.rateLimit.rate: must be between 0.001 and 1000000, got 0"}},
+		{"rate limit of all services without a rate", Config{Resolver: discovery.Static{}, Spec: Spec{
+			Defaults: Policy{RateLimit: RateLimit{Mode: On}}, Services: map[string]Policy{"orders": {RateLimit: RateLimit{Rate: 5}}},
+		}}, []string{"defaults.rateLimit.rate: must be between 0.001 and 1000000, got 0"}},
+		{"defaults that contradict their preset", Config{Resolver: discovery.Static{}, Spec: Spec{
+			Defaults: Policy{Preset: PresetEnvoy, Outlier: Outlier{MaxEjection: 10 * time.Second}}, Services: map[string]Policy{"orders": {}},
+		}}, []string{"defaults.outlier.maxEjection: must not be less than ejection (30s), got 10s"}},
 		{"breaker mode", service(Policy{Breaker: Breaker{Mode: "1"}}), []string{`services.orders.breaker.mode: must be "on" or "off", got "1"`}},
 		{"breaker", service(Policy{Breaker: Breaker{Ratio: 2, OpenFor: -1, MaxOpenFor: 1, Calls: 1e6}}), []string{
 			"services.orders.breaker.ratio: ", "services.orders.breaker.openFor: ", "services.orders.breaker.calls: ",
@@ -257,6 +264,18 @@ func TestBoundsFitThoseThatAreInherited(t *testing.T) {
 		err := Spec{Defaults: Policy{Locality: c.wide}, Services: map[string]Policy{"orders": {Locality: c.narrow}}}.Validate()
 		if got := fmt.Sprint(err); err != nil && got != c.want || err == nil && c.want != "" {
 			t.Errorf("%+v over %+v: Validate() = %v, want %q", c.narrow, c.wide, err, c.want)
+		}
+	}
+}
+
+func TestRatesAreInherited(t *testing.T) {
+	on, rate := Policy{RateLimit: RateLimit{Mode: On}}, Policy{RateLimit: RateLimit{Rate: 5}}
+	for name, s := range map[string]Spec{
+		"by a service": {Defaults: rate, Services: map[string]Policy{"orders": on}},
+		"by a route":   {Defaults: rate, Policies: map[string]Policy{"x": on}, Routes: []routing.Rule{{Policy: "x"}}},
+	} {
+		if err := s.Validate(); err != nil {
+			t.Errorf("Validate() of a rate inherited %s = %v, want nil", name, err)
 		}
 	}
 }
