@@ -176,8 +176,8 @@ func (x *exchange) try(ctx context.Context, a *zerohop.Attempt, sent int) resili
 	*x.delivery(a.Number) = delivery{resp, way}
 	a.Status = resp.StatusCode
 	v := x.protocol.judge(req, resp)
-	if resp.StatusCode == http.StatusServiceUnavailable && first(resp.Header[RefusedHeader]) != "" {
-		v = resilience.Verdict{Outcome: resilience.Overload, Retry: true, Unsent: true, After: v.After}
+	if by := first(resp.Header[RefusedHeader]); resp.StatusCode == http.StatusServiceUnavailable && by != "" {
+		v = resilience.Verdict{Outcome: resilience.Overload, Retry: true, Unsent: by != below, After: v.After}
 	}
 	switch why := resp.Header.Get(NoRetryHeader); {
 	case !v.Retry, why == "":

@@ -97,6 +97,7 @@ func (a *reply) turnAway(ctx context.Context, err error) {
 		a.refuse()
 		return
 	}
+	a.refused = true
 	h := a.Header()
 	h.Set(RefusedHeader, "limit")
 	if e.Final {

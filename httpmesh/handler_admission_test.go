@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/discovery"
 	"github.com/zerohop/zerohop/resilience"
 )
 
@@ -362,4 +363,25 @@ func FuzzAdmission(f *testing.F) {
 			t.Errorf("at rest: %+v", s)
 		}
 	})
+}
+
+// A service that hands on the refusal of another one, with its headers, has begun with the request: what must not be
+// executed twice is not sent again.
+func TestRefusalsThatAreHandedOnAreNotOnesOwn(t *testing.T) {
+	var executed atomic.Int32
+	h := NewHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		executed.Add(1)
+		w.Header().Set(RefusedHeader, "limit")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}), HandlerOptions{})
+	list := []string{addr(serve(t, h.ServeHTTP)), addr(serve(t, h.ServeHTTP))}
+	m := open(t, zerohop.Config{
+		Resolver: discovery.Static{"orders": {{Addr: list[0]}, {Addr: list[1]}}, "spare": {{Addr: list[0]}}},
+		Spec:     zerohop.Spec{Defaults: zerohop.Policy{Retry: zerohop.Retry{Base: 1, Max: 1}, Fallback: zerohop.Substitute{Service: "spare"}}},
+	})
+	resp, err := client(t, m).RoundTrip(request(t.Context(), t, "POST", "http://orders/", strings.NewReader("x")))
+	read(t, resp, err)
+	if n := executed.Load(); n != 1 || resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("executed %d times, and the answer is %d, want once and 503", n, resp.StatusCode)
+	}
 }

@@ -21,6 +21,7 @@ type reply struct {
 	status  int32          // 0 if the header is not complete
 	version int32          // of HTTP
 	begun   bool           // the header is complete
+	refused bool           // by the Admission
 	timing
 }
 
@@ -54,6 +55,9 @@ func (a *reply) begin(code int) {
 		a.answered(code)
 	}
 	header := a.Header()
+	if code >= 500 && !a.refused && first(header[RefusedHeader]) != "" {
+		header.Set(RefusedHeader, below)
+	}
 	if (code == http.StatusTooManyRequests || code >= 500) && a.inbound.Spent() {
 		header.Set(NoRetryHeader, "1")
 	}

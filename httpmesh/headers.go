@@ -27,7 +27,8 @@ const (
 	// server has done nothing, and is not to blame.
 	NoRetryHeader = "Zerohop-No-Retry"
 	// RefusedHeader of a response with the status 503, if not empty, says that the server has too much to do and has not
-	// begun with the request, which may be sent elsewhere whatever it is.
+	// begun with the request, which may be sent elsewhere whatever it is. A Handler whose service hands on such an answer
+	// makes that "below": it has begun itself.
 	RefusedHeader = "Zerohop-Refused"
 	// LoadHeader of a response is the load of the server, in the format of ORCA that Envoy and others read, too:
 	// "Endpoint-Load-Metrics: TEXT cpu_utilization=0.7".
@@ -46,6 +47,8 @@ const (
 	loadMessage = "Endpoint-Load-Metrics-Bin"
 	// noTime is the NoRetryHeader of a server that did not begin because its caller has too little time.
 	noTime = "deadline"
+	// below is the RefusedHeader of a server that hands on what another one said.
+	below = "below"
 	// grpcAttempts is what gRPC calls AttemptHeader.
 	grpcAttempts = "Grpc-Previous-Rpc-Attempts"
 	// maxTimeLeft bounds a TimeoutHeader. Nobody waits longer, and ten digits more would overflow a time.Duration.
