@@ -216,8 +216,8 @@ func TestLimitBacksOffAfterTimeouts(t *testing.T) {
 			<-ctx.Done()
 			return 0, ctx.Err()
 		})
-		if got := (*m.services.Load())["orders"].direct.flight.State().Limit; got != 18 || err == nil {
-			t.Errorf("Limit = %d after %v, want nine tenths of 20", got, err)
+		if got := (*m.services.Load())["orders"].direct.flight.State().Limit; got != 10 || err == nil {
+			t.Errorf("Limit = %d after %v, want half of 20: it was a whole round", got, err)
 		}
 	})
 }

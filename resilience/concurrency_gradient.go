@@ -17,9 +17,15 @@ import (
 //     so that it does not fall on where everything takes longer whatever the load is. Envoy probes by letting in three calls,
 //     which is an outage where hundreds are needed.
 //
+// At first the limit doubles each window while it is in use, as TCP does in its slow start: by roots it would take a big
+// server many seconds to let in what it can do. A window that shows a queue takes back what the one before it has doubled. The
+// third one ends the start: those before may be chance, or the base too low, since the first calls to come back are the quickest.
+// Windows that take long to fill do not double anything: a service of few workers has a queue before it has a base.
+//
 // Latencies are averaged by their logarithms: a mean would follow a few slow calls, and a median would jump where half of
-// the calls take a hundred times as long as the others, as cached and uncached ones do. Calls that came in before probing last
-// began do not count: they tell what another load did.
+// the calls take a hundred times as long as the others, as cached and uncached ones do. Calls that fail count if they took
+// longer than they should: where all callers leave before their answers come, there are no others. Calls that came in before
+// probing last began do not count: they tell what another load did.
 type gradient struct {
 	limit, min, max float64
 	base            float64 // ns, 0 if it is not known
@@ -28,6 +34,8 @@ type gradient struct {
 	before          float64       // latency when it began
 	mark            float64       // half of the largest limit since it ended
 	former          float64       // limit before it fell, to which it comes back even if it is not in use; 0 if it is there
+	tries           int           // how many windows must still show a queue before the limit does not double any more
+	doubled         bool          // after the last window
 	random          func() uint64
 
 	began time.Duration // of the window: its first sample
@@ -69,6 +77,10 @@ const (
 	longestProbe  = 2 * time.Second
 	rounds        = 10
 	fewestSamples = 10
+	// startTries is how many windows must show a queue to end the start, and startTolerance how much longer calls must take
+	// in them: what the base is too low and what chance does together is hardly ever as much.
+	startTries     = 3
+	startTolerance = 2.0
 )
 
 // allowed returns how many calls may be in flight now.
@@ -88,12 +100,12 @@ func (g *gradient) admit() bool {
 	return true
 }
 
-// observe takes a sample of a call that came in since probing last began, and reports whether it begins again.
-func (g *gradient) observe(s *sample) (probes bool) {
+// observe takes a sample of a call that came in since it last returned true: those that are in flight then do not count.
+func (g *gradient) observe(s *sample) (anew bool) {
 	g.peak = max(g.peak, s.inflight)
 	switch {
 	case g.probing && !s.probe:
-	case s.outcome == Success && s.latency > 0:
+	case s.latency > 0 && (s.outcome == Success || g.base > 0 && float64(s.latency) > tolerance*g.base):
 		if g.n == 0 && !g.probing {
 			g.began = s.now
 		}
@@ -118,7 +130,23 @@ func (g *gradient) observe(s *sample) (probes bool) {
 	case !used:
 		g.base += baseDrift * (latency - g.base)
 	}
-	if used || g.limit < g.former && latency < tolerance*g.base {
+	queued := latency > tolerance*g.base
+	grow := g.tries > 0 && used && took <= max(3*gradientWindow, time.Duration(3*g.base))
+	if grow && latency > startTolerance*g.base {
+		grow = false
+		if g.tries--; g.doubled {
+			g.doubled = false
+			g.limit = max(g.limit/2, g.min)
+			g.mark = g.limit / 2
+			g.clear()
+			return true
+		}
+	}
+	g.doubled = grow
+	switch {
+	case grow:
+		g.limit = min(2*g.limit, g.max)
+	case used || g.limit < g.former && !queued:
 		slope := min(max(tolerance*g.base/latency, 1/maxGradient), maxGradient)
 		target := g.limit*slope + math.Sqrt(g.limit)
 		g.limit = min(max(g.limit+smoothing*(target-g.limit), g.min), g.max)

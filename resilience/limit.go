@@ -51,7 +51,7 @@ func NewLimit(c LimitConfig, random func() uint64) *Limit {
 		l.aimd = &aimd{limit: start, min: low, max: high, timeout: c.Timeout}
 		l.allow(start)
 	case "gradient":
-		l.gradient = &gradient{limit: start, min: low, max: high, random: random}
+		l.gradient = &gradient{limit: start, min: low, max: high, tries: startTries, random: random}
 		l.allow(start)
 	default:
 		l.allow(high)

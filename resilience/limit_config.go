@@ -8,17 +8,21 @@ import (
 
 // LimitConfig says how many calls may be in flight at once, and what becomes of those that are too many.
 type LimitConfig struct {
-	// Algorithm is how the limit is found: "fixed", which "" means, has it at Max. "aimd" raises it while calls succeed and lowers it when
-	// they are refused for overload or take longer than Timeout. "gradient" lowers it when calls take longer than they do
-	// without queue; it is for those who see all or most of the load, which servers do.
+	// Algorithm is how the limit is found: "fixed", which "" means, has it at Max. "aimd" raises it while calls succeed and
+	// lowers it when a share of them goes wrong, whatever the size of the service: 9 in 100 that are refused for overload or
+	// fail after Timeout, or 29 in 100 that succeed after it. "gradient" lowers it when calls take longer than they do without
+	// queue; it is for those who see all or most of the load, which servers do.
 	Algorithm string
 	// Max is the largest limit. 0 means 1024, Envoy's default, or 1000 if the limit adapts, which is that of Envoy, too.
 	Max int
 	// Min is the least that an adaptive limit falls to. 0 means 3, Envoy's default, or Max if that is less.
 	Min int
-	// Initial is where an adaptive limit starts. 0 means 20, Netflix's default, brought into what Min and Max allow.
+	// Initial is where an adaptive limit starts. 0 means 20, Netflix's default, brought into what Min and Max allow. It doubles
+	// within a few times what calls take while it is in use and all goes well, so that only services that need hundreds
+	// of places at once need more.
 	Initial int
-	// Timeout is how long a call may take before "aimd" lowers the limit. 0 means 5 s, Netflix's default.
+	// Timeout is how long a call may take for "aimd", best half of what callers wait: with all of that, a tenth of the work is
+	// for those who have left. 0 means 5 s, Netflix's default.
 	Timeout time.Duration
 	// Queue is how many calls may wait for a place. 0 means none.
 	Queue int
