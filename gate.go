@@ -193,6 +193,6 @@ func (s *service) recovery() (after time.Duration) {
 
 // refused reports whether a stage refused the attempt.
 func (a *Attempt) refused() bool {
-	_, ok := a.rarity().refused.(*refusedError)
+	_, ok := errors.AsType[*refusedError](a.rarity().refused)
 	return ok
 }

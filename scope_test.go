@@ -91,7 +91,7 @@ func TestPromptContextEndsBeforeItsParentGoesOn(t *testing.T) {
 		default:
 			t.Fatal("Done() is open when the parent was cancelled")
 		}
-		if got := context.Cause(ctx); got != cause {
+		if got := context.Cause(ctx); !errors.Is(got, cause) {
 			t.Fatalf("Cause() = %v, want that of the parent", got)
 		}
 	}

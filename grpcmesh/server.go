@@ -2,6 +2,7 @@ package grpcmesh
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -194,7 +195,8 @@ func (s *Server) trailer(in *zerohop.Inbound, err error, t *timing) metadata.MD 
 	switch {
 	case err == nil:
 	case in != nil && isRefusal(err):
-		md = err.(*refusal).trailer()
+		r, _ := errors.AsType[*refusal](err)
+		md = r.trailer()
 	case in == nil:
 		md = metadata.MD{noRetryKey: {tooLate}, pushbackKey: {"-1"}}
 	case in.Spent() && failed(err):

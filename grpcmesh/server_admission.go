@@ -113,6 +113,6 @@ func refused(err error) error {
 }
 
 func isRefusal(err error) bool {
-	_, ok := err.(*refusal)
+	_, ok := errors.AsType[*refusal](err)
 	return ok
 }

@@ -279,7 +279,7 @@ func TestPanicsGiveTheirPlaceBack(t *testing.T) {
 	for range 2 {
 		func() {
 			defer func() {
-				if got := recover(); got != http.ErrAbortHandler {
+				if got := recover(); got != any(http.ErrAbortHandler) {
 					t.Errorf("recover() = %v, want that of the handler", got)
 				}
 			}()

@@ -1,6 +1,7 @@
 package loadbalance
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -270,7 +271,7 @@ func TestRetriesLeaveTheZone(t *testing.T) {
 	if err != nil || p.Node() != nodes[2] {
 		t.Errorf("Pick() = %v, %v, want the node of the other zone", p.Node(), err)
 	}
-	if _, err := b.Pick(Info{Now: b.base, Avoid: nodes, Other: true}); err != ErrNoOther {
+	if _, err := b.Pick(Info{Now: b.base, Avoid: nodes, Other: true}); !errors.Is(err, ErrNoOther) {
 		t.Errorf("Pick() = %v, want ErrNoOther", err)
 	}
 }

@@ -1,6 +1,7 @@
 package loadbalance
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -64,7 +65,7 @@ func TestPicksNeverLeaveTheSet(t *testing.T) {
 						first := ended.Load()
 						p, err := b.Pick(Info{Now: time.Now(), Hash: rnd.Uint64() & 7, Avoid: tried})
 						last := begun.Load()
-						if err == ErrUnavailable {
+						if errors.Is(err, ErrUnavailable) {
 							continue
 						}
 						if err != nil || p.Node() == nil {

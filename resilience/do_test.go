@@ -274,7 +274,7 @@ func TestDoBoundsWhatIsUnderWay(t *testing.T) {
 			if e, ok := errors.AsType[*resilience.Error](err); !ok || !errors.Is(err, resilience.ErrLimited) || e.Reason != resilience.Refused {
 				t.Errorf("Do() of the third = %v, want a refusal", err)
 			}
-			if err := <-first; err != errBroken {
+			if err := <-first; !errors.Is(err, errBroken) {
 				t.Errorf("the first panicked with %v, want %v", err, errBroken)
 			}
 			if err := <-second; err != nil {

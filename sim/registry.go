@@ -295,7 +295,7 @@ func (f *feed) follow(e zerohop.Endpoints) {
 		f.balancer = e.Balancer
 	}
 	has := len(e.Balancer.Set().Nodes()) > 0
-	if f.had && !has && e.Err != zerohop.ErrClosed && (!r.barren || time.Since(r.world.made)-r.since < grace) {
+	if f.had && !has && !errors.Is(e.Err, zerohop.ErrClosed) && (!r.barren || time.Since(r.world.made)-r.since < grace) {
 		f.wiped = true
 	}
 	f.had = has
