@@ -3,6 +3,7 @@ package zerohop
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/zerohop/zerohop/resilience"
@@ -56,6 +57,16 @@ func newLimit(l *Limit, random func() uint64) *resilience.Limit {
 		return nil
 	}
 	return resilience.NewLimit(l.config(), random)
+}
+
+// LimitState returns what the limit of a service is at present, and false if it has none (Policy.Limit) or was never called. Those
+// that routes have of their own do not count in it.
+func (m *Mesh) LimitState(service string) (resilience.LimitState, bool) {
+	s := (*m.services.Load())[strings.ToLower(service)]
+	if s == nil || s.direct.flight == nil {
+		return resilience.LimitState{}, false
+	}
+	return s.direct.flight.State(), true
 }
 
 // limitFlight asks for a place of the call, and reports whether it has to wait for that. told is Ticket.Told.

@@ -32,6 +32,9 @@ func TestLimitRefusesCallsWithoutAPlace(t *testing.T) {
 			var all sync.WaitGroup
 			all.Go(func() { _ = hold(t.Context(), m, time.Second) })
 			synctest.Wait()
+			if got, _ := m.LimitState("orders"); got.Limit != 1 || got.InFlight != 1 {
+				t.Errorf("%s: LimitState() = %+v, want a limit of 1 with 1 in flight", mode, got)
+			}
 			err := ping(t.Context(), m, "orders")
 			if mode == Observe && err != nil {
 				t.Errorf("%s: %v", mode, err)
@@ -48,8 +51,11 @@ func TestLimitRefusesCallsWithoutAPlace(t *testing.T) {
 			if err := ping(t.Context(), m, "orders"); err != nil || len(told.list) != 1 {
 				t.Errorf("%s: call with nothing in flight: %v, %+v", mode, err, told.list)
 			}
-			if got := (*m.services.Load())["orders"].direct.flight.State().InFlight; got != 0 {
-				t.Errorf("%s: %d in flight at rest", mode, got)
+			if got, ok := m.LimitState("Orders"); !ok || got.InFlight != 0 {
+				t.Errorf("%s: at rest LimitState() = %+v, %v, want a limit with nothing in flight", mode, got, ok)
+			}
+			if got, ok := m.LimitState("users"); ok {
+				t.Errorf("%s: LimitState() = %+v for a service that was never called", mode, got)
 			}
 		})
 	}

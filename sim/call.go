@@ -25,6 +25,9 @@ type mesh struct {
 	ledgers map[string]*ledger                  // by service
 	open    map[*loadbalance.Node]int           // attempts under way
 	ejected map[*loadbalance.Node]time.Duration // when that was first seen
+	turns   map[string]*turns                   // of rate limits, by service
+	gates   map[string]gate                     // by service
+	routed  bool                                // not all calls of a service are under its own limits
 
 	pausedFor time.Duration // before the last repetition
 	pauses    int           // as long as that in a row
@@ -35,6 +38,7 @@ func (w *world) newMesh(name string, cfg zerohop.Config, services ...string) (*m
 	m := &mesh{
 		process: process{world: w, rnd: w.random("process " + name)},
 		name:    name, feeds: map[string]*feed{}, ledgers: map[string]*ledger{}, open: map[*loadbalance.Node]int{}, ejected: map[*loadbalance.Node]time.Duration{},
+		turns: map[string]*turns{}, gates: map[string]gate{}, routed: len(cfg.Spec.Routes) > 0,
 	}
 	for _, s := range slices.Compact(slices.Sorted(slices.Values(services))) {
 		r := &w.services[s].registry
@@ -43,7 +47,7 @@ func (w *world) newMesh(name string, cfg zerohop.Config, services ...string) (*m
 			registry: r, mesh: m, service: s, rnd: w.random("feed " + name + " of " + s), news: make(chan news, 1),
 			apart: time.Duration(w.feeds) * time.Microsecond,
 		}
-		m.feeds[s] = f
+		m.feeds[s], m.gates[s] = f, gateOf(&cfg.Spec, s)
 		m.watched, r.feeds = append(m.watched, f), append(r.feeds, f)
 	}
 	cfg.Resolver, cfg.Rand = m, shared(w.stream("mesh "+name))
@@ -83,9 +87,14 @@ type call struct {
 	stepped  zerohop.Stepped
 	request  zerohop.Request
 	ctx      *deadline
-	inbound  *zerohop.Inbound // what it is made for, nil if by a client
+	inbound  *zerohop.Inbound       // what it is made for, nil if by a client
+	level    resilience.Criticality // of the call itself
+	waits    bool                   // for a turn or a place
+	told     bool                   // that it has a place, or gets none
+	passed   bool                   // somebody who is more critical, and waits for a place
 	began    time.Duration
 	alarm    time.Duration // when it is to be woken, 0 if never
+	tardy    bool          // one of its timers was set while they are late
 	place    int           // in world.calls
 	attempts []*attempt
 	runs     int                               // how often it was executed
@@ -107,6 +116,7 @@ type attempt struct {
 	request  *request
 	left     bool // nobody waits for the answer
 	answered bool
+	paid     bool // out of the budget
 	ended    bool
 }
 
@@ -115,6 +125,9 @@ func (c *call) begin(service string, unsafe bool, end time.Duration) {
 	w, parent := c.world, context.Background()
 	if c.inbound != nil {
 		parent = zerohop.WithInbound(parent, c.inbound)
+	}
+	if c.level != resilience.Unspecified {
+		parent = zerohop.WithCall(parent, zerohop.CallOptions{Criticality: c.level})
 	}
 	c.began, c.ctx = w.now, &deadline{Context: parent, world: w, at: end}
 	c.request = zerohop.Request{Request: routing.Request{Service: service, Method: "GET"}, Protocol: "sim", Idempotent: !unsafe}
@@ -125,8 +138,14 @@ func (c *call) begin(service string, unsafe bool, end time.Duration) {
 	w.calls = append(w.calls, c)
 	w.note(callBegun, uint64(end))
 	c.series.begin(w.now)
-	c.stepped.Ready = func() { c.mesh.timer(w.now, c.wake) }
+	c.stepped.Ready = func() {
+		c.waits, c.told, c.passed = false, true, c.outruns()
+		c.mesh.timer(w.now, c.wake)
+	}
+	c.mesh.ledgerOf(service).calls++
 	c.stepped.Begin(c.ctx, c.mesh.Mesh, &c.request, c)
+	c.waits = !c.stepped.Over() && len(c.attempts) == 0
+	w.checkQueue(c)
 	c.proceed()
 }
 
@@ -137,9 +156,10 @@ func (c *call) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Verdi
 	e := w.byAddr[n.Addr()]
 	w.note(attemptBegun, uint64(e.number))
 	w.checkAttempt(c, a, e)
-	at := &attempt{call: c, step: a, ctx: ctx, node: n, began: w.now, endpoint: e}
+	at := &attempt{call: c, step: a, ctx: ctx, node: n, began: w.now, endpoint: e, paid: c.pays(a)}
 	c.attempts = append(c.attempts, at)
 	c.mesh.open[n]++
+	w.checkStages(c, at)
 	c.series.try(w.now)
 	e.series.begin(w.now)
 	r := &request{endpoint: e, attempt: at}
@@ -172,6 +192,7 @@ func (a *attempt) end() {
 	if a.left = true; !a.ended {
 		a.ended = true
 		a.call.mesh.open[a.node]--
+		a.call.mesh.ledger(a.step).ended(a.paid)
 		if e := a.endpoint; e.admission != nil && a.request.inside {
 			e.message(func() { e.forgo(a.request) })
 		}
@@ -229,7 +250,7 @@ func (c *call) proceed() {
 		return
 	}
 	if at := wake.Sub(w.start); c.alarm == 0 || at < c.alarm {
-		c.alarm = at
+		c.alarm, c.tardy = at, c.tardy || c.mesh.late > 0
 		c.mesh.timer(at, func() {
 			if c.alarm == at {
 				c.alarm = 0

@@ -53,39 +53,6 @@ func (w *world) checkAttempt(c *call, a *zerohop.Attempt, e *endpoint) {
 	if !a.Backup() && c.failed.after == 0 {
 		c.mesh.checkPause(w.now - c.failed.at)
 	}
-	if c.resend && !a.Backup() {
-		return // is free
-	}
-	w.checkBudget(c.mesh.ledger(a), p)
-}
-
-// checkBudget is told of every attempt that must be paid for.
-func (w *world) checkBudget(l *ledger, policy *zerohop.Policy) {
-	l.paid++
-	if p := policy.Budget; p.Mode == zerohop.On && (p.Kind == "" || p.Kind == resilience.BudgetSuccess || p.Kind == resilience.BudgetGRPC) {
-		tokens, ratio := p.Tokens, p.Ratio
-		if tokens == 0 {
-			tokens = 10
-		}
-		if ratio == 0 {
-			ratio = 0.1
-		}
-		if most := tokens/2 + ratio*float64(l.good) + float64(l.won) + 1; float64(l.paid) > most {
-			w.violated("%d attempts have been repeated or backed up, but %d successes and %d backups that won pay for %.1f", l.paid, l.good, l.won, most)
-		}
-	}
-}
-
-// ledger is what a mesh has spent of the budget of a service, and what has paid for that.
-type ledger struct{ paid, good, won int }
-
-func (m *mesh) ledger(a *zerohop.Attempt) *ledger {
-	l := m.ledgers[a.Service()]
-	if l == nil {
-		l = &ledger{}
-		m.ledgers[a.Service()] = l
-	}
-	return l
 }
 
 // alike is how many pauses in a row are the same only if they are not drawn at random.
@@ -130,7 +97,7 @@ func (w *world) checkReturn(a *attempt, since time.Duration) {
 
 // checkWait is told that a call is about to see what time it is.
 func (w *world) checkWait(c *call) {
-	if c.ctx.at == 0 || w.now < c.ctx.at || c.ctx.err != nil || len(c.attempts) == 0 || c.mesh.late > 0 || c.mesh.resumed > 0 {
+	if c.ctx.at == 0 || w.now < c.ctx.at || c.ctx.err != nil || len(c.attempts) == 0 || c.tardy || c.mesh.resumed > 0 {
 		return
 	}
 	for _, a := range c.attempts {
@@ -213,6 +180,7 @@ func (w *world) checkRest() {
 			if f.wiped {
 				w.violated("%s lost all endpoints of %s although nobody had said for long that there are none", m.name, f.service)
 			}
+			w.checkPlaces(m, f.service)
 			for _, n := range f.balancer.Set().Nodes() {
 				w.checkPermits(m, n)
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ type trial struct {
 	calm  time.Duration // when nothing of the faults may be left to see
 	told  *telling      // what hooks told of the first client
 	loads float64       // of the services at most
+	gates *gates
 }
 
 // telling sums up what the hooks of a mesh say.
@@ -29,6 +31,7 @@ type telling struct{ calls, over, attempts, ended, made int }
 // policies are such that they survive the faults.
 func random(seed uint64) *trial {
 	d := &trial{rnd: rand.New(rand.NewPCG(seed, 2)), told: &telling{}}
+	d.gates = newGates(seed)
 	d.Seed, d.For, d.calm = seed, 20*time.Second, 15*time.Second
 	if d.chance(0.2) { // long enough for all that is ever remembered of a fault
 		d.For, d.calm = 50*time.Second, 42*time.Second
@@ -42,7 +45,24 @@ func random(seed uint64) *trial {
 	if d.chance(0.4) {
 		d.Faults = append(d.Faults, d.outage())
 	}
+	d.gates.calm = d.calm
+	d.gates.haste(d)
+	d.gates.crowd(d)
+	d.Faults = apart(d.Faults)
 	return d
+}
+
+// apart leaves out faults that slow down what another one does at the same time: their factors multiply, and what a worker begins
+// then may take until long after the last fault.
+func apart(list []Fault) (kept []Fault) {
+	for _, f := range list {
+		if f.Slow == 0 || !slices.ContainsFunc(kept, func(g Fault) bool {
+			return g.Slow > 0 && g.Service == f.Service && f.At < g.At+g.For && g.At < f.At+f.For
+		}) {
+			kept = append(kept, f)
+		}
+	}
+	return kept
 }
 
 func (d *trial) IntN(n int) int                 { return d.rnd.IntN(n) }
@@ -97,6 +117,11 @@ func (d *trial) graph(rate float64) {
 			rates[c.Service] += rates[name] * float64(max(c.Times, 1))
 		}
 		d.Services[name] = d.service(rates[name], calls)
+		for i := range calls {
+			v := d.Services[name]
+			d.gates.draw(&v.Mesh, rates[calls[i].Service])
+			d.Services[name] = v
+		}
 	}
 	for i := range d.Clients {
 		c := &d.Clients[i]
@@ -104,6 +129,8 @@ func (d *trial) graph(rate float64) {
 		if i == 0 && d.chance(0.3) {
 			c.Mesh.Hooks = d.told.hooks()
 		}
+		d.gates.draw(&c.Mesh, c.Rate)
+		c.Criticality = d.gates.levels()
 	}
 }
 
@@ -290,7 +317,7 @@ func (d *trial) verify(r *Result) error {
 			errs = append(errs, fmt.Errorf("hooks tell of %+v, want %+v", n, want))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, d.gates.verify(r.Series))...)
 }
 
 // try simulates the scenario and returns what is wrong.

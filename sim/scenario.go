@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/resilience"
 )
 
 // Scenario says what is simulated.
@@ -87,6 +88,8 @@ type Client struct {
 	// Patience is after how long a caller goes away without having said so before. Such calls count as started, and neither
 	// as good nor as failed. nil means that he stays.
 	Patience Law
+	// Criticality is that of the calls, drawn at random for each. If it is empty, that of the policy is.
+	Criticality []resilience.Criticality
 	// Unsafe calls must not be executed twice, unless the policy says that they may.
 	Unsafe bool
 	// Mesh is that of each client. Resolver and Rand are those of the simulation.
@@ -126,6 +129,9 @@ func (s *Scenario) validate() error {
 		check(c.Rate > 0 && c.Rate <= 1e9, "%s.rate: must be above 0 and at most 1e9, got %v", path, c.Rate)
 		check(c.Count >= 0, "%s.count: must not be negative, got %d", path, c.Count)
 		check(c.Timeout >= 0, "%s.timeout: must not be negative, got %v", path, c.Timeout)
+		for j, l := range c.Criticality {
+			check(l <= resilience.CriticalPlus, "%s.criticality[%d]: there is no level %d", path, j, l)
+		}
 	}
 	for i := range s.Faults {
 		f, path := &s.Faults[i], fmt.Sprintf("faults[%d]", i)

@@ -111,6 +111,9 @@ func (w *world) call(c *Client, m *mesh, series *Series, rnd *rand.Rand) {
 		end = w.now + c.Timeout
 	}
 	one := &call{world: w, mesh: m, series: series}
+	if l := c.Criticality; len(l) > 0 {
+		one.level = l[rnd.IntN(len(l))]
+	}
 	one.begin(c.Service, c.Unsafe, end)
 	if c.Patience != nil {
 		m.timer(w.now+c.Patience.draw(rnd, 0), one.leave)
