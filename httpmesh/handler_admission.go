@@ -33,7 +33,8 @@ func (h *Handler) reply(w http.ResponseWriter, r *http.Request) *reply {
 func (h *Handler) admit(ctx context.Context, a *reply, r *http.Request, left time.Duration) error {
 	v := a.visit
 	v.Operation, v.Criticality, v.Attempt = h.operation(r), a.inbound.Criticality, a.inbound.Attempt
-	v.Stream = r.Method == http.MethodConnect || upgrades(r)
+	a.upgrade = r.Method != http.MethodConnect && upgrades(r)
+	v.Stream = r.Method == http.MethodConnect || a.upgrade
 	if v.Left = left; left == 0 {
 		if d, ok := ctx.Deadline(); ok { // that the server has set itself
 			v.Left = max(time.Until(d), 1)
@@ -65,11 +66,12 @@ func (h *Handler) operation(r *http.Request) string {
 	return ""
 }
 
-// answered notes that the header of the answer is complete.
+// answered notes that the header of the answer is complete. It is not that of an upgrade: those answer with 101, or by
+// themselves, and to ask for one is not enough to give up the place early.
 func (a *reply) answered(code int) {
 	a.status = int32(code)
 	a.visit.Answered()
-	if a.visit.Stream || strings.HasPrefix(first(a.Header()["Content-Type"]), "text/event-stream") {
+	if a.visit.Stream && !a.upgrade || strings.HasPrefix(first(a.Header()["Content-Type"]), "text/event-stream") {
 		a.visit.Leave(resilience.HTTPStatus(code, 0).Outcome)
 	}
 }

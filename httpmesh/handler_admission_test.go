@@ -261,7 +261,10 @@ func TestOpenStreamsKeepNoPlace(t *testing.T) {
 	if got := a.State().InFlight; got != 0 {
 		t.Errorf("%d in flight while streams stand, want none", got)
 	}
-	resp, err := tr.RoundTrip(request(t.Context(), t, "GET", s.URL+"/download", nil))
+	req := request(t.Context(), t, "GET", s.URL+"/download", nil)
+	req.Header.Set("Connection", "Upgrade, HTTP2-Settings")
+	req.Header.Set("Upgrade", "h2c") // which the server does not take up: to ask for a tunnel is not enough
+	resp, err := tr.RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)
 	}

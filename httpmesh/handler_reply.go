@@ -22,6 +22,7 @@ type reply struct {
 	version int32          // of HTTP
 	begun   bool           // the header is complete
 	refused bool           // by the Admission
+	upgrade bool           // is asked for
 	timing
 }
 
