@@ -37,10 +37,11 @@ type Server struct {
 	// grpc-retry-pushback-ms asks for no repetition if that would be in vain (AdmissionError.Final). What is refused
 	// because the caller has too little time left gets DEADLINE_EXCEEDED, like calls without any.
 	//
-	// A unary call keeps its place until its handler returns, and a stream until it is answered with a first message, for
-	// a limit of what is worked on says nothing of what only stays open, and a few hundred of those would shut everybody
-	// else out. grpc.health.v1 and the method of Register need no place: an overloaded server that fails its health
-	// checks leaves its load to the others.
+	// A unary call keeps its place until its handler returns, and a stream until it is answered with a header or a first
+	// message, for a limit of what is worked on says nothing of what only stays open, and a few hundred of those would
+	// shut everybody else out. Handlers of streams that may have nothing to say for long should call SendHeader first.
+	// grpc.health.v1 and the method of Register need no place: an overloaded server that fails its health checks leaves its
+	// load to the others.
 	Admission *zerohop.Admission
 	// Load returns how busy the server is, for balancers that weigh endpoints by that. It is called at the end of every
 	// call, from many goroutines, so it should return figures taken before. nil means that answers do not tell, but for

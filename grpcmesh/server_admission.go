@@ -49,6 +49,11 @@ type admittedStream struct {
 	visit *zerohop.Visit
 }
 
+func (s *admittedStream) SendHeader(md metadata.MD) error {
+	s.visit.Leave(resilience.Success)
+	return s.serverStream.SendHeader(md)
+}
+
 func (s *admittedStream) SendMsg(m any) error {
 	s.visit.Leave(resilience.Success)
 	return s.serverStream.SendMsg(m)

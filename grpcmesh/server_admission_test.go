@@ -130,6 +130,34 @@ func TestOpenStreamsKeepNoPlace(t *testing.T) {
 	})
 }
 
+// A stream that has nothing to say for long gives its place back with its header.
+func TestSilentStreamsKeepNoPlaceAfterTheirHeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := admission(t, one)
+		header := func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+			if err := stream.SendHeader(metadata.MD{}); err != nil {
+				return err
+			}
+			return next(srv, stream)
+		}
+		b := served(t, 1, zerohop.Config{}, append((&Server{Admission: a}).ServerOptions(), grpc.ChainStreamInterceptor(header))...)
+		b.warm(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		chat, err := b.client.Chat(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := chat.Header(); err != nil {
+			t.Fatal(err)
+		}
+		if got := a.State().InFlight; got != 0 {
+			t.Errorf("%d in flight while a stream stands, want none", got)
+		}
+		b.say(t)
+	})
+}
+
 // What a server refuses goes elsewhere, safe to repeat or not; if all refuse, it is sent to each of them once.
 func TestRefusedCallsGoElsewhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
