@@ -34,6 +34,8 @@ func (s Switch) switching(path string) error {
 
 // Policy says how calls are balanced and protected. It is plain data. A field at its zero value inherits:
 // built-in default < preset < Spec.Defaults < Spec.Services < policy of the route < WithCall.
+//
+// Stages that are off by default are switched on by their Mode. To set them up and leave the Mode to nobody is a mistake.
 type Policy struct {
 	// Preset takes the place of the built-in defaults: "envoy", "istio", "linkerd", "grpc" or "spring-cloud", see PresetEnvoy
 	// and the others. Whatever Spec.Defaults and the service set comes before it. The preset of a service takes the place of

@@ -89,7 +89,7 @@ func (s Spec) validate(own map[string]loadbalance.Builder) error {
 			errs = append(errs, fmt.Errorf("routes[%d].policy: there is no policy %q", i, r.Policy))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.idle())...)
 }
 
 // validateDefaults reports every mistake of Defaults, for the services that nobody names, too.

@@ -119,7 +119,7 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"rate limit mode", service(Policy{RateLimit: RateLimit{Mode: "1"}}), []string{`services.orders.rateLimit.mode: must be "on", "off" or "observe", got "1"`}},
 		{"limit", service(Policy{Limit: Limit{Mode: "1", Algorithm: "x", Queue: -1}}), []string{`services.orders.limit.mode: must be "on", "off" or "observe", got "1"`, `services.orders.limit.algorithm: must be "fixed", "aimd" or "gradient", got "x"`, "services.orders.limit.queue: "}},
 		{"endpoint limit", service(Policy{EndpointLimit: EndpointLimit{Mode: "1", Algorithm: "x", Max: -1}}), []string{`services.orders.endpointLimit.mode: must be "on" or "off", got "1"`, `services.orders.endpointLimit.algorithm: must be "fixed" or "adaptive", got "x"`, "services.orders.endpointLimit.max: "}},
-		{"rate limit", service(Policy{RateLimit: RateLimit{Rate: -1, Burst: -1}}), []string{"services.orders.rateLimit.rate: ", "services.orders.rateLimit.burst: "}},
+		{"rate limit", service(Policy{RateLimit: RateLimit{Mode: On, Rate: -1, Burst: -1}}), []string{"services.orders.rateLimit.rate: ", "services.orders.rateLimit.burst: "}},
 		{"rate limit without a rate", service(Policy{RateLimit: RateLimit{Mode: Observe}}), []string{"services.orders.rateLimit.rate: must be between 0.001 and 1000000, got 0"}},
 		{"rate limit of a route without a rate", route(Policy{RateLimit: RateLimit{Mode: On}}), []string{"policies.x.rateLimit.rate: must be between 0.001 and 1000000, got 0"}},
 		{"rate limit of all services without a rate", Config{Resolver: discovery.Static{}, Spec: Spec{
@@ -129,12 +129,12 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 			Defaults: Policy{Preset: PresetEnvoy, Outlier: Outlier{MaxEjection: 10 * time.Second}}, Services: map[string]Policy{"orders": {}},
 		}}, []string{"defaults.outlier.maxEjection: must not be less than ejection (30s), got 10s"}},
 		{"breaker mode", service(Policy{Breaker: Breaker{Mode: "1"}}), []string{`services.orders.breaker.mode: must be "on" or "off", got "1"`}},
-		{"breaker", service(Policy{Breaker: Breaker{Ratio: 2, OpenFor: -1, MaxOpenFor: 1, Calls: 1e6}}), []string{
+		{"breaker", service(Policy{Breaker: Breaker{Mode: On, Ratio: 2, OpenFor: -1, MaxOpenFor: 1, Calls: 1e6}}), []string{
 			"services.orders.breaker.ratio: ", "services.orders.breaker.openFor: ", "services.orders.breaker.calls: ",
 		}},
 		{"infinities", service(Policy{
-			Breaker: Breaker{Window: math.MaxInt64, Jitter: math.Inf(-1), SlowFactor: math.Inf(1)}, Throttle: Throttle{K: math.Inf(1), Aggression: math.NaN()},
-			RateLimit: RateLimit{Rate: math.NaN()}, Budget: Budget{Kind: "ratio", Floor: math.Inf(-1), Ratio: math.NaN()},
+			Breaker: Breaker{Mode: On, Window: math.MaxInt64, Jitter: math.Inf(-1), SlowFactor: math.Inf(1)}, Throttle: Throttle{Mode: On, K: math.Inf(1), Aggression: math.NaN()},
+			RateLimit: RateLimit{Mode: On, Rate: math.NaN()}, Budget: Budget{Kind: "ratio", Floor: math.Inf(-1), Ratio: math.NaN()},
 		}), []string{
 			"services.orders.breaker.window: must be between 10ms and 24h0m0s, got 2562047h47m16.854775807s", "services.orders.breaker.jitter: must not be above 1, got -Inf",
 			"services.orders.breaker.slowFactor: ", "services.orders.throttle.k: ", "services.orders.throttle.aggression: ", "services.orders.rateLimit.rate: ",
@@ -161,15 +161,15 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"health check mode", service(Policy{HealthCheck: HealthCheck{Mode: "1", Unproven: "2", EndEjection: "3"}}), []string{
 			`services.orders.healthCheck.mode: must be "on" or "off", got "1"`, "services.orders.healthCheck.unproven: ", "services.orders.healthCheck.endEjection: ",
 		}},
-		{"health check", service(Policy{HealthCheck: HealthCheck{Path: "health", Host: "a b", Statuses: "2xx", Port: 70000, Interval: 5}}), []string{
+		{"health check", service(Policy{HealthCheck: HealthCheck{Mode: Off, Path: "health", Host: "a b", Statuses: "2xx", Port: 70000, Interval: 5}}), []string{
 			`services.orders.healthCheck.path: must be a path like "/health", got "health"`, `services.orders.healthCheck.host: must be the name of a host, got "a b"`,
 			`services.orders.healthCheck.statuses: must be statuses between 200 and 599 like "200-299,404", got "2xx"`,
 			"services.orders.healthCheck.port: must be between 1 and 65535, got 70000", "services.orders.healthCheck.interval: must be at least 10ms, got 5ns",
 		}},
-		{"health check without a checker", service(Policy{HealthCheck: HealthCheck{Protocol: "http"}}), []string{
+		{"health check without a checker", service(Policy{HealthCheck: HealthCheck{Mode: On, Protocol: "http"}}), []string{
 			`services.orders.healthCheck.protocol: "http" needs Config.Checkers["http"], such as httpmesh.NewHealthChecker(nil)`,
 		}},
-		{"health check of an unknown protocol", Config{Resolver: discovery.Static{}, Spec: Spec{Defaults: Policy{HealthCheck: HealthCheck{Protocol: "redis"}}}}, []string{
+		{"health check of an unknown protocol", Config{Resolver: discovery.Static{}, Spec: Spec{Defaults: Policy{HealthCheck: HealthCheck{Mode: On, Protocol: "redis"}}}}, []string{
 			`defaults.healthCheck.protocol: there is no checker "redis"`,
 		}},
 		{"health check that only connects", service(Policy{HealthCheck: HealthCheck{Mode: On, Path: "/health", GRPCService: "orders"}}), []string{
@@ -282,7 +282,7 @@ func TestRatesAreInherited(t *testing.T) {
 
 func TestSpecKnowsTheUsualCheckers(t *testing.T) {
 	for protocol, want := range map[string]bool{"": true, "tcp": true, "http": true, "https": true, "grpc": true, "redis": false} {
-		spec := Spec{Services: map[string]Policy{"orders": {HealthCheck: HealthCheck{Protocol: protocol}}}}
+		spec := Spec{Services: map[string]Policy{"orders": {HealthCheck: HealthCheck{Mode: On, Protocol: protocol}}}}
 		if err := spec.Validate(); (err == nil) != want {
 			t.Errorf("Validate() with the protocol %q = %v, want it good: %v", protocol, err, want)
 		}
