@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,6 +37,7 @@ func tiers(addrs []string, byZone bool) []discovery.Endpoint {
 func onTCP(t *testing.T, n, down int, byZone, selective bool, slow time.Duration) (client echopb.EchoClient, preferred map[string]bool) {
 	var addrs []string
 	preferred = map[string]bool{}
+	refusing := map[string]bool{}
 	extra := 0
 	if selective {
 		extra = 1
@@ -51,7 +53,9 @@ func onTCP(t *testing.T, n, down int, byZone, selective bool, slow time.Duration
 			preferred[addr] = true
 		}
 		if i < down {
-			l.Close()
+			// It stays open, or somebody else might get the port and answer.
+			t.Cleanup(func() { l.Close() })
+			refusing[addr] = true
 			continue
 		}
 		s := &server{name: addr}
@@ -76,6 +80,9 @@ func onTCP(t *testing.T, n, down int, byZone, selective bool, slow time.Duration
 	}
 	t.Cleanup(func() { mesh.Close() })
 	dial := func(ctx context.Context, addr string) (net.Conn, error) {
+		if refusing[addr] {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+		}
 		if preferred[addr] {
 			select {
 			case <-time.After(slow):
