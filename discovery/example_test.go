@@ -33,3 +33,13 @@ func ExampleRun() {
 	// 10.0.0.2:8080 5
 	// context canceled
 }
+
+func ExampleAdvertise() {
+	addr, err := discovery.Advertise("[::]:8080", discovery.Advertising{Addr: "10.1.2.3"})
+	fmt.Println(addr, err)
+	_, err = discovery.Advertise("127.0.0.1:8080", discovery.Advertising{})
+	fmt.Println(err)
+	// Output:
+	// 10.1.2.3:8080 <nil>
+	// discovery: address of the listener: only this host reaches 127.0.0.1:8080: set AllowLoopback if all callers are on it
+}

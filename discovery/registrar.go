@@ -26,7 +26,8 @@ type Instance struct {
 	ID string
 	// Service is the name callers use. Required.
 	Service string
-	// Endpoint is where the instance listens. Addr is required and must be one that callers can reach.
+	// Endpoint is the instance. Its Addr is required: the address of the listener, once the server listens, or another
+	// one at which callers reach it. Registrars make it one that callers can reach; see Advertise.
 	Endpoint Endpoint
 	// Tags are the labels of the instance, where the registry knows labels.
 	Tags []string

@@ -35,7 +35,8 @@ func TestConsulOutageIsNotSeen(t *testing.T) {
 	}
 	register := func(service, addr string) {
 		t.Helper()
-		g, err := consul.Registrar{Client: client}.Register(t.Context(), discovery.Instance{
+		registrar := consul.Registrar{Client: client, Advertising: discovery.Advertising{AllowLoopback: true}}
+		g, err := registrar.Register(t.Context(), discovery.Instance{
 			Service: service, Endpoint: discovery.Endpoint{Addr: addr},
 		})
 		if err != nil {

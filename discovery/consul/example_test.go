@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -57,18 +59,31 @@ func ExampleRegistrar() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	registrar := consul.Registrar{Client: client, OnError: func(err error) { log.Print(err) }}
+	listener, err := net.Listen("tcp", ":8080")
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := &http.Server{Handler: http.NotFoundHandler()}
+	go func() { _ = server.Serve(listener) }()
+
+	// The listener is on all addresses. Callers are told the one in this network.
+	registrar := consul.Registrar{
+		Client:      client,
+		Advertising: discovery.Advertising{Prefer: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
+		OnError:     func(err error) { log.Print(err) },
+	}
 	registration, err := registrar.Register(context.Background(), discovery.Instance{
 		Service:  "orders",
-		Endpoint: discovery.Endpoint{Addr: "192.0.2.1:8080", Zone: "eu-1"},
+		Endpoint: discovery.Endpoint{Addr: listener.Addr().String(), Zone: "eu-1"},
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	// ... serve, and take the instance out before the server stops:
+	// ... and take the instance out before the server stops:
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := registration.Close(ctx); err != nil {
 		log.Print(err)
 	}
+	_ = server.Shutdown(ctx)
 }

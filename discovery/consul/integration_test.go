@@ -72,7 +72,7 @@ func TestHealthFollowsHTTPCheck(t *testing.T) {
 	}))
 	defer server.Close()
 	addr := server.Listener.Addr().String()
-	register(t, consul.Registrar{Client: c}, discovery.Instance{
+	register(t, consul.Registrar{Client: c, Advertising: discovery.Advertising{AllowLoopback: true}}, discovery.Instance{
 		Service:  "orders",
 		Endpoint: discovery.Endpoint{Addr: addr, Weight: 9},
 		Check:    discovery.Check{HTTP: server.URL, Interval: 200 * time.Millisecond},

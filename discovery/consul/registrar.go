@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"net/netip"
 	"strconv"
 	"time"
 
@@ -39,6 +38,9 @@ type Registrar struct {
 	Client *api.Client
 	// TokenFile holds the ACL token, read before each request. Empty means the token of Client.
 	TokenFile string
+	// Advertising says which address callers are told. The zero value finds it out from Endpoint.Addr of the instance,
+	// and refuses loopback.
+	Advertising discovery.Advertising
 	// OnError is called with each failure after Register returned, by the goroutine of that registration, until
 	// Close returns. It must not block and not call Close. nil means nobody.
 	OnError func(error)
@@ -46,16 +48,16 @@ type Registrar struct {
 
 var _ discovery.Registrar = Registrar{}
 
-// Register implements [discovery.Registrar]. The host of inst.Endpoint.Addr must be one that callers can reach: an
-// empty or unspecified one (0.0.0.0, ::) is an error. Weights above 65535, the most that Consul takes, become
-// 65535. Endpoint.Health is for Consul to find out and is not used. If ctx ends during the request, the
-// agent may have registered the instance; it forgets it by inst.Check.DeregisterAfter. A lease shorter than 3 s is
-// an error.
+// Register implements [discovery.Registrar]. Call it when the server listens, with the address of the listener as
+// inst.Endpoint.Addr; [discovery.Advertise] says what callers are told then. Weights above 65535, the most that
+// Consul takes, become 65535. Endpoint.Health is for Consul to find out and is not used. If ctx ends during the
+// request, the agent may have registered the instance; it forgets it by inst.Check.DeregisterAfter. The error names
+// all that is wrong with inst; a lease shorter than 3 s is.
 func (r Registrar) Register(ctx context.Context, inst discovery.Instance) (discovery.Registration, error) {
 	if r.Client == nil {
 		return nil, fmt.Errorf("%w in Registrar", errNoClient)
 	}
-	service, err := definition(inst)
+	service, err := definition(inst, r.Advertising)
 	if err != nil {
 		return nil, err
 	}
@@ -81,19 +83,17 @@ func (r Registrar) Register(ctx context.Context, inst discovery.Instance) (disco
 }
 
 // definition says in Consul's words what inst is.
-func definition(inst discovery.Instance) (*api.AgentServiceRegistration, error) {
-	if err := checkName("Instance.Service", inst.Service); err != nil {
-		return nil, err
-	}
-	id := cmp.Or(inst.ID, inst.Service+"-"+inst.Endpoint.Addr)
-	if err := checkName("Instance.ID", id); err != nil {
-		return nil, err
-	}
-	host, port, err := splitAddr(inst.Endpoint.Addr)
+func definition(inst discovery.Instance, advertising discovery.Advertising) (*api.AgentServiceRegistration, error) {
+	host, port, errAddr := "", 0, error(nil)
+	addr, err := discovery.Advertise(inst.Endpoint.Addr, advertising)
 	if err != nil {
-		return nil, err
+		errAddr = fmt.Errorf("consul: Instance.Endpoint.Addr: %w", err)
+	} else {
+		host, port = splitAddr(addr)
 	}
-	check, err := check(inst.Check)
+	id := cmp.Or(inst.ID, inst.Service+"-"+addr)
+	check, errCheck := check(inst.Check)
+	err = errors.Join(checkName("Instance.Service", inst.Service), checkName("Instance.ID", id), errAddr, errCheck)
 	if err != nil {
 		return nil, err
 	}
@@ -120,33 +120,29 @@ func definition(inst discovery.Instance) (*api.AgentServiceRegistration, error) 
 	}, nil
 }
 
-func splitAddr(addr string) (host string, port int, err error) {
-	host, text, err := net.SplitHostPort(addr)
-	if err != nil {
-		return "", 0, fmt.Errorf("consul: Instance.Endpoint.Addr: %w", err)
-	}
-	ip, _ := netip.ParseAddr(host) // of a name: invalid, which is not unspecified
-	if host == "" || ip.Unmap().IsUnspecified() {
-		return "", 0, fmt.Errorf("consul: Instance.Endpoint.Addr %q: callers cannot reach that host", addr)
-	}
-	n, err := strconv.ParseUint(text, 10, 16)
-	if err != nil || n == 0 {
-		return "", 0, fmt.Errorf("consul: Instance.Endpoint.Addr %q: port is not in 1..65535", addr)
-	}
-	return host, int(n), nil
+// splitAddr splits what discovery.Advertise returns, which always has a host and a number.
+func splitAddr(addr string) (host string, port int) {
+	host, text, _ := net.SplitHostPort(addr)
+	port, _ = strconv.Atoi(text)
+	return host, port
 }
 
 func check(c discovery.Check) (*api.AgentServiceCheck, error) {
 	called := c.HTTP != "" || c.GRPC != ""
-	switch {
-	case c.HTTP != "" && c.GRPC != "":
-		return nil, errors.New("consul: Instance.Check: HTTP and GRPC are both set")
-	case called && c.TTL != 0:
-		return nil, errors.New("consul: Instance.Check: TTL is set together with HTTP or GRPC")
-	case c.TTL != 0 && c.TTL < minTTL:
-		return nil, fmt.Errorf("consul: Instance.Check.TTL: %v is less than %v", c.TTL, minTTL)
-	case c.Interval < 0 || c.Timeout < 0 || c.DeregisterAfter < 0:
-		return nil, errors.New("consul: Instance.Check: Interval, Timeout or DeregisterAfter is negative")
+	var wrong []error
+	if c.HTTP != "" && c.GRPC != "" {
+		wrong = append(wrong, errors.New("consul: Instance.Check: HTTP and GRPC are both set"))
+	}
+	if called && c.TTL != 0 {
+		wrong = append(wrong, errors.New("consul: Instance.Check: TTL is set together with HTTP or GRPC"))
+	} else if c.TTL != 0 && c.TTL < minTTL {
+		wrong = append(wrong, fmt.Errorf("consul: Instance.Check.TTL: %v is less than %v", c.TTL, minTTL))
+	}
+	if c.Interval < 0 || c.Timeout < 0 || c.DeregisterAfter < 0 {
+		wrong = append(wrong, errors.New("consul: Instance.Check: Interval, Timeout or DeregisterAfter is negative"))
+	}
+	if wrong != nil {
+		return nil, errors.Join(wrong...)
 	}
 	out := &api.AgentServiceCheck{
 		DeregisterCriticalServiceAfter: cmp.Or(c.DeregisterAfter, defaultDeregisterAfter).String(),

@@ -256,7 +256,7 @@ func TestDefinitionOfInstances(t *testing.T) {
 		},
 		Check: discovery.Check{GRPC: "192.0.2.1:81/orders"},
 	}
-	got, err := definition(inst)
+	got, err := definition(inst, discovery.Advertising{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,10 +289,7 @@ func TestRegisterNamesTheWrongField(t *testing.T) {
 		"no port":          {func(i *discovery.Instance) { i.Endpoint.Addr = "192.0.2.1" }, "Instance.Endpoint.Addr"},
 		"port 0":           {func(i *discovery.Instance) { i.Endpoint.Addr = "192.0.2.1:0" }, "Instance.Endpoint.Addr"},
 		"port name":        {func(i *discovery.Instance) { i.Endpoint.Addr = "192.0.2.1:http" }, "Instance.Endpoint.Addr"},
-		"no host":          {func(i *discovery.Instance) { i.Endpoint.Addr = ":80" }, "Instance.Endpoint.Addr"},
-		"all of IPv4":      {func(i *discovery.Instance) { i.Endpoint.Addr = "0.0.0.0:80" }, "Instance.Endpoint.Addr"},
-		"all of IPv6":      {func(i *discovery.Instance) { i.Endpoint.Addr = "[::]:80" }, "Instance.Endpoint.Addr"},
-		"mapped":           {func(i *discovery.Instance) { i.Endpoint.Addr = "[::ffff:0.0.0.0]:80" }, "Instance.Endpoint.Addr"},
+		"loopback":         {func(i *discovery.Instance) { i.Endpoint.Addr = "127.0.0.1:80" }, "Instance.Endpoint.Addr"},
 		"two calls":        {func(i *discovery.Instance) { i.Check.HTTP, i.Check.GRPC = "http://a", "a:1" }, "Instance.Check"},
 		"call and lease":   {func(i *discovery.Instance) { i.Check.HTTP, i.Check.TTL = "http://a", time.Minute }, "Instance.Check"},
 		"short lease":      {func(i *discovery.Instance) { i.Check.TTL = time.Second }, "Instance.Check.TTL"},
@@ -304,10 +301,30 @@ func TestRegisterNamesTheWrongField(t *testing.T) {
 			t.Errorf("%s: Register() = %v, want an error that names %s", name, err, test.want)
 		}
 	}
+	_, err := Registrar{Client: c}.Register(t.Context(), discovery.Instance{
+		ID: "a/b", Endpoint: discovery.Endpoint{Addr: "x"}, Check: discovery.Check{TTL: 1, Timeout: -1},
+	})
+	for _, want := range []string{"Instance.Service", "Instance.ID", "Instance.Endpoint.Addr", "Instance.Check.TTL", "Timeout"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Register() = %v, want an error that also names %s", err, want)
+		}
+	}
 	if _, err := (Registrar{}).Register(t.Context(), orders); !errors.Is(err, errNoClient) {
 		t.Errorf("Register() without a client = %v, want %v", err, errNoClient)
 	}
 	if n := a.requests("register"); n != 0 {
 		t.Errorf("%d requests were made", n)
+	}
+}
+
+func TestRegistrarMakesListenersReachable(t *testing.T) {
+	inst := orders
+	inst.Endpoint.Addr = "[::]:8080"
+	got, err := definition(inst, discovery.Advertising{Addr: "2001:db8::1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Address != "2001:db8::1" || got.Port != 8080 || got.ID != "orders-[2001:db8::1]:8080" {
+		t.Errorf("registered %s at %s port %d, want the advertised address", got.ID, got.Address, got.Port)
 	}
 }

@@ -81,7 +81,9 @@ func serve(ctx context.Context, name, listen string) error {
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }() // ended by Shutdown
 
-	registration, err := consul.Registrar{Client: client}.Register(ctx, discovery.Instance{
+	// All callers of the example are on this host.
+	registrar := consul.Registrar{Client: client, Advertising: discovery.Advertising{AllowLoopback: true}}
+	registration, err := registrar.Register(ctx, discovery.Instance{
 		Service:  name,
 		Endpoint: discovery.Endpoint{Addr: addr},
 	})
