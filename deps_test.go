@@ -69,6 +69,7 @@ var places = map[string]place{
 	"httpmesh/hostiletest":        {testLayer, nil},
 	"faulttest/...":               {testLayer, nil},
 	"internal/consultest":         {testLayer, nil},
+	"internal/etcdtest":           {testLayer, nil},
 	"internal/stdsuite":           {testLayer, nil},
 	"internal/testenv":            {testLayer, nil},
 	"internal/echopb":             {0, grpcPrice},
