@@ -42,6 +42,7 @@ var (
 		"github.com/hashicorp/golang-lru", "github.com/hashicorp/serf", "github.com/mattn/go-colorable",
 		"github.com/mattn/go-isatty", "github.com/mitchellh/go-homedir", "golang.org/x/exp", "golang.org/x/sys",
 	}
+	dnsPrice  = []string{"github.com/miekg/dns", "golang.org/x/net", "golang.org/x/sys"}
 	otelPrice = []string{
 		"github.com/cespare/xxhash/v2", "github.com/go-logr/logr", "github.com/go-logr/stdr",
 		"go.opentelemetry.io/auto/sdk", "go.opentelemetry.io/otel", "go.opentelemetry.io/otel/log",
@@ -54,6 +55,7 @@ var places = map[string]place{
 	"discovery":                   {0, backoffPrice},
 	"discovery/consul":            {1, slices.Concat(backoffPrice, consulPrice)},
 	"discovery/discoverytest":     {1, slices.Concat(backoffPrice, []string{"go.uber.org/goleak"})},
+	"discovery/dns":               {1, slices.Concat(backoffPrice, dnsPrice)},
 	"resilience":                  {1, corePrice},
 	"loadbalance":                 {1, corePrice},
 	"loadbalance/loadbalancetest": {2, corePrice},
@@ -70,6 +72,7 @@ var places = map[string]place{
 	"faulttest/...":               {testLayer, nil},
 	"internal/consultest":         {testLayer, nil},
 	"internal/etcdtest":           {testLayer, nil},
+	"internal/dnstest":            {testLayer, nil},
 	"internal/stdsuite":           {testLayer, nil},
 	"internal/testenv":            {testLayer, nil},
 	"internal/echopb":             {0, grpcPrice},
@@ -85,6 +88,7 @@ var sideways = map[[2]string]string{
 var behind = map[string]string{
 	"github.com/cilium/ebpf":          "adds 1.5 MB and is of use on Linux alone: ebpfaccel imports it",
 	"github.com/hashicorp/consul/api": "adds 0.9 MB and 18 modules: discovery/consul imports it",
+	"github.com/miekg/dns":            "adds 0.9 MB and x/net: discovery/dns imports it",
 	"go.opentelemetry.io/otel":        "is one way to watch among others: telemetry imports it",
 	"google.golang.org/grpc":          "adds 5.9 MB: grpcmesh imports it",
 	"google.golang.org/protobuf":      "comes with grpc: grpcmesh imports it",
