@@ -28,13 +28,13 @@ func TestRunBelievesAnEmptyFirstAnswer(t *testing.T) {
 
 func TestRunAsksAgainBeforeItBelievesAnEmptyAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		rec := startRun(t, inTurn(answers(endpoints("a:1"), nil, nil), answers(nil)), RunOptions{})
-		passed(defaultEmptyGrace - 1)
+		rec := startRun(t, inTurn(answers(endpoints("a:1"), nil, nil), answers(nil)), RunOptions{Rand: shortest})
+		passed(defaultEmptyGrace)
 		rec.wantSets(t, "a:1")
 		if got, want := rec.kinds(), "published, empty held"; got != want {
 			t.Errorf("events: %s, want %s", got, want)
 		}
-		passed(1)
+		passed(1) // the shortest wait beyond
 		rec.wantSets(t, "a:1", "")
 		if got, want := rec.kinds(), "published, empty held, published"; got != want {
 			t.Errorf("events: %s, want %s: the fresh watch is not a failure", got, want)
@@ -75,15 +75,24 @@ func TestRunForgetsASuspicionOnANonEmptyAnswer(t *testing.T) {
 	})
 }
 
-func TestRunForgetsASuspicionOnARejectedAnswer(t *testing.T) {
+func TestRunBeginsASuspicionAnewOnARejectedAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		// A source that lists endpoints, if only unusable ones, does not say that there are none.
-		rec := startRun(t, inTurn(answers(endpoints("a:1"), nil, endpoints("invalid")), answers(nil)), RunOptions{})
-		passed(time.Hour)
+		rec := startRun(t, inTurn(func(ctx context.Context, update func([]Endpoint)) error {
+			update(endpoints("a:1"))
+			update(nil)
+			time.Sleep(defaultEmptyGrace - time.Second)
+			update(endpoints("invalid"))
+			<-ctx.Done()
+			return ctx.Err()
+		}, answers(nil)), RunOptions{Rand: shortest})
+		passed(2*defaultEmptyGrace - time.Second)
 		rec.wantSets(t, "a:1")
 		if got, want := rec.kinds(), "published, empty held, answer rejected"; got != want {
 			t.Errorf("events: %s, want %s", got, want)
 		}
+		passed(1)
+		rec.wantSets(t, "a:1", "")
 	})
 }
 
@@ -119,8 +128,10 @@ func TestRunCutsAWatchThatBeganDuringTheSuspicion(t *testing.T) {
 			update(nil)
 			return errDown
 		}
-		rec := startRun(t, inTurn(first, answers(nil)), RunOptions{})
+		rec := startRun(t, inTurn(first, answers(nil)), RunOptions{Rand: longest})
 		passed(defaultEmptyGrace)
+		rec.wantSets(t, "a:1")
+		passed(steady) // by how much callers differ
 		rec.wantSets(t, "a:1", "")
 	})
 }
@@ -144,8 +155,8 @@ func TestRunGuardsAgainstAnUnknownService(t *testing.T) {
 
 func TestRunBelievesAtOnceWithoutGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		rec := startRun(t, answers(endpoints("a:1"), nil, endpoints("b:1"), nil), RunOptions{EmptyGrace: -1})
-		passed(0)
+		rec := startRun(t, apart(updateEvery, endpoints("a:1"), nil, endpoints("b:1"), nil), RunOptions{EmptyGrace: -1})
+		passed(time.Second)
 		rec.wantSets(t, "a:1", "", "b:1", "")
 	})
 }

@@ -19,6 +19,13 @@ const (
 	// EventEndpointsDropped says that an answer is used without the parts counted in Event.Dropped.
 	// Event.Err names the first endpoint with an unusable address or, if there was none, with an unusable weight.
 	EventEndpointsDropped
+	// EventRemovalHeld says that an answer lacks more endpoints than RunOptions.MaxRemoval, and that they stay until a
+	// second answer agrees.
+	EventRemovalHeld
+	// EventConfirmed says that the source is heard again, or lists again what was held, and that the set stays as it is.
+	EventConfirmed
+	// EventEnded says that Run returns. The set is not watched any more.
+	EventEnded
 )
 
 // String returns the name of the kind in lower case.
@@ -34,12 +41,18 @@ func (k EventKind) String() string {
 		return "answer rejected"
 	case EventEndpointsDropped:
 		return "endpoints dropped"
+	case EventRemovalHeld:
+		return "removal held"
+	case EventConfirmed:
+		return "confirmed"
+	case EventEnded:
+		return "ended"
 	default:
 		return "unknown"
 	}
 }
 
-// Event is something that Run did or met. Fields that its Kind does not name are zero, but Endpoints is
+// Event is something that Run did or met. Fields that its Kind does not name are zero, but Endpoints, Held and Lost are
 // always set.
 type Event struct {
 	Kind EventKind
@@ -49,6 +62,11 @@ type Event struct {
 	Wait time.Duration
 	// Endpoints is the size of the set in use.
 	Endpoints int
+	// Held is how many of them the source does not list any more; see EventEmptyHeld and EventRemovalHeld.
+	Held int
+	// Lost is when the source was last heard. It is the zero time while a watch works: then the set is as old as its last
+	// change, and still right. Before the first answer it is when Run began.
+	Lost time.Time
 	// Dropped counts what was left out of the answer.
 	Dropped Dropped
 }

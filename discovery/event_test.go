@@ -4,10 +4,10 @@ import "testing"
 
 func TestNamesAreDistinct(t *testing.T) {
 	seen := map[string]bool{}
-	for k := EventKind(0); k <= EventEndpointsDropped; k++ {
+	for k := EventKind(0); k <= EventEnded; k++ {
 		seen[k.String()] = true
 	}
-	if got, want := len(seen), 6; got != want {
+	if got, want := len(seen), 9; got != want {
 		t.Errorf("%d names of kinds, want %d", got, want)
 	}
 	clear(seen)

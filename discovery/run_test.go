@@ -116,6 +116,18 @@ func answers(sets ...[]Endpoint) resolverFunc {
 	}
 }
 
+// apart delivers the sets in turn with pauses between them and blocks.
+func apart(pause time.Duration, sets ...[]Endpoint) resolverFunc {
+	return func(ctx context.Context, update func([]Endpoint)) error {
+		for _, set := range sets {
+			update(set)
+			time.Sleep(pause)
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}
+}
+
 // inTurn uses one resolver for each watch, the last one for all that follow.
 func inTurn(watches ...resolverFunc) resolverFunc {
 	next := 0
@@ -136,12 +148,12 @@ var errDown = errors.New("connection refused")
 
 func TestRunPublishesOnlyChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		rec := startRun(t, answers(
+		rec := startRun(t, apart(updateEvery,
 			endpoints("b:1", "a:1"), endpoints("a:1", "b:1", "A:1"), endpoints("a:1", "b:1"),
 			[]Endpoint{{Addr: "a:1", Meta: map[string]string{"k": "v"}}, {Addr: "b:1"}},
 			endpoints("a:1"),
 		), RunOptions{})
-		passed(0)
+		passed(time.Second)
 		rec.wantSets(t, "a:1 b:1", "a:1 b:1", "a:1")
 		if got, want := rec.kinds(), "published, endpoints dropped, published"; got != want {
 			t.Errorf("events: %s, want %s", got, want)

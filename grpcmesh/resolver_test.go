@@ -61,7 +61,7 @@ func TestCallsGoOnThroughRandomUpdates(t *testing.T) {
 		var calls atomic.Int64
 		for range 2 {
 			wg.Go(func() {
-				for ; ctx.Err() == nil; time.Sleep(5 * time.Millisecond) {
+				for ; ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
 					if _, err := client.Say(t.Context(), &echopb.SayRequest{}); err != nil {
 						t.Errorf("Say() = %v", err)
 						return
@@ -70,7 +70,7 @@ func TestCallsGoOnThroughRandomUpdates(t *testing.T) {
 				}
 			})
 			wg.Go(func() {
-				for ; ctx.Err() == nil; time.Sleep(5 * time.Millisecond) {
+				for ; ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
 					for range 10 {
 						(*s.built.Load()).ResolveNow(resolver.ResolveNowOptions{})
 					}
@@ -78,7 +78,7 @@ func TestCallsGoOnThroughRandomUpdates(t *testing.T) {
 			})
 		}
 		wg.Go(func() { // connections come and go meanwhile
-			for ; ctx.Err() == nil; time.Sleep(100 * time.Millisecond) {
+			for ; ctx.Err() == nil; time.Sleep(time.Second) {
 				conn := b.dialTo(t, Target("orders"), grpc.WithResolvers(Resolver(b.mesh)))
 				if _, err := echopb.NewEchoClient(conn).Say(t.Context(), &echopb.SayRequest{}); err != nil {
 					t.Errorf("Say() on a new connection = %v", err)
@@ -111,13 +111,13 @@ func TestCallsGoOnThroughRandomUpdates(t *testing.T) {
 			}
 			b.source.Set("orders", set...)
 			if rand.IntN(3) > 0 { // else the next comes in the middle of this one
-				time.Sleep(time.Millisecond)
+				time.Sleep(100 * time.Millisecond)
 			}
 		}
 		stop()
 		wg.Wait()
 		quit()
-		if changes < updates/5 { // those made before a source that broke is asked again do not
+		if changes < updates/2 { // those that come one upon the other, or while the source is broken, do not
 			t.Errorf("only %d of %d changes arrived", changes, updates)
 		}
 		if got, want := calls.Load(), int64(updates/5); got < want {
