@@ -70,6 +70,7 @@ type exchange struct {
 	addr       string     // of the agent
 	token      bool       // whether an ACL token was sent
 	retryAfter time.Duration
+	known      *indexes // of the client; nil if it keeps none
 }
 
 // attach returns ctx with the hooks that fill x. api.Client tells neither its address nor whether it has a token.
@@ -91,10 +92,16 @@ func (x *exchange) attach(ctx context.Context) context.Context {
 	return context.WithValue(ctx, exchangeKey{}, x)
 }
 
-func (x *exchange) answered(retryAfter time.Duration) {
+func (x *exchange) answered(retryAfter time.Duration, known *indexes) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.retryAfter = retryAfter
+	x.retryAfter, x.known = retryAfter, known
+}
+
+func (x *exchange) indexes() *indexes {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.known
 }
 
 func (x *exchange) anonymous() bool {

@@ -25,6 +25,7 @@ var errTooLarge = errors.New("the answer is larger than 16 MiB")
 //   - An answer is cut off at 16 MiB.
 //   - Redirects are not followed: net/http would send the ACL token along to the other host.
 //   - Retry-After reaches [discovery.RefusedError].
+//   - A watch of [Resolver] knows which index the watches before it saw.
 //
 // config.HttpClient and config.Transport, if set, are used and not changed, except that api.NewClient
 // puts config.TLSConfig into a Transport that has none.
@@ -42,14 +43,15 @@ func NewClient(config api.Config) (*api.Client, error) {
 	if next == nil {
 		next = http.DefaultTransport
 	}
-	config.HttpClient.Transport = guard{next: next}
+	config.HttpClient.Transport = guard{next: next, indexes: &indexes{known: make(map[indexKey]uint64)}}
 	config.HttpClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return client, nil
 }
 
 // guard bounds the answers of an agent and notes what api.Client drops of them.
 type guard struct {
-	next http.RoundTripper
+	next    http.RoundTripper
+	indexes *indexes
 }
 
 func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -58,7 +60,7 @@ func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if x, ok := req.Context().Value(exchangeKey{}).(*exchange); ok {
-		x.answered(retryAfter(resp.Header.Get("Retry-After"), time.Now()))
+		x.answered(retryAfter(resp.Header.Get("Retry-After"), time.Now()), g.indexes)
 	}
 	resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxAnswer}
 	return resp, nil

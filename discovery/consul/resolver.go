@@ -2,7 +2,6 @@ package consul
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -17,21 +16,30 @@ const (
 	// pollInterval is the pause where blocking on an index makes no sense: the server gives none, or the
 	// answer is stale and the next change of the index tells nothing about when it no longer is.
 	pollInterval = 5 * time.Second
-	// maxStale is how long ago a server may have heard from its leader for us to believe it that an instance
+	// defaultMaxStale is how long ago a server may have heard from its leader for us to believe it that an instance
 	// is gone. An election takes up to 10 s with Consul's default timing; who is cut off longer than
 	// that answers with the past.
-	maxStale = 10 * time.Second
+	defaultMaxStale = 10 * time.Second
 )
-
-// errFiltered stands for an empty answer that is empty because the token may not see the service.
-var errFiltered = errors.New("permission denied: the answer is empty because ACLs hide the service")
 
 // Resolver watches services in the health catalog of Consul. It is a [discovery.Resolver], safe for concurrent use.
 //
 // Each watch holds one request open at the agent and makes at most one request a second (three in a row),
 // whatever the agent does. Consul does not tell an unknown service from one without instances: both are an
-// empty set. While the answering server has no leader, or has not heard from it for 10 s, instances are added
-// and not removed.
+// empty set.
+//
+// By default the leader answers, in the consistency mode that Consul calls default: what a leader says that lost its
+// place a moment ago can be too old by its lease, 2.5 s at most with Consul's own timing. AllowStale and UseCache take
+// load off it and cost no correctness: instances that such an answer lacks are kept, and the leader asked (in the
+// mode consistent), if the answer
+//
+//   - has a lower index than one before, also before the watch was started again: it is older (a client that is not
+//     made by NewClient knows only of its own watch);
+//   - comes from a server without a leader, or out of touch with it for longer than MaxStale;
+//   - is empty and comes from any server, a cache or a stream. A cache can be empty for no reason
+//     (https://github.com/hashicorp/consul/issues/21548).
+//
+// Instances that such an answer adds are used at once. While nobody can say more, it stays at that.
 type Resolver struct {
 	// Client reaches the agent. Required. See [NewClient].
 	Client *api.Client
@@ -48,11 +56,20 @@ type Resolver struct {
 	// weight (Draining if that is 0), critical ones as Unhealthy, those in maintenance as Draining.
 	// The default lists only those that pass all checks.
 	IncludeFailing bool
-	// AllowStale lets any server answer instead of only the leader. It takes load off the leader.
+	// AllowStale lets any server answer instead of only the leader, also while there is no leader.
 	AllowStale bool
+	// MaxStale is how long ago a server or a cache may have heard of the leader to be believed that an instance is
+	// gone. 0 means 10 s.
+	MaxStale time.Duration
+	// UseCache lets the agent answer from its cache, which it keeps up to date with one query for all processes
+	// on the host.
+	UseCache bool
 }
 
 var _ discovery.Resolver = Resolver{}
+
+// Remote implements [discovery.RemoteSource]: others can write to the catalog.
+func (r Resolver) Remote() bool { return true }
 
 // Watch implements [discovery.Resolver]. Its errors name the address of the agent; they are a
 // *discovery.RefusedError if the agent answers with a status other than 200 or hides the service from the
@@ -61,29 +78,70 @@ func (r Resolver) Watch(ctx context.Context, service string, update func([]disco
 	if r.Client == nil {
 		return fmt.Errorf("%w in Resolver", errNoClient)
 	}
+	if r.MaxStale < 0 {
+		return fmt.Errorf("consul: Resolver.MaxStale: %v is negative", r.MaxStale)
+	}
+	if r.MaxStale == 0 {
+		r.MaxStale = defaultMaxStale
+	}
 	if err := checkName("service name", service); err != nil {
 		return err
 	}
+	w := watch{Resolver: r, service: service, update: update}
+	return w.run(ctx)
+}
+
+// watch is the state of one Watch.
+type watch struct {
+	Resolver
+	service string
+	update  func([]discovery.Endpoint)
+	pace    pacer
+
+	// last is the set that update got last, if published.
+	last      []discovery.Endpoint
+	published bool
+}
+
+func (w *watch) run(ctx context.Context) error {
 	var (
-		pace  pacer
-		index uint64
-		last  []discovery.Endpoint
+		index uint64 // to block on, if not 0
+		sure  bool   // the leader is to answer
 	)
 	for {
-		if err := sleep(ctx, pace.take(time.Now())); err != nil {
+		if err := sleep(ctx, w.pace.take(time.Now())); err != nil {
 			return err
 		}
-		set, meta, err := r.ask(ctx, service, index, &pace)
-		if err != nil {
+		a, err := w.ask(ctx, index, sure)
+		switch {
+		case err != nil && sure && w.published && leaderless(err):
+			a.doubtful, a.set = true, w.last // as it was, until somebody knows more
+		case err != nil:
 			return err
+		default:
+			a.doubtful = w.doubts(a, index, sure)
+			if a.doubtful && !w.published && (a.known > 0 || len(a.set) == 0) {
+				// There is nothing to add to: our caller knows more than this answer.
+				if sure {
+					return a.explain(errLagging)
+				}
+				index, sure = 0, true
+				continue
+			}
+			if a.doubtful {
+				a.set = union(a.set, w.last)
+			} else {
+				a.remember(sure)
+			}
+			w.last, w.published = a.set, true
+			w.update(slices.Clone(a.set))
 		}
-		held := stale(meta)
-		if held {
-			set = union(set, last)
+		if a.doubtful && !sure {
+			index, sure = 0, true
+			continue
 		}
-		last = set
-		update(slices.Clone(set))
-		if index = nextIndex(index, meta.LastIndex); held || meta.LastIndex == 0 {
+		index, sure = a.index, false
+		if a.doubtful || index == 0 {
 			index = 0
 			if err := sleep(ctx, pollInterval+rand.N(pollInterval/5)); err != nil {
 				return err
@@ -92,76 +150,16 @@ func (r Resolver) Watch(ctx context.Context, service string, update func([]disco
 	}
 }
 
-// ask makes one query, which blocks if index is not 0. What it needs beyond that it takes from pace.
-func (r Resolver) ask(ctx context.Context, service string, index uint64, pace *pacer) (
-	set []discovery.Endpoint, meta *api.QueryMeta, err error,
-) {
-	limit := answerTime
-	if index > 0 {
-		limit += waitTime + waitTime/16
-	}
-	what := fmt.Sprintf("health of %q", service)
-	var entries []*api.ServiceEntry
-	x, err := r.agent().call(ctx, what, limit, func(q *api.QueryOptions) error {
-		q.Datacenter, q.Filter, q.AllowStale = r.Datacenter, r.Filter, r.AllowStale
-		q.WaitIndex, q.WaitTime = index, waitTime
-		entries, meta, err = r.Client.Health().ServiceMultipleTags(service, r.Tags, !r.IncludeFailing, q)
-		return err
-	})
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(entries) == 0 {
-		hidden, err := r.hidden(ctx, x, meta, pace)
-		if err != nil {
-			return nil, nil, err
-		}
-		if hidden {
-			return nil, nil, x.explain(what, errFiltered)
-		}
-	}
-	return endpoints(entries), meta, nil
-}
-
-// hidden reports whether an empty answer is empty because of ACLs. Consul says so to the holder of a token. To
-// everybody else it does not; then the Consul servers, which are registered everywhere, are the probe: who
-// may not see them may see nothing.
-func (r Resolver) hidden(ctx context.Context, x *exchange, meta *api.QueryMeta, pace *pacer) (bool, error) {
-	if meta.ResultsFilteredByACLs {
-		return true, nil
-	}
-	if meta.DefaultACLPolicy != "deny" || !x.anonymous() {
-		return false, nil
-	}
-	if err := sleep(ctx, pace.take(time.Now())); err != nil {
-		return false, err
-	}
-	var servers []*api.ServiceEntry
-	_, err := r.agent().call(ctx, `health of "consul"`, answerTime, func(q *api.QueryOptions) (err error) {
-		q.Datacenter, q.AllowStale = r.Datacenter, r.AllowStale
-		servers, _, err = r.Client.Health().Service("consul", "", false, q)
-		return err
-	})
-	return len(servers) == 0, err
-}
-
-func (r Resolver) agent() agent { return agent{client: r.Client, tokenFile: r.TokenFile} }
-
-// nextIndex returns the index to block on, given that of the request and that of its answer. 0 means not to block:
-// the answer has none that can be used, or it went backwards because the server was restored or
-// restarted, and waiting for the old index would miss all changes until the new one has caught up.
-func nextIndex(asked, got uint64) uint64 {
-	if got < asked {
-		return 0
-	}
-	return got
-}
-
-// stale reports whether the answer must not be taken as proof that an instance is gone. Agents that answer
-// from a stream do not fill in the leader; without a usable index api.Client reads no further headers.
-func stale(meta *api.QueryMeta) bool {
-	if meta.LastIndex == 0 {
+// doubts reports whether what a lacks may be there all the same. asked is the index that the request blocked on.
+func (w *watch) doubts(a answer, asked uint64, sure bool) bool {
+	switch {
+	case a.stale(w.MaxStale):
+		return true
+	case sure:
 		return false
+	case a.index < asked, asked == 0 && a.index < a.known:
+		return true
 	}
-	return meta.LastContact > maxStale || !meta.KnownLeader && meta.QueryBackend != api.QueryBackendStreaming
+	secondHand := w.AllowStale || w.UseCache || a.streamed
+	return len(a.set) == 0 && secondHand && !(w.published && len(w.last) == 0)
 }
