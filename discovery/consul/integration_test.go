@@ -36,6 +36,7 @@ func TestResolverConformance(t *testing.T) {
 }
 
 func TestRegisteredInstanceComesBackWhole(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Options{})
 	c := newClient(t, agent, "")
 	want := discovery.Endpoint{
@@ -63,6 +64,7 @@ func TestRegisteredInstanceComesBackWhole(t *testing.T) {
 }
 
 func TestHealthFollowsHTTPCheck(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Options{})
 	c := newClient(t, agent, "")
 	var status atomic.Int32
@@ -109,6 +111,7 @@ func TestHealthFollowsHTTPCheck(t *testing.T) {
 }
 
 func TestLeaseIsRenewedUntilClose(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Options{})
 	c := newClient(t, agent, "")
 	const addr, ttl = "192.0.2.1:80", 3 * time.Second
@@ -145,6 +148,7 @@ func TestAgentLostAndRestarted(t *testing.T) {
 		"HTTP":  {HTTP: "http://192.0.2.1:80/", Interval: time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			agent := consultest.Start(t, consultest.Options{})
 			c := newClient(t, agent, "")
 			const addr = "192.0.2.1:80"
@@ -192,6 +196,7 @@ func TestAgentLostAndRestarted(t *testing.T) {
 }
 
 func TestCloseIsBoundAndCanBeRepeated(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Options{})
 	c := newClient(t, agent, "")
 	const addr = "192.0.2.1:80"
@@ -214,6 +219,7 @@ func TestCloseIsBoundAndCanBeRepeated(t *testing.T) {
 }
 
 func TestDeniedTokens(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Options{ACL: true})
 	admin := newClient(t, agent, consultest.ManagementToken)
 	const addr = "192.0.2.1:80"
