@@ -19,13 +19,17 @@ help: ## Show this list
 # The fault tests hold real processes to latency bounds, which the race detector and a neighbour on the same cores would
 # break: they run last and alone. Those of few calls run four at a time, for which two cores are enough. All runs always
 # happen, so that one failure does not hide another.
-test: vet cross ## Vet, cross build and test; installs etcd and knot, and builds a Consul server (once, minutes) unless ZEROHOP_CONSUL names one
+test: vet cross ## Vet, cross build and test; installs etcd and knot, and builds servers (once, minutes) unless ZEROHOP_CONSUL and ZEROHOP_KUBE_APISERVER name them
 	@tools/servers.sh
 	@if [ -z "$$ZEROHOP_CONSUL" ]; then \
 		ZEROHOP_CONSUL=$$(tools/consul/build.sh) || \
 			echo 'no Consul server could be built (see above): the tests that need one skip' >&2; \
 	fi; \
-	export ZEROHOP_CONSUL; \
+	if [ -z "$$ZEROHOP_KUBE_APISERVER" ]; then \
+		ZEROHOP_KUBE_APISERVER=$$(tools/kubernetes/build.sh) || \
+			echo 'no Kubernetes API server could be built (see above): the tests that need one skip' >&2; \
+	fi; \
+	export ZEROHOP_CONSUL ZEROHOP_KUBE_APISERVER; \
 	packages=$$($(GO) list ./... | grep -v -e /faulttest -e /sim$$); rc=0; \
 	echo '==> go test'; \
 	$(GO) test -race -shuffle=on -timeout=10m $$packages || rc=1; \
