@@ -52,9 +52,11 @@ type Config struct {
 	// Rand is the source of all randomness, for reproducible runs. It must be safe for concurrent use. nil
 	// means math/rand/v2.
 	Rand func() uint64
-	// StartTimeout is how long a call waits for the first answer of the resolver when its context allows
-	// more. 0 means 5 s.
+	// StartTimeout is for how long after a service was first asked for, or named in the spec, calls to it wait for the first
+	// answer of the resolver, if their contexts allow. Without an answer, later ones fail at once. 0 means 5 s.
 	StartTimeout time.Duration
+	// Discovery says how far the resolver is trusted.
+	Discovery Discovery
 }
 
 // maxDynamicServices bounds the services that are watched only because a call named them, so that names from
@@ -91,7 +93,7 @@ func New(cfg Config) (*Mesh, error) {
 	if cfg.StartTimeout < 0 {
 		errs = append(errs, fmt.Errorf("startTimeout: must not be negative, got %v", cfg.StartTimeout))
 	}
-	errs = append(errs, cfg.validatePeers(), cfg.Spec.validate(cfg.Balancers), cfg.Spec.validateCheckers(cfg.Checkers, true))
+	errs = append(errs, cfg.validatePeers(), cfg.Discovery.validate(), cfg.Spec.validate(cfg.Balancers), cfg.Spec.validateCheckers(cfg.Checkers, true))
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("zerohop: invalid configuration: %w", err)
 	}
@@ -256,7 +258,10 @@ func (m *Mesh) add(name string, named bool) *service {
 	next[key] = s
 	m.services.Store(&next)
 	if named {
-		s.watching.Do(func() { m.tasks.Go(s.watch) })
+		s.watching.Do(func() {
+			s.begin()
+			m.tasks.Go(s.watch)
+		})
 	}
 	return s
 }

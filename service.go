@@ -40,9 +40,12 @@ type service struct {
 	serving  atomic.Bool // there are endpoints
 	probing  atomic.Pointer[probing]
 
-	mu      sync.Mutex    // guards what follows
-	known   bool          // the source has answered
-	err     error         // why it does not answer now
+	mu      sync.Mutex // guards what follows
+	begun   time.Time  // when it was first asked
+	known   bool       // it has answered
+	err     error      // why it does not answer now
+	last    discovery.Event
+	renewed time.Time     // when there was another set
 	changed chan struct{} // closed at the next change of the above
 	subs    map[*subscription]struct{}
 }
@@ -116,7 +119,17 @@ func (s *service) target(rule int) *target {
 
 // start begins to watch a service that was not named in the spec, when endpoints of it are first asked for.
 func (s *service) start() {
-	s.watching.Do(func() { s.mesh.task(s.watch) })
+	s.watching.Do(func() {
+		s.begin()
+		s.mesh.task(s.watch)
+	})
+}
+
+// begin notes that the service is asked for.
+func (s *service) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begun = time.Now()
 }
 
 // watch keeps the balancer up to date until the mesh is closed or the service is forgotten.
@@ -126,35 +139,14 @@ func (s *service) watch() {
 		checking.Go(func() { s.checks.Run(s.ctx) })
 		defer checking.Wait()
 	}
-	opts := discovery.RunOptions{Rand: s.mesh.cfg.Rand, Observe: s.observe}
-	_ = discovery.Run(s.ctx, s.mesh.cfg.Resolver, s.name, opts, s.update) // it ends with the context only
+	cfg := &s.mesh.cfg
+	opts := discovery.RunOptions{
+		Rand: cfg.Rand, EmptyGrace: cfg.Discovery.EmptyGrace, MaxRemoval: cfg.Discovery.MaxRemoval, Observe: s.observe,
+	}
+	_ = discovery.Run(s.ctx, cfg.Resolver, s.name, opts, s.update) // it ends with the context only
 	s.balancer.Update(nil)
 	if s.mesh.ctx.Err() != nil { // else nobody has subscribed
 		s.change(func() { s.err = ErrClosed })
-	}
-}
-
-func (s *service) update(eps []discovery.Endpoint) {
-	s.balancer.Update(eps)
-	if s.checks != nil {
-		s.checks.update()
-	}
-	s.serving.Store(len(eps) > 0)
-	s.change(func() {
-		s.known = true
-		if !errors.Is(s.err, discovery.ErrUnknownService) || len(eps) > 0 { // that is why there are none
-			s.err = nil
-		}
-	})
-}
-
-func (s *service) observe(ev discovery.Event) {
-	switch ev.Kind {
-	case discovery.EventWatchFailed, discovery.EventAnswerRejected:
-		s.change(func() { s.err = ev.Err })
-	}
-	if h := s.mesh.cfg.Hooks.Discovery; h != nil {
-		h(s.name, ev)
 	}
 }
 
@@ -199,7 +191,7 @@ var (
 )
 
 // wait blocks until the service has endpoints, or reports why it has none: at once if the source answered or
-// failed, unless the caller is patient.
+// failed, or if it has done neither for long, unless the caller is patient.
 func (s *service) wait(ctx context.Context, patient bool) error {
 	if s.serving.Load() {
 		return nil
@@ -207,7 +199,10 @@ func (s *service) wait(ctx context.Context, patient bool) error {
 	s.start()
 	var expired <-chan time.Time
 	if !patient {
-		start := time.NewTimer(s.mesh.cfg.StartTimeout)
+		s.mu.Lock()
+		left := s.mesh.cfg.StartTimeout - time.Since(s.begun)
+		s.mu.Unlock()
+		start := time.NewTimer(left)
 		defer start.Stop()
 		expired = start.C
 	}

@@ -31,6 +31,8 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 	}{
 		{"nil resolver", Config{}, []string{"resolver: must be set"}},
 		{"start timeout", Config{Resolver: discovery.Static{}, StartTimeout: -1}, []string{"startTimeout: must not be negative, got -1ns"}},
+		{"max removal", Config{Resolver: discovery.Static{}, Discovery: Discovery{MaxRemoval: 1.5}}, []string{"discovery.maxRemoval: must be between 0 and 1, got 1.5"}},
+		{"no removal", Config{Resolver: discovery.Static{}, Discovery: Discovery{MaxRemoval: math.NaN()}}, []string{"discovery.maxRemoval: must be between 0 and 1, got NaN"}},
 		{"attempts", service(Policy{Retry: Retry{Attempts: 9}}), []string{"services.orders.retry.attempts: must be between 1 and 5, got 9"}},
 		{"negative attempts", service(Policy{Retry: Retry{Attempts: -1}}), []string{"services.orders.retry.attempts: must be between 1 and 5, got -1"}},
 		{"cookie", service(Policy{Sticky: Sticky{Cookie: Cookie{Name: "a=b", Path: "x", TTL: time.Millisecond, Secure: "yes"}}}), []string{
