@@ -46,6 +46,11 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 		if c.stream {
 			a.latency = 0
 		}
+	case v.Outcome == resilience.Overload && (c.over || gone != nil) && a.rarity().refused == nil:
+		// Too late to matter to the call, but the endpoint is alive, and said what it wants.
+		if late = gone != nil && !c.over; late {
+			ev.Kind = resilience.Cancel
+		}
 	case c.over && c.next.Reason != resilience.Canceled:
 		// Given up for another attempt: the endpoint takes at least as long as this one ran.
 		v = resilience.Verdict{Outcome: resilience.Neutral, Unsent: unsent}

@@ -54,7 +54,8 @@ const (
 	nothing finding = iota
 	good
 	failed
-	alive // but overloaded
+	silent // it was given up after so long that the node may hang
+	alive  // but overloaded
 )
 
 // report takes in the result of an attempt that began at start.
@@ -66,15 +67,23 @@ func (d *outliers) report(n *Node, start, now time.Duration, f finding, probe bo
 		return
 	}
 	h := n.health
-	if f == nothing || f == alive || int64(start) < h.since.Load() {
+	if f == nothing || int64(start) < h.since.Load() || f == silent && !h.silence(start, now) {
+		return
+	}
+	if f == alive {
+		h.speak()
 		return
 	}
 	slot := uint32(now / d.slot)
-	h.count(slot, f == failed)
+	h.count(slot, f != good)
 	var run int
-	if f == failed {
-		run = int(h.run.Add(1))
-	} else if h.run.Load() != 0 {
+	switch {
+	case f == failed:
+		run = runOf(h.run.Add(1))
+	case f == silent:
+		run = runOf(h.run.Add(aSilence))
+		f = failed
+	case h.run.Load() != 0:
 		h.run.Store(0)
 	}
 	if next := d.next.Load(); int64(now) >= next && d.next.CompareAndSwap(next, int64(now+d.slot)) {
@@ -271,7 +280,7 @@ func (d *outliers) prove(n *Node, start, now time.Duration, f finding, probe boo
 			d.changes.Add(1)
 		}
 		return
-	case f == nothing || f == failed && !probe:
+	case f == nothing || (f == failed || f == silent) && !probe:
 		return
 	}
 	d.mu.Lock()
@@ -280,7 +289,7 @@ func (d *outliers) prove(n *Node, start, now time.Duration, f finding, probe boo
 	if until <= 0 || int64(start) <= h.since.Load() {
 		return
 	}
-	if f == failed {
+	if f == failed || f == silent {
 		d.expel(n, now, until)
 		return
 	}

@@ -102,6 +102,48 @@ func TestFailuresInARowEject(t *testing.T) {
 	b.want("with everything switched off")
 }
 
+// Attempts that hang together are one sign that the node may hang, and an answer, be it a refusal, that it does not.
+func TestSilencesInARowEject(t *testing.T) {
+	overdue := Report{Outcome: resilience.Neutral, Latency: 50 * ms, Overdue: true}
+	b := newTestbed(t, 4, OutlierConfig{})
+	together := func(n *Node, times int) {
+		b.now = b.now.Add(ms)
+		var picks []Pick
+		for range times {
+			picks = append(picks, begin(n, b.now, resilience.Permit{}))
+		}
+		for _, p := range picks {
+			b.now = b.now.Add(ms)
+			r := overdue
+			r.Now = b.now
+			p.Done(r)
+		}
+	}
+	n := b.node(1)
+	b.good(n, 50)
+	for range 4 {
+		together(n, 50)
+	}
+	b.want("after four times fifty attempts that hung together")
+	b.end(n, 1, Report{Outcome: resilience.Overload})
+	for range 4 {
+		together(n, 50)
+	}
+	b.want("after a refusal and four times more")
+	together(n, 1)
+	b.want("after the fifth time", 1)
+
+	n = b.node(0)
+	b.good(n, 50)
+	b.fail(n, 3)
+	b.end(n, 1, overdue)
+	b.end(n, 1, Report{Outcome: resilience.Overload})
+	b.fail(n, 1)
+	b.want("after three failures, a silence that was none, and one more failure", 1)
+	b.end(n, 1, overdue)
+	b.want("after four failures and a silence", 0, 1)
+}
+
 func TestShareOfFailuresEjects(t *testing.T) {
 	b := newTestbed(t, 4, OutlierConfig{Consecutive: -1, MinResponses: 20})
 	for i := range 4 {

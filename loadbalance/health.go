@@ -8,7 +8,8 @@ import (
 
 // health is what the ejection of a node is decided by.
 type health struct {
-	run     atomic.Uint32 // failures in a row
+	run     atomic.Uint64 // failures in a row, and above 32 bits silences
+	silent  atomic.Int64  // when the last silence that counts was noticed, 0 if there was none
 	latency atomic.Uint32 // float32 bits of the average latency in nanoseconds, 0 if unknown
 	// since is when the node was last ejected, spared or returned. What began before tells nothing new.
 	since atomic.Int64
@@ -62,6 +63,29 @@ func (h *health) sum(slot uint32) (all, failed int) {
 		}
 	}
 	return all, failed
+}
+
+// aSilence is one of health.run.
+const aSilence = 1 << 32
+
+// runOf returns how many failures and silences in a row there were.
+func runOf(word uint64) int { return int(word>>32 + word&(aSilence-1)) }
+
+// silence is told of an attempt that was given up because no answer came for long, and reports whether that counts. Of all
+// attempts that were under way when the last one that counts was given up none does: a node that stops for a moment keeps
+// many waiting at once, and one that is slow to refuse calls is taken to be silent until somebody waits for it.
+func (h *health) silence(start, now time.Duration) bool {
+	last := h.silent.Load()
+	return (last == 0 || int64(start) > last) && h.silent.CompareAndSwap(last, max(int64(now), 1))
+}
+
+// speak is told that the node answered, though not well: it does not hang.
+func (h *health) speak() {
+	for word := h.run.Load(); word >= aSilence; word = h.run.Load() {
+		if h.run.CompareAndSwap(word, word&(aSilence-1)) {
+			return
+		}
+	}
 }
 
 // latencySamples is how many responses the average latency is made of, about. A tenth of it would eject a node for one

@@ -257,7 +257,8 @@ type Report struct {
 	// attempt was given up. 0 says that the attempt tells nothing about speed.
 	Latency time.Duration
 	// Overdue says of a Neutral outcome that the attempt was given up after so long that the endpoint may hang.
-	// Picks then avoid it as if it had failed, and it may be ejected; its breaker learns nothing.
+	// Picks then avoid it as if it had failed, and it may be ejected; its breaker learns nothing. Of attempts that were under
+	// way together one counts for that: whatever they waited for, it was the same.
 	Overdue bool
 	// Bound is how long the attempt could take at most, 0 if for ever. See LimitConfig.Adaptive.
 	Bound time.Duration
@@ -308,7 +309,7 @@ func (p Pick) done(r *Report) {
 			// Its cost alone keeps nobody away for long: where all attempts are given up, none is in flight,
 			// and one on an idle hung endpoint looks cheaper than a third one on a busy good one.
 			n.penalty.fail(start, now, 0, n.owner.random())
-			f = failed
+			f = silent
 		}
 		if r.Latency > 0 {
 			n.cost.raise(now, r.Latency)
