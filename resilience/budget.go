@@ -108,7 +108,8 @@ const (
 // overloaded service down; one filled by successes gets no income then, and dries out after a bounded burst. A backup
 // that wins gets its token back, as it did the work of an attempt that hangs: however many calls one hung node has caught,
 // all of them get away, some after others. One that loses to the attempt it was to rescue costs another token, since
-// it was only load: if everything is slow, few calls are sent twice.
+// it was only load: if everything is slow, few calls are sent twice. If everything stops for a moment, though, and all
+// backups lose at once, most of them cost one token only, so that there are some again soon after.
 //
 // Attempts that were provably not sent are repeated without a token, but not without end: a service that refuses all of
 // them would get its load times the attempts of a call. They draw on a bucket of their own, of 100 or the successes of a

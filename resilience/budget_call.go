@@ -33,7 +33,7 @@ func (b *Budget) success(now time.Duration) {
 func (b *Budget) failure(now time.Duration) {
 	if b != nil && b.funded() {
 		b.settle(now)
-		charge(&b.tokens)
+		charge(&b.tokens, 0)
 	}
 }
 
@@ -89,9 +89,15 @@ func (b *Budget) won() {
 
 func (b *Budget) lost() {
 	if b != nil && b.kind == kindSuccess {
-		charge(&b.tokens)
+		debt := max((b.limit.Load()-b.half)/debtShare, 2*milli)
+		charge(&b.tokens, max(b.half-debt, 0))
 	}
 }
+
+// debtShare is how many times the debt for backups that lost the bucket must hold above its half. A service that stops as a
+// whole for a tenth of a second makes all of them lose that there were tokens for. Were all these to be paid for twice, calls
+// would be left alone with hung nodes for seconds after that. The debt may always be 2: what one that loses costs.
+const debtShare = 8
 
 // started and ended are told of all attempts, and of whether a grant was needed for them.
 func (b *Budget) started() {
@@ -168,10 +174,10 @@ func pay(tokens *atomic.Int64, limit, amount int64) {
 	}
 }
 
-// charge takes a token, or what there is.
-func charge(tokens *atomic.Int64) {
-	for t := tokens.Load(); t > 0; t = tokens.Load() {
-		if tokens.CompareAndSwap(t, max(0, t-milli)) {
+// charge takes a token, or what there is above the least.
+func charge(tokens *atomic.Int64, least int64) {
+	for t := tokens.Load(); t > least; t = tokens.Load() {
+		if tokens.CompareAndSwap(t, max(least, t-milli)) {
 			return
 		}
 	}

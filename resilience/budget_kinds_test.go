@@ -241,3 +241,28 @@ func TestTallyLosesNothing(t *testing.T) {
 		t.Errorf("sum() = %d, want %d", got, want)
 	}
 }
+
+// When everything stops for a moment, all the backups that there are tokens for lose. That must not leave later calls alone
+// with nodes that hang.
+func TestBudgetIsSoonBackAfterAStandstill(t *testing.T) {
+	for _, tokens := range []float64{10, 100, 1000} {
+		b := NewBudget(BudgetConfig{Tokens: tokens, Ratio: 0.05})
+		taken := 0
+		for b.take(epoch) {
+			taken++
+		}
+		for range taken {
+			b.success(epoch)
+			b.lost()
+		}
+		n := 0
+		for !b.take(epoch) {
+			b.success(epoch)
+			n++
+		}
+		// A token is 20 successes.
+		if limit := 20 * max(int(tokens)/2/debtShare+1, 3); n > limit {
+			t.Errorf("%v tokens: %d backups lost, and it takes %d successes until the next, want at most %d", tokens, taken, n, limit)
+		}
+	}
+}
