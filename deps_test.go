@@ -51,6 +51,7 @@ var (
 		"k8s.io/apimachinery", "k8s.io/client-go", "k8s.io/klog/v2", "k8s.io/kube-openapi", "k8s.io/utils", "sigs.k8s.io/json",
 		"sigs.k8s.io/randfill", "sigs.k8s.io/structured-merge-diff/v6", "sigs.k8s.io/yaml",
 	}
+	filePrice = []string{"github.com/fsnotify/fsnotify", "go.yaml.in/yaml/v3", "golang.org/x/sys"}
 	otelPrice = []string{
 		"github.com/cespare/xxhash/v2", "github.com/go-logr/logr", "github.com/go-logr/stdr",
 		"go.opentelemetry.io/auto/sdk", "go.opentelemetry.io/otel", "go.opentelemetry.io/otel/log",
@@ -64,6 +65,7 @@ var places = map[string]place{
 	"discovery/consul":            {1, slices.Concat(backoffPrice, consulPrice)},
 	"discovery/kubernetes":        {1, slices.Concat(backoffPrice, kubernetesPrice)},
 	"discovery/discoverytest":     {1, slices.Concat(backoffPrice, []string{"go.uber.org/goleak"})},
+	"discovery/file":              {1, slices.Concat(backoffPrice, filePrice)},
 	"discovery/dns":               {1, slices.Concat(backoffPrice, dnsPrice)},
 	"resilience":                  {1, corePrice},
 	"loadbalance":                 {1, corePrice},
@@ -98,6 +100,8 @@ var sideways = map[[2]string]string{
 var behind = map[string]string{
 	"github.com/cilium/ebpf":          "adds 1.5 MB and is of use on Linux alone: ebpfaccel imports it",
 	"github.com/hashicorp/consul/api": "adds 0.9 MB and 18 modules: discovery/consul imports it",
+	"github.com/fsnotify/fsnotify":    "is of use to readers of files alone: discovery/file imports it",
+	"go.yaml.in/yaml/v3":              "is of no use to those who configure in Go: discovery/file imports it",
 	"github.com/miekg/dns":            "adds 0.9 MB and x/net: discovery/dns imports it",
 	"go.opentelemetry.io/otel":        "is one way to watch among others: telemetry imports it",
 	"google.golang.org/grpc":          "adds 5.9 MB: grpcmesh imports it",
