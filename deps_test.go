@@ -81,6 +81,7 @@ var places = map[string]place{
 	"examples/grpc/stockpb":       {0, grpcPrice},
 	"httpmesh/hostiletest":        {testLayer, nil},
 	"faulttest/...":               {testLayer, nil},
+	"internal/addrtest":           {testLayer, nil},
 	"internal/consultest":         {testLayer, nil},
 	"internal/etcdtest":           {testLayer, nil},
 	"internal/dnstest":            {testLayer, nil},

@@ -227,7 +227,7 @@ func newChecks(s *service) *checks {
 		return nil
 	}
 	c := &checks{service: s, checker: checkerOf(h.Protocol, s.mesh.cfg.Checkers), probe: healthcheck.Probe{
-		Service: s.name, Protocol: h.Protocol, Path: h.Path, Host: h.Host, ServerName: s.policy.Connect.ServerName, GRPCService: h.GRPCService,
+		Service: s.name, Protocol: h.Protocol, Path: h.Path, Host: h.Host, ServerName: s.policy.Connect.ServerName, GRPCService: h.GRPCService, DialControl: s.mesh.DialControl(),
 	}}
 	c.probe.Statuses, _ = healthcheck.ParseStatuses(h.Statuses) // validate has found no error
 	cfg := h.config()
@@ -271,6 +271,11 @@ func (c *checks) check(ctx context.Context, ep discovery.Endpoint) error {
 			return err
 		}
 		p.Addr = net.JoinHostPort(host, port)
+	}
+	if p.DialControl != nil {
+		if err := c.service.mesh.cfg.Addresses.Check(p.Addr); err != nil {
+			return err
+		}
 	}
 	return c.checker.Check(ctx, p)
 }

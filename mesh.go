@@ -26,6 +26,10 @@ type Config struct {
 	Resolver discovery.Resolver
 	// Spec holds policies and routes. The zero value is a good default.
 	Spec Spec
+	// Addresses says which addresses a remote Resolver may name, such as a registry. The zero value refuses loopback,
+	// link-local and others that no service has; registries that run on the same machine as the services need AllowLoopback.
+	// It is checked for each answer, and again for each connection.
+	Addresses discovery.AddressPolicy
 	// Zone is the failure domain that the process runs in, as the resolver names it. Calls stay in it as long as its
 	// endpoints can carry them; see Policy.Locality. Empty means that zones do not matter.
 	Zone string
@@ -93,6 +97,9 @@ func New(cfg Config) (*Mesh, error) {
 	if cfg.StartTimeout < 0 {
 		errs = append(errs, fmt.Errorf("startTimeout: must not be negative, got %v", cfg.StartTimeout))
 	}
+	if err := cfg.Addresses.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("addresses: %w", err))
+	}
 	errs = append(errs, cfg.validatePeers(), cfg.Discovery.validate(), cfg.Spec.validate(cfg.Balancers), cfg.Spec.validateCheckers(cfg.Checkers, true))
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("zerohop: invalid configuration: %w", err)
@@ -112,6 +119,8 @@ func New(cfg Config) (*Mesh, error) {
 			policies[name] = p
 		}
 	}
+	a := &cfg.Addresses
+	a.Allow, a.Only, a.Ports = slices.Clone(a.Allow), slices.Clone(a.Only), slices.Clone(a.Ports)
 	if cfg.Rand == nil {
 		cfg.Rand = rand.Uint64
 	}

@@ -141,7 +141,8 @@ func (s *service) watch() {
 	}
 	cfg := &s.mesh.cfg
 	opts := discovery.RunOptions{
-		Rand: cfg.Rand, EmptyGrace: cfg.Discovery.EmptyGrace, MaxRemoval: cfg.Discovery.MaxRemoval, Observe: s.observe,
+		Rand: cfg.Rand, EmptyGrace: cfg.Discovery.EmptyGrace, MaxRemoval: cfg.Discovery.MaxRemoval,
+		Addresses: cfg.Addresses, Observe: s.observe,
 	}
 	_ = discovery.Run(s.ctx, cfg.Resolver, s.name, opts, s.update) // it ends with the context only
 	s.balancer.Update(nil)

@@ -8,33 +8,56 @@ import (
 	"strings"
 )
 
-// canonicalAddr returns the one spelling of addr that serves as identity: the address of an IPv4 host without
-// the mapping to IPv6, the name of a host in lower case, the port without leading zeros.
+// canonicalAddr returns the one spelling of addr that serves as identity.
 func canonicalAddr(addr string) (string, error) {
+	a, err := parseAddress(addr)
+	if err != nil {
+		return "", err
+	}
+	return a.String(), nil
+}
+
+// address is a parsed "host:port".
+type address struct {
+	ip   netip.Addr // unmapped; not valid if there is a name
+	name string     // in lower case
+	port uint16
+}
+
+// String returns the one spelling that serves as identity: the address of an IPv4 host without the mapping to IPv6, the name
+// of a host in lower case, the port without leading zeros.
+func (a address) String() string {
+	if a.name == "" {
+		return netip.AddrPortFrom(a.ip, a.port).String()
+	}
+	return net.JoinHostPort(a.name, strconv.Itoa(int(a.port)))
+}
+
+func parseAddress(addr string) (address, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return "", addrError(addr, `not "host:port"`)
+		return address{}, addrError(addr, `not "host:port"`)
 	}
 	// Digits only: ParseUint refuses signs, but names of services such as "http" need a look-up that may
 	// differ from host to host.
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || n == 0 {
-		return "", addrError(addr, "port is not in 1..65535")
+		return address{}, addrError(addr, "port is not in 1..65535")
 	}
 	bracketed := addr[0] == '['
 	if ip, err := netip.ParseAddr(host); err == nil {
 		switch {
 		case ip.Zone() != "":
-			return "", addrError(addr, "IPv6 zone")
+			return address{}, addrError(addr, "IPv6 zone")
 		case bracketed != ip.Is6():
-			return "", addrError(addr, "brackets belong to IPv6 only")
+			return address{}, addrError(addr, "brackets belong to IPv6 only")
 		}
-		return netip.AddrPortFrom(ip.Unmap(), uint16(n)).String(), nil
+		return address{ip: ip.Unmap(), port: uint16(n)}, nil
 	}
 	if bracketed || !hostname(host) {
-		return "", addrError(addr, "host is neither an IP address nor a host name")
+		return address{}, addrError(addr, "host is neither an IP address nor a host name")
 	}
-	return net.JoinHostPort(strings.ToLower(host), strconv.FormatUint(n, 10)), nil
+	return address{name: strings.ToLower(host), port: uint16(n)}, nil
 }
 
 // addrError quotes and cuts addr, because it comes from outside and ends in logs.

@@ -7,5 +7,8 @@
 //
 // Resolvers live in the packages below this one; [Static] is the one that needs no source. Package discoverytest
 // checks that a resolver keeps its contract. This package neither picks an endpoint nor checks that it is alive:
-// that is the work of package loadbalance. It does not decide either which address ranges a source may name.
+// that is the work of package loadbalance.
+//
+// What a remote source names is checked: an [AddressPolicy] keeps it from making the process call itself, its neighbours on the
+// machine or the metadata service of a cloud.
 package discovery

@@ -75,6 +75,8 @@ type Event struct {
 type Dropped struct {
 	// Addr counts endpoints whose address is not a valid "host:port".
 	Addr int
+	// Refused counts endpoints whose address RunOptions.Addresses refuses.
+	Refused int
 	// Duplicate counts endpoints whose address an endpoint before them has.
 	Duplicate int
 	// Zone counts endpoints that were taken over without their zone, which was too long or not printable.

@@ -22,22 +22,30 @@ const (
 
 // normalize returns the valid endpoints of an answer in canonical form: sorted by address, each address once.
 // It counts what it left out; bad is the reason for the first endpoint without a usable address or, if all have one,
-// without a usable weight. The answer and the maps in it are not changed.
-func normalize(answer []Endpoint) (set []Endpoint, dropped Dropped, bad error) {
+// without a usable weight. An address that policy refuses is not usable; nil refuses none. The answer and the maps in it are
+// not changed.
+func normalize(answer []Endpoint, policy *AddressPolicy) (set []Endpoint, dropped Dropped, bad error) {
 	set = make([]Endpoint, 0, len(answer))
 	var odd error // about a weight
 	for _, e := range answer {
-		addr, err := canonicalAddr(e.Addr)
+		addr, err := parseAddress(e.Addr)
 		if err != nil {
 			dropped.Addr++
 			bad = cmp.Or(bad, err)
 			continue
 		}
-		e.Addr = addr
+		if policy != nil {
+			if err := policy.check(addr); err != nil {
+				dropped.Refused++
+				bad = cmp.Or(bad, err)
+				continue
+			}
+		}
+		e.Addr = addr.String()
 		if e.Weight > maxWeight {
 			dropped.Weight++
 			if odd == nil {
-				odd = fmt.Errorf("discovery: weight %d of %s is above %d", e.Weight, addr, maxWeight)
+				odd = fmt.Errorf("discovery: weight %d of %s is above %d", e.Weight, e.Addr, maxWeight)
 			}
 			if e.Weight > math.MaxInt32 {
 				e.Weight = 1

@@ -138,7 +138,7 @@ func TestNormalize(t *testing.T) {
 			dropped: Dropped{Meta: 5},
 		},
 	} {
-		got, dropped, bad := normalize(tt.answer)
+		got, dropped, bad := normalize(tt.answer, nil)
 		if diff := cmp.Diff(tt.want, got); diff != "" || dropped != tt.dropped {
 			t.Errorf("%s: dropped %+v, want %+v; set (-want +got):\n%s", tt.name, dropped, tt.dropped, diff)
 		}
@@ -153,7 +153,7 @@ func TestNormalizeKeepsTheFirstOfManyDuplicates(t *testing.T) {
 	for i := range uint32(100) {
 		answer = append(answer, Endpoint{Addr: fmt.Sprintf("h%d:1", i%3), Weight: i + 1})
 	}
-	got, _, _ := normalize(answer)
+	got, _, _ := normalize(answer, nil)
 	want := []Endpoint{{Addr: "h0:1", Weight: 1}, {Addr: "h1:1", Weight: 2}, {Addr: "h2:1", Weight: 3}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("set (-want +got):\n%s", diff)
@@ -165,14 +165,14 @@ func TestNormalizeLimitsMetadataTheSameWayEachTime(t *testing.T) {
 	for i := range maxMetaKeys + 10 {
 		meta[fmt.Sprintf("key-%03d", i)] = "v"
 	}
-	first, dropped, _ := normalize([]Endpoint{{Addr: "a:1", Meta: meta}})
+	first, dropped, _ := normalize([]Endpoint{{Addr: "a:1", Meta: meta}}, nil)
 	if got := len(first[0].Meta); got != maxMetaKeys || dropped.Meta != 10 {
 		t.Fatalf("normalize() keeps %d keys and drops %d, want %d and 10", got, dropped.Meta, maxMetaKeys)
 	}
 	if got := len(meta); got != maxMetaKeys+10 {
 		t.Errorf("normalize() changed the map of the answer: %d keys", got)
 	}
-	if second, _, _ := normalize([]Endpoint{{Addr: "a:1", Meta: meta}}); !equal(first, second) {
+	if second, _, _ := normalize([]Endpoint{{Addr: "a:1", Meta: meta}}, nil); !equal(first, second) {
 		t.Error("normalize() of the same answer gives two sets")
 	}
 }
@@ -188,7 +188,7 @@ func FuzzNormalize(f *testing.F) {
 			{Addr: b, Weight: 1},
 		}
 		before := slices.Clone(answer)
-		set, dropped, bad := normalize(answer)
+		set, dropped, bad := normalize(answer, nil)
 		if !equal(answer, before) {
 			t.Fatal("normalize() changed the answer")
 		}
@@ -211,7 +211,7 @@ func FuzzNormalize(f *testing.F) {
 				}
 			}
 		}
-		if again, dropped, _ := normalize(set); !equal(again, set) || dropped != (Dropped{}) {
+		if again, dropped, _ := normalize(set, nil); !equal(again, set) || dropped != (Dropped{}) {
 			t.Errorf("normalize() of its own result drops %+v", dropped)
 		}
 	})
@@ -226,7 +226,7 @@ func BenchmarkNormalize(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		normalize(answer)
+		normalize(answer, new(AddressPolicy))
 	}
 }
 

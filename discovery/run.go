@@ -22,6 +22,9 @@ type RunOptions struct {
 	// one always may, and the last one never. 0 or less means 0.5; with 1 or more only answers without endpoints are
 	// held.
 	MaxRemoval float64
+	// Addresses says which addresses a remote source may name, so it counts for a Resolver that IsRemote. The zero value
+	// refuses loopback, link-local and others.
+	Addresses AddressPolicy
 	// Observe is told what Run does. Its calls and those of update are sequential and none comes after Run
 	// returned; it must not block. nil means nobody.
 	Observe func(Event)
@@ -182,9 +185,13 @@ func (s *supervisor) accept(answer []Endpoint) {
 		s.reject(Event{Err: err})
 		return
 	}
-	set, dropped, bad := normalize(answer)
+	var policy *AddressPolicy
+	if s.opts.Addresses.appliesTo(s.resolver) {
+		policy = &s.opts.Addresses
+	}
+	set, dropped, bad := normalize(answer, policy)
 	if len(answer) > 0 && len(set) == 0 {
-		s.reject(Event{Err: fmt.Errorf("discovery: no valid endpoint of %q: %w", s.service, bad), Dropped: dropped})
+		s.reject(Event{Err: fmt.Errorf("discovery: no usable endpoint of %q: %w", s.service, bad), Dropped: dropped})
 		return
 	}
 	s.answered = true

@@ -134,6 +134,7 @@ func newMeshWith(t *testing.T, r discovery.Resolver, p zerohop.Policy) (*zerohop
 	count := &tally{picks: map[string]int{}}
 	m, err := zerohop.New(zerohop.Config{
 		Resolver: r, Spec: zerohop.Spec{Defaults: p}, Hooks: zerohop.Hooks{AttemptDone: count.attemptDone},
+		Addresses: discovery.AddressPolicy{AllowLoopback: true}, // where all servers are
 	})
 	if err != nil {
 		t.Fatal(err)

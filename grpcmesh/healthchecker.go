@@ -54,6 +54,9 @@ func (h HealthChecker) Check(ctx context.Context, p healthcheck.Probe) error {
 		}
 		opts = append(opts, grpc.WithAuthority(authority))
 	}
+	if p.DialControl != nil {
+		opts = append(opts, grpc.WithContextDialer(dialer(p.DialControl)))
+	}
 	conn, err := grpc.NewClient("passthrough:///"+p.Addr, append(opts, h.Options...)...)
 	if err != nil {
 		return fmt.Errorf("grpcmesh: health check: %w", err)

@@ -71,6 +71,9 @@ const (
 // after these take precedence. Interceptors that are added run inside of the mesh's, once for each attempt; ones
 // that come before run outside, once for each call.
 //
+// What zerohop.Config.Addresses refuses is not connected to. A dialer that is given by grpc.WithContextDialer takes that part, too:
+// a net.Dialer does with Mesh.DialControl as its ControlContext.
+//
 // If the Client is not valid, grpc.NewClient fails and names the field. The service config is that of the Client: one
 // given by grpc.WithDefaultServiceConfig is not used, and with grpc.WithDisableServiceConfig all calls fail. gRPC's own
 // retries are off, except for what no server has seen. HTTP proxies are not used, as endpoints are reached directly.
@@ -87,6 +90,11 @@ func (c Client) DialOptions() []grpc.DialOption {
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: b, MinConnectTimeout: minConnect}),
 		grpc.WithDisableRetry(),
 		grpc.WithNoProxy(),
+	}
+	if c.Mesh != nil {
+		if control := c.Mesh.DialControl(); control != nil {
+			opts = append(opts, grpc.WithContextDialer(dialer(control)))
+		}
 	}
 	if user != "{}" { // Targets get theirs from the resolver, but this one is checked now
 		opts = append(opts, grpc.WithDefaultServiceConfig(user))

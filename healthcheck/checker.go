@@ -6,6 +6,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/zerohop/zerohop/discovery"
 )
@@ -40,6 +41,8 @@ type Probe struct {
 	ServerName string
 	// GRPCService is the name to ask a gRPC health service for. Empty means the server as a whole.
 	GRPCService string
+	// DialControl refuses connections to addresses that the mesh refuses, as ControlContext of a net.Dialer. It may be nil.
+	DialControl func(ctx context.Context, network, addr string, c syscall.RawConn) error
 }
 
 // TCP is a Checker that connects and closes the connection. It finds hosts that are down and ports that are closed. The
@@ -48,7 +51,7 @@ type TCP struct{}
 
 // Check connects to p.Addr.
 func (TCP) Check(ctx context.Context, p Probe) error {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", p.Addr)
+	conn, err := (&net.Dialer{ControlContext: p.DialControl}).DialContext(ctx, "tcp", p.Addr)
 	if err != nil {
 		return err
 	}

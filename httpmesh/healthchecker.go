@@ -69,7 +69,7 @@ func (h *HealthChecker) check(ctx context.Context, p healthcheck.Probe) error {
 	}
 	req.Header.Set("User-Agent", "zerohop-health-check")
 
-	d := &dialing{addr: p.Addr, scheme: scheme}
+	d := &dialing{addr: p.Addr, scheme: scheme, control: p.DialControl}
 	defer d.abort()
 	defer context.AfterFunc(ctx, d.abort)()
 	cc, err := h.connector.client.NewClientConn(context.WithValue(ctx, dialKey{}, d), scheme, req.URL.Host)

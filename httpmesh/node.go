@@ -66,6 +66,7 @@ func kindOf(p protocol, req *http.Request) kind {
 type settings struct {
 	client      *http.Transport
 	addr        string
+	control     control // nil if all addresses may be connected to
 	timeout     time.Duration
 	idleTimeout time.Duration
 	maxAge      time.Duration
@@ -122,7 +123,9 @@ func clone(base *http.Transport) *http.Transport {
 		if _, ok := base.TLSNextProto["h2"]; ok {
 			tr.ForceAttemptHTTP2 = true
 		}
-		dial = (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext
+		dial = (&net.Dialer{KeepAlive: 30 * time.Second, ControlContext: controlled}).DialContext
+	} else {
+		dial = supervised(dial)
 	}
 	if _, ok := tr.TLSNextProto["h2"]; ok {
 		// The base speaks HTTP/2 by a package of its own, which cannot make single connections.
@@ -130,7 +133,7 @@ func clone(base *http.Transport) *http.Transport {
 	}
 	tr.Dial, tr.DialContext = nil, toEndpoint(through(base, dial))
 	if dialTLS := either(tr.DialTLSContext, tr.DialTLS); dialTLS != nil {
-		tr.DialTLS, tr.DialTLSContext = nil, toEndpoint(dialTLS)
+		tr.DialTLS, tr.DialTLSContext = nil, toEndpoint(supervised(dialTLS))
 	}
 	if tr.HTTP2 == nil {
 		tr.HTTP2 = &http.HTTP2Config{}
@@ -202,6 +205,7 @@ func (t *Transport) poolAt(e *endpoint, policy *zerohop.Connect, u *url.URL, k k
 	p := &pool{settings: t.connector.shared, scheme: u.Scheme, name: name, kind: k, released: e.released}
 	p.multi = p.plainHTTP2
 	p.client, p.addr, p.timeout, p.maxAge = t.connector.client, e.addr, policy.Timeout, policy.MaxAge
+	p.control = t.control
 	switch k {
 	case upgrade:
 		p.client = t.connector.http1

@@ -19,6 +19,7 @@ import (
 type dialing struct {
 	addr    string
 	scheme  string
+	control control // nil if all addresses may be connected to
 	cancel  context.CancelFunc
 	traffic *traffic
 
@@ -28,6 +29,19 @@ type dialing struct {
 }
 
 type dialKey struct{}
+
+// open calls the dialer, if it may.
+func (d *dialing) open(ctx context.Context, dial dialFunc, network string) (net.Conn, error) {
+	if d.control != nil {
+		if literal(d.addr) { // whatever the dialer makes of it
+			if err := d.control(ctx, network, d.addr, nil); err != nil {
+				return nil, err
+			}
+		}
+		ctx = context.WithValue(ctx, controlKey{}, d.control)
+	}
+	return dial(ctx, network, d.addr)
+}
 
 // opened takes note of the connection below TLS.
 func (d *dialing) opened(conn net.Conn) {
@@ -71,7 +85,7 @@ func (p *pool) dial(w *waiter) {
 		w.dialed = true
 		ctx = context.WithoutCancel(w.ctx) // what it is traced with is in there
 	}
-	d := &dialing{addr: p.addr, scheme: p.scheme}
+	d := &dialing{addr: p.addr, scheme: p.scheme, control: p.control}
 	if p.timeout > 0 {
 		ctx, d.cancel = context.WithTimeout(ctx, p.timeout)
 	} else {
@@ -236,7 +250,7 @@ func either(dial dialFunc, old func(network, addr string) (net.Conn, error)) dia
 func toEndpoint(dial dialFunc) dialFunc {
 	return func(ctx context.Context, network, _ string) (net.Conn, error) {
 		d := ctx.Value(dialKey{}).(*dialing)
-		conn, err := dial(ctx, network, d.addr)
+		conn, err := d.open(ctx, dial, network)
 		if err != nil {
 			if !zerohop.DialFailed(err) {
 				err = &net.OpError{Op: "dial", Net: network, Err: err}

@@ -48,6 +48,7 @@ func (t tunnels) open(ctx context.Context, network, addr string) (net.Conn, erro
 	case by == nil:
 		return t.dial(ctx, network, addr)
 	}
+	ctx = context.WithValue(ctx, controlKey{}, control(nil))
 	switch by.Scheme {
 	case "http", "https":
 		return t.connect(ctx, network, addr, by)

@@ -19,9 +19,10 @@ type Transport struct {
 	// must be set before the first request, and be safe for concurrent use.
 	Fallback func(req *http.Request, resp *http.Response, err error) *http.Response
 
-	mesh *zerohop.Mesh
-	base http.RoundTripper
-	pool *http.Transport // what the transports of nodes are cloned from; nil if base is of another type
+	mesh    *zerohop.Mesh
+	control control // nil if all addresses may be connected to
+	base    http.RoundTripper
+	pool    *http.Transport // what the transports of nodes are cloned from; nil if base is of another type
 
 	unrepeated atomic.Uint64
 	direct     bool // services are hosts that base finds itself, so requests keep their URL
@@ -44,6 +45,12 @@ type Transport struct {
 // 1 MiB. Any other base gets requests with the address of the endpoint in the URL and the service in Host, and verifies
 // what it will. So middleware for tracing, authentication and the like is better put around a Transport than under it.
 //
+// What zerohop.Config.Addresses refuses is not connected to, and the call fails with a *discovery.AddressError if there is no
+// other endpoint. With the dialer of an *http.Transport that is known before the first packet, also where an endpoint is the
+// name of a host, if the dialer looks names up with package net and hands on the context, as a net.Dialer does. A connection by
+// another dialer is closed before anything is sent on it. What proxies look up themselves, and the names that go to any other
+// base, cannot be checked: AddressPolicy.NoNames refuses names.
+//
 // NewTransport panics if mesh is nil.
 func NewTransport(mesh *zerohop.Mesh, base http.RoundTripper) *Transport {
 	if mesh == nil {
@@ -52,7 +59,7 @@ func NewTransport(mesh *zerohop.Mesh, base http.RoundTripper) *Transport {
 	if base == nil {
 		base = http.DefaultTransport
 	}
-	t := &Transport{mesh: mesh, base: base, nodes: map[*loadbalance.Node]*endpoint{}}
+	t := &Transport{mesh: mesh, control: mesh.DialControl(), base: base, nodes: map[*loadbalance.Node]*endpoint{}}
 	t.pool, _ = base.(*http.Transport)
 	return t
 }

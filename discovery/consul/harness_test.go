@@ -43,6 +43,7 @@ func follow(t testing.TB, r discovery.Resolver, service string) *follower {
 
 func followWith(t testing.TB, r discovery.Resolver, service string, opts discovery.RunOptions) *follower {
 	f := &follower{t: t, sets: make(chan []discovery.Endpoint, 1000), events: make(chan discovery.Event, 1000)}
+	opts.Addresses.AllowLoopback = true // where tests have their servers
 	opts.Observe = func(e discovery.Event) {
 		select {
 		case f.events <- e:

@@ -107,7 +107,11 @@ func call(ctx context.Context, name string, calls int) error {
 	if err != nil {
 		return err
 	}
-	mesh, err := zerohop.New(zerohop.Config{Resolver: consul.Resolver{Client: client}})
+	mesh, err := zerohop.New(zerohop.Config{
+		Resolver: consul.Resolver{Client: client},
+		// All instances are on this machine. What a registry names is not called there otherwise.
+		Addresses: discovery.AddressPolicy{AllowLoopback: true},
+	})
 	if err != nil {
 		return err
 	}
