@@ -52,6 +52,11 @@ var (
 		"sigs.k8s.io/randfill", "sigs.k8s.io/structured-merge-diff/v6", "sigs.k8s.io/yaml",
 	}
 	filePrice = []string{"github.com/fsnotify/fsnotify", "go.yaml.in/yaml/v3", "golang.org/x/sys"}
+	etcdPrice = []string{
+		"github.com/coreos/go-semver", "github.com/coreos/go-systemd/v22", "github.com/gogo/protobuf", "github.com/golang/protobuf",
+		"github.com/grpc-ecosystem/grpc-gateway/v2", "go.etcd.io/etcd/api/v3", "go.etcd.io/etcd/client/pkg/v3",
+		"go.etcd.io/etcd/client/v3", "go.uber.org/multierr", "go.uber.org/zap", "google.golang.org/genproto/googleapis/api",
+	}
 	otelPrice = []string{
 		"github.com/cespare/xxhash/v2", "github.com/go-logr/logr", "github.com/go-logr/stdr",
 		"go.opentelemetry.io/auto/sdk", "go.opentelemetry.io/otel", "go.opentelemetry.io/otel/log",
@@ -64,6 +69,7 @@ var places = map[string]place{
 	"discovery":                   {0, backoffPrice},
 	"discovery/consul":            {1, slices.Concat(backoffPrice, consulPrice)},
 	"discovery/kubernetes":        {1, slices.Concat(backoffPrice, kubernetesPrice)},
+	"discovery/etcd":              {1, slices.Concat(backoffPrice, grpcPrice, etcdPrice)},
 	"discovery/discoverytest":     {1, slices.Concat(backoffPrice, []string{"go.uber.org/goleak"})},
 	"discovery/file":              {1, slices.Concat(backoffPrice, filePrice)},
 	"discovery/dns":               {1, slices.Concat(backoffPrice, dnsPrice)},
@@ -104,6 +110,7 @@ var behind = map[string]string{
 	"github.com/fsnotify/fsnotify":    "is of use to readers of files alone: discovery/file imports it",
 	"go.yaml.in/yaml/v3":              "is of no use to those who configure in Go: discovery/file imports it",
 	"github.com/miekg/dns":            "adds 0.9 MB and x/net: discovery/dns imports it",
+	"go.etcd.io/etcd/client/v3":       "comes with grpc and 10 modules: discovery/etcd imports it",
 	"go.opentelemetry.io/otel":        "is one way to watch among others: telemetry imports it",
 	"google.golang.org/grpc":          "adds 5.9 MB: grpcmesh imports it",
 	"google.golang.org/protobuf":      "comes with grpc: grpcmesh imports it",

@@ -54,7 +54,7 @@ var checks = []struct {
 
 // Test runs the conformance suite as subtests of t. The endpoints it sets have addresses of the documentation range
 // 192.0.2.0/24 that nobody calls; the services have names that begin with "conformance-". It checks after
-// each subtest that no goroutine is left, except those of connections of net/http that stay open for the next
+// each subtest that no goroutine is left, except those of connections of net/http and gRPC that stay open for the next
 // request: tests that use it must not run in parallel with others.
 func Test(t *testing.T, src Source) {
 	if src.Timeout == 0 {
@@ -83,8 +83,11 @@ func runCheck(t testing.TB, src Source, run func(*check)) {
 			w.end(c.src.Timeout)
 		}
 		// Looks again for a while if there are goroutines, so late updates show up below.
-		if err := goleak.Find(before, pooled("net/http.(*persistConn).readLoop"), pooled("net/http.(*persistConn).writeLoop"),
-			pooled("net/http.(*conn).serve"), pooled("net/http.(*connReader).backgroundRead")); err != nil {
+		options := []goleak.Option{before}
+		for _, function := range pooled {
+			options = append(options, goleak.IgnoreAnyFunction(function))
+		}
+		if err := goleak.Find(options...); err != nil {
 			c.t.Errorf("after all watches ended: %v", err)
 		}
 		for _, w := range c.watches {
@@ -96,6 +99,12 @@ func runCheck(t testing.TB, src Source, run func(*check)) {
 	run(c)
 }
 
-// pooled ignores the goroutines of connections, which outlive requests on purpose and belong to the client and the
-// server.
-func pooled(function string) goleak.Option { return goleak.IgnoreAnyFunction(function) }
+// pooled are the functions of goroutines of connections, which outlive requests on purpose and belong to the client and
+// the server.
+var pooled = []string{
+	"net/http.(*persistConn).readLoop", "net/http.(*persistConn).writeLoop",
+	"net/http.(*conn).serve", "net/http.(*connReader).backgroundRead",
+	"google.golang.org/grpc.(*addrConn).connect", "google.golang.org/grpc/internal/transport.(*loopyWriter).run",
+	"google.golang.org/grpc/internal/transport.(*http2Client).reader",
+	"google.golang.org/grpc/internal/transport.(*http2Client).keepalive",
+}

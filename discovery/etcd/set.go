@@ -1,0 +1,92 @@
+package etcd
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/zerohop/zerohop/discovery"
+)
+
+// errTooLarge says that the instances of one service take more than maxAnswer.
+var errTooLarge = errors.New("keys and values are larger than 16 MiB")
+
+// entry is what one key of a service says.
+type entry struct {
+	endpoint discovery.Endpoint
+	revision int64 // of the last change
+	size     int
+}
+
+// set is what is known of one service: the state at a revision.
+type set struct {
+	prefix   string // of the keys of the service, with the slash at its end
+	decode   func(key string, value []byte) (discovery.Endpoint, error)
+	revision int64
+	entries  map[string]entry
+	size     int
+}
+
+// put takes over a key and its value. Keys further down are those of other services.
+func (s *set) put(kv *mvccpb.KeyValue) error {
+	key := string(kv.Key)
+	id, ok := strings.CutPrefix(key, s.prefix)
+	if !ok || id == "" || strings.Contains(id, "/") {
+		return nil
+	}
+	ep, err := s.decode(key, kv.Value)
+	if errors.Is(err, errGone) {
+		s.remove(key)
+		return nil
+	}
+	if err != nil {
+		// Not the address of anybody: discovery leaves the endpoint out, tells, and keeps the last set if nothing is left.
+		ep = discovery.Endpoint{Addr: fmt.Sprintf("value of %s (%v)", key, err)}
+	}
+	size := len(kv.Key) + len(kv.Value)
+	s.size += size - s.entries[key].size
+	s.entries[key] = entry{endpoint: ep, revision: kv.ModRevision, size: size}
+	if s.size > maxAnswer {
+		return errTooLarge
+	}
+	return nil
+}
+
+func (s *set) remove(key string) {
+	s.size -= s.entries[key].size
+	delete(s.entries, key)
+}
+
+// apply takes over the events that are newer than the set.
+func (s *set) apply(events []*mvccpb.Event) error {
+	for _, event := range events {
+		if event == nil || event.Kv == nil || event.Kv.ModRevision <= s.revision {
+			continue
+		}
+		if event.Type == mvccpb.DELETE {
+			s.remove(string(event.Kv.Key))
+		} else if err := s.put(event.Kv); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endpoints returns the instances, those that registered last before others: of several with the same address and health,
+// discovery takes the first.
+func (s *set) endpoints() []discovery.Endpoint {
+	keys := slices.Collect(maps.Keys(s.entries))
+	slices.SortFunc(keys, func(a, b string) int {
+		return cmp.Or(cmp.Compare(s.entries[b].revision, s.entries[a].revision), strings.Compare(a, b))
+	})
+	list := make([]discovery.Endpoint, len(keys))
+	for i, key := range keys {
+		list[i] = s.entries[key].endpoint
+	}
+	return list
+}
