@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -37,12 +38,13 @@ type backend struct {
 	cmd     *exec.Cmd // nil after kill
 	control io.Closer
 	input   io.Writer
+	stops   []span // when it was stopped
 }
 
 // startBackends starts n backends, which end with the test.
 func startBackends(t *testing.T, n int, c capacity) []*backend {
 	t.Helper()
-	dir := t.TempDir()
+	dir := logDir(t)
 	list := make([]*backend, n)
 	for i := range list {
 		list[i] = &backend{setup: setup{Log: filepath.Join(dir, fmt.Sprint(i)), Seed: uint64(i + 1), capacity: c}}
@@ -54,6 +56,22 @@ func startBackends(t *testing.T, n int, c capacity) []*backend {
 		})
 	}
 	return list
+}
+
+// logDir returns a directory for what backends log, in memory if there is such a place: a disk that others write to would
+// make them slow, all at once.
+func logDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "zerohop-faulttest-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 // start starts the process and waits until it serves, on the ports it had before if any.
@@ -103,10 +121,18 @@ func (b *backend) become(t *testing.T, m mode) {
 }
 
 // stop freezes the process: connections to it are made and nobody answers.
-func (b *backend) stop(t *testing.T) { t.Helper(); b.signal(t, syscall.SIGSTOP) }
+func (b *backend) stop(t *testing.T) {
+	t.Helper()
+	b.stops = append(b.stops, span{from: time.Now()})
+	b.signal(t, syscall.SIGSTOP)
+}
 
 // cont ends what stop began.
-func (b *backend) cont(t *testing.T) { t.Helper(); b.signal(t, syscall.SIGCONT) }
+func (b *backend) cont(t *testing.T) {
+	t.Helper()
+	b.signal(t, syscall.SIGCONT)
+	b.stops[len(b.stops)-1].to = time.Now()
+}
 
 // kill ends the process, stopped or not, and waits until it is gone.
 func (b *backend) kill(t *testing.T) {

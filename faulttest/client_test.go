@@ -204,6 +204,7 @@ func (tr *trial) run(t *testing.T, what string, rate float64, faults func(*load)
 	after := tr.count.snapshot()
 	r.attempts, r.backups = after.attempts-before.attempts, after.backups-before.backups
 	r.executions = tr.arrivals(t) - arrived
+	r.still = standstill(t, tr.backends, l.began)
 	for _, b := range tr.backends {
 		a := tr.protocol.addr(b)
 		r.picks = append(r.picks, after.picks[a]-before.picks[a])

@@ -37,6 +37,7 @@ func TestFailingFastAttractsNoTraffic(t *testing.T) {
 					l.until(15 * time.Second)
 					r := l.stop()
 					ended := c.arrived(t)
+					r.still = standstill(t, list, l.began)
 					r.picks, later.picks = minus(ended, began), minus(ended, learnt)
 					t.Logf("share of the refusing backend: %.2f %% in all, %.2f %% after %v", 100*r.share(0), 100*later.share(0), learn)
 					r.log(t, "one of 10 refuses")

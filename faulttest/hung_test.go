@@ -46,11 +46,13 @@ func TestHungBackendCostsOneAttempt(t *testing.T) {
 				usual = c.turn()
 				usual.log(t, "before")
 				before := count.snapshot()
+				stopped := time.Now()
 				list[0].stop(t)
 				<-time.After(1500 * time.Millisecond)
 				r := c.stop()
 				after := count.snapshot()
 				list[0].cont(t)
+				r.still = standstill(t, list, stopped)
 				for _, b := range list {
 					a := b.setup.GRPC
 					r.picks = append(r.picks, after.picks[a]-before.picks[a])
@@ -92,6 +94,7 @@ func TestHungBackendCostsEachClientFewCalls(t *testing.T) {
 					l.until(6500 * time.Millisecond)
 					r := l.stop()
 					list[0].cont(t)
+					r.still = standstill(t, list, l.began)
 					most = crowd.most()
 					r.log(t, "one of 10 backends stopped")
 					t.Logf("calls lost by client: at most %d, in all %d; requests %v", most, r.calls-r.ok, minus(crowd.arrived(t), before))

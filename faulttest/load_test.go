@@ -91,6 +91,7 @@ type result struct {
 	picks                         []int // by backend; nil if nobody counted these
 	samples                       []*sample
 	sending                       time.Duration
+	still                         time.Duration // see standstill; 0 if nobody looked
 }
 
 func evaluate(samples []*sample, sending time.Duration) result {
@@ -118,6 +119,7 @@ func evaluate(samples []*sample, sending time.Duration) result {
 // and returns the result of both loads together.
 func (r result) and(other result) result {
 	sum := evaluate(append(r.samples, other.samples...), r.sending+other.sending)
+	sum.still = max(r.still, other.still)
 	sum.attempts, sum.backups, sum.executions = r.attempts+other.attempts, r.backups+other.backups, r.executions+other.executions
 	return sum
 }
@@ -159,6 +161,9 @@ func (r result) log(t *testing.T, what string) {
 	if r.picks != nil {
 		fmt.Fprintf(&b, "; a call: %.3f attempts (%d backups in all), %.3f executions; picks %v",
 			r.perCall(r.attempts), r.backups, r.perCall(r.executions), r.picks)
+	}
+	if r.still > 0 {
+		fmt.Fprintf(&b, "; two backends stood still for %s ms", ms(r.still))
 	}
 	shown := 0
 	for text, n := range r.errors {

@@ -24,34 +24,43 @@ func TestOverloadIsNoDeath(t *testing.T) {
 			ejects  bool
 		}{{busy, "", false}, {limited, "", false}, {busy, "random", false}, {limited, "random", false}, {collapsing, "random", true}} {
 			t.Run(fmt.Sprintf("%s, %s, %s", p.name, c.mode, c.balance), func(t *testing.T) {
-				list := startBackends(t, 3, capacity{Workers: 50, Queue: 100, Mean: 5 * time.Millisecond, Fixed: true})
-				policy := zerohop.Policy{Balance: c.balance}
-				if c.balance != "" { // a call that takes so long as a refusal does would be taken for hanging
-					policy.Backup.Mode = zerohop.Off
-				}
-				m, _ := newMeshWith(t, static(p.addrs(list)), policy)
-				crowd := &crowd{backends: list, calls: []caller{p.meshed(t, m, service)}, lost: make([]atomic.Int64, 1)}
-				warm := startLoad(t, rate, crowd.call)
-				warm.until(500 * time.Millisecond)
-				warm.stop()
-				ejected, rested := watchHealth(t, m, p.addr(list[0]))
-				list[0].become(t, c.mode)
-				began := crowd.arrived(t)
-				l := startLoad(t, rate, crowd.call)
-				l.until(2 * time.Second)
-				r := l.stop()
-				got := minus(crowd.arrived(t), began)
-				t.Logf("%d calls, %d good; requests %v; ejected %v, rested %v", r.calls, r.ok, got, ejected.Load(), rested.Load())
-				r.mustHold(t)
-				if e := ejected.Load(); e != c.ejects || !rested.Load() {
-					t.Errorf("ejected = %v, rested = %v, want %v, true", e, rested.Load(), c.ejects)
-				}
-				switch {
-				case c.balance == "" && (got[0] == 0 || got[0] > r.calls/50 || r.ok < r.calls):
-					t.Errorf("the backend got %d of %d calls, of which %d failed, want a fiftieth at most and none", got[0], r.calls, r.calls-r.ok)
-				case c.balance != "" && got[0] < 10:
-					t.Errorf("the backend turned away %d calls, want more than eject", got[0])
-				}
+				var got []int
+				var ejected, rested *atomic.Bool
+				promise(t, func() result {
+					list := startBackends(t, 3, capacity{Workers: 50, Queue: 100, Mean: 5 * time.Millisecond, Fixed: true})
+					policy := zerohop.Policy{Balance: c.balance}
+					if c.balance != "" { // a call that takes so long as a refusal does would be taken for hanging
+						policy.Backup.Mode = zerohop.Off
+					}
+					m, _ := newMeshWith(t, static(p.addrs(list)), policy)
+					crowd := &crowd{backends: list, calls: []caller{p.meshed(t, m, service)}, lost: make([]atomic.Int64, 1)}
+					warm := startLoad(t, rate, crowd.call)
+					warm.until(500 * time.Millisecond)
+					warm.stop()
+					ejected, rested = watchHealth(t, m, p.addr(list[0]))
+					list[0].become(t, c.mode)
+					began := crowd.arrived(t)
+					l := startLoad(t, rate, crowd.call)
+					l.until(2 * time.Second)
+					r := l.stop()
+					got = minus(crowd.arrived(t), began)
+					r.still = standstill(t, list, l.began)
+					t.Logf("%d calls, %d good; requests %v; ejected %v, rested %v", r.calls, r.ok, got, ejected.Load(), rested.Load())
+					return r
+				}, func(result) string {
+					if e := ejected.Load(); e != c.ejects || !rested.Load() {
+						return fmt.Sprintf("ejected = %v, rested = %v, want %v, true", e, rested.Load(), c.ejects)
+					}
+					return ""
+				}, func(r result) string {
+					switch {
+					case c.balance == "" && (got[0] == 0 || got[0] > r.calls/50 || r.ok < r.calls):
+						return fmt.Sprintf("the backend got %d of %d calls, of which %d failed, want a fiftieth at most and none", got[0], r.calls, r.calls-r.ok)
+					case c.balance != "" && got[0] < 10:
+						return fmt.Sprintf("the backend turned away %d calls, want more than eject", got[0])
+					}
+					return ""
+				})
 			})
 		}
 	}

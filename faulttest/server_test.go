@@ -61,6 +61,8 @@ const (
 	connected = "connected" // a gRPC connection
 	began     = "began"     // to handle a request
 	refused   = "refused"   // a request
+
+	stoodStill = "stood-still" // the process, from when until when
 )
 
 // unlucky is what the texts of gRPC requests begin with that a backend refuses as UNAVAILABLE unless they were sent before.
@@ -134,7 +136,8 @@ func serve(config string) error {
 	}
 	rpc := grpc.NewServer(opts...)
 	echopb.RegisterEchoServer(rpc, s)
-	ended := make(chan error, 3)
+	ended := make(chan error, 4)
+	go func() { ended <- s.watchItself() }()
 	go func() { ended <- http.Serve(h, front) }()
 	go func() { ended <- rpc.Serve(counted{g, s}) }()
 	go func() { ended <- s.obey(os.Stdin) }()

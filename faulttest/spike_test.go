@@ -111,6 +111,7 @@ func (tr *trial) spike(t *testing.T, what string) (during, after result) {
 	ended, arrived := tr.count.snapshot(), tr.arrivals(t)
 	l.until(spikeIsOver)
 	r := l.stop()
+	still := standstill(t, tr.backends, l.began)
 	during, after = r.between(spikeBegins, spikeEnds), r.between(spikeEnds+time.Second, spikeIsOver)
 	during.attempts, during.backups = ended.attempts-began.attempts, ended.backups-began.backups
 	during.executions = arrived - before
@@ -118,6 +119,7 @@ func (tr *trial) spike(t *testing.T, what string) (during, after result) {
 		a := tr.protocol.addr(b)
 		during.picks = append(during.picks, ended.picks[a]-began.picks[a])
 	}
+	during.still, after.still = still, still
 	during.errors, after.errors = during.reasons(), after.reasons()
 	during.log(t, fmt.Sprintf("%s %s, in the spike", tr.protocol.name, what))
 	after.log(t, fmt.Sprintf("%s %s, later", tr.protocol.name, what))

@@ -58,6 +58,7 @@ func TestZoneThatBrownsOutIsHardlySeen(t *testing.T) {
 					l := startLoad(t, rate, call)
 					l.until(d)
 					r := l.stop()
+					r.still = standstill(t, list, l.began)
 					crossing[k] = float64(crossed.Load()-x) / float64(all.Load()-n)
 					r.log(t, fmt.Sprintf("%s %s, %.4f of the attempts cross zones", p.name, what, crossing[k]))
 					return r
