@@ -14,7 +14,8 @@ import (
 
 // Keys of service metadata that have a field of discovery.Endpoint, and the one that stands for the tags.
 const (
-	zoneKey     = "zone"
+	zoneKey     = "zone"   // as in Spring Cloud
+	weightKey   = "weight" // as in Spring Cloud
 	priorityKey = "zerohop-priority"
 	tagsKey     = "consul-tags"
 )
@@ -45,29 +46,52 @@ func endpoint(entry *api.ServiceEntry) (discovery.Endpoint, bool) {
 	if host == "" || port < 1 || port > 65535 {
 		return discovery.Endpoint{}, false
 	}
-	ep := discovery.Endpoint{Addr: net.JoinHostPort(host, strconv.Itoa(port)), Meta: maps.Clone(service.Meta)}
-	ep.Zone = firstOf(service.Meta[zoneKey], zone(service.Locality), node.Meta[zoneKey], zone(node.Locality))
+	ep := discovery.Endpoint{Addr: net.JoinHostPort(host, strconv.Itoa(port)), Meta: metadata(service)}
+	ep.Weight, ep.Health = rate(entry.Checks, service.Weights, ep.Meta[weightKey])
+	if marked(ep.Meta[weightKey]) > 0 {
+		delete(ep.Meta, weightKey)
+	}
+	ep.Zone = firstOf(ep.Meta[zoneKey], zone(service.Locality), node.Meta[zoneKey], zone(node.Locality))
 	delete(ep.Meta, zoneKey)
-	if level, err := strconv.ParseUint(service.Meta[priorityKey], 10, 8); err == nil {
+	if level, err := strconv.ParseUint(ep.Meta[priorityKey], 10, 8); err == nil {
 		ep.Priority = uint8(level)
 		delete(ep.Meta, priorityKey)
-	}
-	if len(service.Tags) > 0 {
-		if ep.Meta == nil {
-			ep.Meta = make(map[string]string, 1)
-		}
-		ep.Meta[tagsKey] = strings.Join(service.Tags, ",")
 	}
 	if len(ep.Meta) == 0 {
 		ep.Meta = nil
 	}
-	ep.Weight, ep.Health = rate(entry.Checks, service.Weights)
 	return ep, true
 }
 
+// metadata returns the metadata of a service with its tags: "key=value" as such, where the metadata has no such key, the
+// others joined.
+func metadata(service *api.AgentService) map[string]string {
+	if len(service.Meta)+len(service.Tags) == 0 {
+		return nil
+	}
+	meta := make(map[string]string, len(service.Meta)+len(service.Tags))
+	var plain []string
+	for _, tag := range service.Tags {
+		key, value, pair := strings.Cut(tag, "=")
+		if !pair || key == "" {
+			plain = append(plain, tag)
+		} else if _, known := meta[key]; !known {
+			meta[key] = value
+		}
+	}
+	maps.Copy(meta, service.Meta)
+	if len(plain) > 0 {
+		meta[tagsKey] = strings.Join(plain, ",")
+	}
+	return meta
+}
+
 // rate returns weight and health from the worst of the checks. A check in a state that Consul does not have counts
-// as critical.
-func rate(checks api.HealthChecks, weights api.AgentWeights) (uint32, discovery.Health) {
+// as critical. mark is the weight in the metadata, which counts where Consul knows none but its default.
+func rate(checks api.HealthChecks, weights api.AgentWeights, mark string) (uint32, discovery.Health) {
+	if n := marked(mark); n > 0 && (weights.Passing == 0 || weights.Passing == 1) {
+		weights.Passing = n
+	}
 	warning, critical := false, false
 	for _, check := range checks {
 		if check == nil {
@@ -102,6 +126,18 @@ func weight(w int) uint32 {
 		return 1
 	}
 	return uint32(int32(min(max(w, math.MinInt32), math.MaxInt32)))
+}
+
+// marked returns the weight that the metadata names, 0 if it names none.
+func marked(text string) int {
+	if text == "" {
+		return 0
+	}
+	n, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return 0
+	}
+	return int(n)
 }
 
 // union returns set and those of last that are not in it.

@@ -47,6 +47,27 @@ func TestEndpointsOfInstances(t *testing.T) {
 			  "Meta": {"zone": "z1", "zerohop-priority": "3", "version": "2"}}}`,
 			[]discovery.Endpoint{{Addr: addr, Weight: 1, Zone: "z1", Priority: 3, Meta: map[string]string{"version": "2", "consul-tags": "a,b"}}},
 		},
+		// What Spring Cloud Consul registers, up to 2.x and from 3.0 on.
+		"Spring, in tags": {
+			`{"Service": {"ID": "orders-prod-8080", "Address": "192.0.2.1", "Port": 80,
+			  "Tags": ["secure=true", "zone=z1", "weight=4", "group=a", "plain", "=x", "k=v=w", "k=later"],
+			  "Weights": {"Passing": 1, "Warning": 1}}}`,
+			[]discovery.Endpoint{{Addr: addr, Weight: 4, Zone: "z1", Meta: map[string]string{
+				"secure": "true", "group": "a", "k": "v=w", "consul-tags": "plain,=x",
+			}}},
+		},
+		"Spring, in metadata": {
+			`{"Service": {"Address": "192.0.2.1", "Port": 80, "Tags": ["zone=z9", "version=1"],
+			  "Meta": {"zone": "z1", "secure": "false", "group": "a", "version": "2", "weight": "x"}}}`,
+			[]discovery.Endpoint{{Addr: addr, Weight: 1, Zone: "z1", Meta: map[string]string{
+				"secure": "false", "group": "a", "version": "2", "weight": "x",
+			}}},
+		},
+		"Nomad canary": {
+			`{"Service": {"ID": "_nomad-task-1", "Address": "192.0.2.1", "Port": 80, "Tags": ["canary", "http"],
+			  "Meta": {"external-source": "nomad"}, "Weights": {"Passing": 1, "Warning": 1}}}`,
+			[]discovery.Endpoint{{Addr: addr, Weight: 1, Meta: map[string]string{"external-source": "nomad", "consul-tags": "canary,http"}}},
+		},
 		"only tags": {
 			`{"Service": {"Address": "192.0.2.1", "Port": 80, "Tags": ["a"]}}`,
 			[]discovery.Endpoint{{Addr: addr, Weight: 1, Meta: map[string]string{"consul-tags": "a"}}},
@@ -90,22 +111,28 @@ func TestRateTakesTheWorstCheck(t *testing.T) {
 	for name, test := range map[string]struct {
 		checks     api.HealthChecks
 		weights    api.AgentWeights
+		mark       string
 		wantWeight uint32
 		wantHealth discovery.Health
 	}{
-		"no checks":            {nil, weights, 10, discovery.Healthy},
-		"passing":              {api.HealthChecks{is("passing"), nil}, weights, 10, discovery.Healthy},
-		"warning":              {api.HealthChecks{is("warning"), is("passing")}, weights, 3, discovery.Healthy},
-		"warning of no weight": {api.HealthChecks{is("warning")}, api.AgentWeights{Passing: 10}, 10, discovery.Draining},
-		"critical":             {api.HealthChecks{is("critical"), is("warning")}, weights, 10, discovery.Unhealthy},
-		"unknown status":       {api.HealthChecks{is("")}, weights, 10, discovery.Unhealthy},
-		"node maintenance":     {api.HealthChecks{is("critical"), {CheckID: api.NodeMaint, Status: "critical"}}, weights, 10, discovery.Draining},
-		"service maintenance":  {api.HealthChecks{{CheckID: "_service_maintenance:a", Status: "critical"}}, weights, 10, discovery.Draining},
-		"no weights":           {nil, api.AgentWeights{}, 1, discovery.Healthy},
-		"weights out of range": {nil, api.AgentWeights{Passing: math.MaxInt}, math.MaxInt32, discovery.Healthy},
-		"negative weights":     {api.HealthChecks{is("warning")}, api.AgentWeights{Passing: -1, Warning: -1}, math.MaxUint32, discovery.Draining},
+		"no checks":            {nil, weights, "", 10, discovery.Healthy},
+		"passing":              {api.HealthChecks{is("passing"), nil}, weights, "", 10, discovery.Healthy},
+		"warning":              {api.HealthChecks{is("warning"), is("passing")}, weights, "", 3, discovery.Healthy},
+		"warning of no weight": {api.HealthChecks{is("warning")}, api.AgentWeights{Passing: 10}, "", 10, discovery.Draining},
+		"critical":             {api.HealthChecks{is("critical"), is("warning")}, weights, "", 10, discovery.Unhealthy},
+		"unknown status":       {api.HealthChecks{is("")}, weights, "", 10, discovery.Unhealthy},
+		"node maintenance":     {api.HealthChecks{is("critical"), {CheckID: api.NodeMaint, Status: "critical"}}, weights, "", 10, discovery.Draining},
+		"service maintenance":  {api.HealthChecks{{CheckID: "_service_maintenance:a", Status: "critical"}}, weights, "", 10, discovery.Draining},
+		"no weights":           {nil, api.AgentWeights{}, "", 1, discovery.Healthy},
+		"weights out of range": {nil, api.AgentWeights{Passing: math.MaxInt}, "", math.MaxInt32, discovery.Healthy},
+		"negative weights":     {api.HealthChecks{is("warning")}, api.AgentWeights{Passing: -1, Warning: -1}, "", math.MaxUint32, discovery.Draining},
+		"marked weight":        {nil, api.AgentWeights{Passing: 1, Warning: 1}, "5", 5, discovery.Healthy},
+		"marked and weighted":  {nil, weights, "5", 10, discovery.Healthy},
+		"marked, warning":      {api.HealthChecks{is("warning")}, api.AgentWeights{Passing: 1, Warning: 1}, "5", 1, discovery.Healthy},
+		"marked with a sign":   {nil, api.AgentWeights{}, "-5", 1, discovery.Healthy},
+		"marked beyond a sum":  {nil, api.AgentWeights{}, "4294967296", 1, discovery.Healthy},
 	} {
-		gotWeight, gotHealth := rate(test.checks, test.weights)
+		gotWeight, gotHealth := rate(test.checks, test.weights, test.mark)
 		if gotWeight != test.wantWeight || gotHealth != test.wantHealth {
 			t.Errorf("%s: rate() = %d, %v, want %d, %v", name, gotWeight, gotHealth, test.wantWeight, test.wantHealth)
 		}

@@ -105,6 +105,9 @@ func definition(inst discovery.Instance, advertising discovery.Advertising) (*ap
 	if inst.Endpoint.Zone != "" {
 		meta[zoneKey] = inst.Endpoint.Zone
 	}
+	if inst.Endpoint.Weight > 1 { // Consul's own weight is for Consul and us, this one for Spring Cloud
+		meta[weightKey] = strconv.FormatUint(uint64(inst.Endpoint.Weight), 10)
+	}
 	if inst.Endpoint.Priority > 0 {
 		meta[priorityKey] = strconv.Itoa(int(inst.Endpoint.Priority))
 	}

@@ -262,7 +262,7 @@ func TestDefinitionOfInstances(t *testing.T) {
 	}
 	want := &api.AgentServiceRegistration{
 		ID: "a", Name: "orders", Address: "2001:db8::1", Port: 80, Tags: []string{"x"},
-		Meta:    map[string]string{"version": "2", "zone": "z", "zerohop-priority": "4"},
+		Meta:    map[string]string{"version": "2", "zone": "z", "zerohop-priority": "4", "weight": "100000"},
 		Weights: &api.AgentWeights{Passing: maxWeight, Warning: 1},
 		Check: &api.AgentServiceCheck{
 			CheckID: "service:a", GRPC: "192.0.2.1:81/orders", Interval: "10s", Timeout: "2s", DeregisterCriticalServiceAfter: "10m0s",
