@@ -147,16 +147,19 @@ func list(t testing.TB, c *api.Client, service string, set []discovery.Endpoint)
 }
 
 // listed waits until the catalog lists exactly the given addresses for service: the agent takes note of an instance at
-// once and tells the catalog later.
+// once and tells the catalog later, and a cluster may have no leader for a while.
 func listed(t testing.TB, c *api.Client, service string, want ...string) {
 	t.Helper()
 	slices.Sort(want)
 	var index uint64
+	var failure error
 	for late := time.Now().Add(patience); time.Now().Before(late); {
 		q := &api.QueryOptions{RequireConsistent: true, WaitIndex: index, WaitTime: time.Second}
 		entries, meta, err := c.Health().Service(service, "", true, q)
 		if err != nil {
-			t.Fatal(err)
+			failure = err
+			<-time.After(20 * time.Millisecond)
+			continue
 		}
 		var got []string
 		for _, e := range entries {
@@ -168,7 +171,7 @@ func listed(t testing.TB, c *api.Client, service string, want ...string) {
 		}
 		index = meta.LastIndex
 	}
-	t.Fatalf("the catalog does not list %v of %s within %v", want, service, patience)
+	t.Fatalf("the catalog does not list %v of %s within %v (last failure: %v)", want, service, patience, failure)
 }
 
 // token makes a token with the given rules and returns its secret.

@@ -31,12 +31,14 @@ type Options struct {
 	ACL bool
 }
 
-// Agent is a Consul agent, which is its own server. It keeps its state in memory: Kill and Restart lose it.
+// Agent is a Consul agent, which is its own server. It keeps its state in memory: Kill and Restart lose it. That of a
+// Cluster keeps it on disk.
 // It is not safe for concurrent use.
 type Agent struct {
 	bin, dir string
 	opts     Options
 	ports    ports
+	member   *member // nil if it is alone
 	process  process
 	started  chan process // to reap
 }
@@ -44,6 +46,7 @@ type Agent struct {
 type process struct {
 	*exec.Cmd
 	exited chan struct{} // closed when it has ended
+	log    int           // where its log begins
 }
 
 type ports struct{ http, server, serf int }
@@ -52,6 +55,19 @@ type ports struct{ http, server, serf int }
 // testenv.Need. The log of the agent is shown if the test fails.
 func Start(t testing.TB, opts Options) *Agent {
 	t.Helper()
+	a := newAgent(t, opts)
+	for range 5 {
+		a.ports = freePorts(t)
+		if a.run(t) {
+			return a
+		}
+	}
+	t.Fatalf("consul: no free ports in 5 attempts:\n%s", a.log())
+	return nil
+}
+
+// newAgent returns an agent that is ended with the test, once it runs.
+func newAgent(t testing.TB, opts Options) *Agent {
 	a := &Agent{bin: binary(t), dir: t.TempDir(), opts: opts, started: make(chan process)}
 	reaped := make(chan struct{})
 	// One goroutine for all processes: a restart within a test starts none, which a check for leaks would find.
@@ -67,14 +83,7 @@ func Start(t testing.TB, opts Options) *Agent {
 		close(a.started)
 		<-reaped
 	})
-	for range 5 {
-		a.ports = freePorts(t)
-		if a.run(t) {
-			return a
-		}
-	}
-	t.Fatalf("consul: no free ports in 5 attempts:\n%s", a.log())
-	return nil
+	return a
 }
 
 // Addr returns the address of the HTTP API.
@@ -82,6 +91,9 @@ func (a *Agent) Addr() string { return fmt.Sprintf("127.0.0.1:%d", a.ports.http)
 
 // Config returns the configuration of a client with the given ACL token.
 func (a *Agent) Config(token string) *api.Config {
+	if a.member != nil {
+		return &api.Config{Address: a.Addr(), Scheme: "https", Token: token, TLSConfig: a.member.tls()}
+	}
 	return &api.Config{Address: a.Addr(), Scheme: "http", Token: token}
 }
 
@@ -117,7 +129,7 @@ func stopped(pid int) bool {
 // Cont ends what Stop began.
 func (a *Agent) Cont(t testing.TB) { t.Helper(); a.signal(t, syscall.SIGCONT) }
 
-// Restart starts the agent again after Kill, on the same ports and with nothing registered.
+// Restart starts the agent again after Kill, on the same ports. One that is alone has nothing registered then.
 func (a *Agent) Restart(t testing.TB) {
 	t.Helper()
 	for range 5 {
@@ -148,6 +160,13 @@ func (a *Agent) end(t testing.TB) {
 // run starts the process and waits until it serves. It returns false if a port is in use.
 func (a *Agent) run(t testing.TB) bool {
 	t.Helper()
+	a.launch(t)
+	return a.await(t)
+}
+
+// launch starts the process.
+func (a *Agent) launch(t testing.TB) {
+	t.Helper()
 	config := filepath.Join(a.dir, "agent.hcl")
 	if err := os.WriteFile(config, []byte(a.config()), 0o600); err != nil {
 		t.Fatal(err)
@@ -157,9 +176,11 @@ func (a *Agent) run(t testing.TB) bool {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	before := len(a.log())
-
-	p := process{exec.Command(a.bin, "agent", "-dev", "-config-file", config), make(chan struct{})}
+	args := []string{"agent", "-config-file", config}
+	if a.member == nil {
+		args = append(args, "-dev")
+	}
+	p := process{exec.Command(a.bin, args...), make(chan struct{}), len(a.log())}
 	p.Stdout, p.Stderr = log, log
 	p.SysProcAttr = procAttr()
 	p.Env = []string{"HOME=" + a.dir, "PATH=" + os.Getenv("PATH")}
@@ -168,7 +189,12 @@ func (a *Agent) run(t testing.TB) bool {
 	}
 	a.process = p
 	a.started <- p
+}
 
+// await waits until the process serves. It returns false if a port is in use.
+func (a *Agent) await(t testing.TB) bool {
+	t.Helper()
+	p := a.process
 	deadline := time.After(startTimeout)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -179,7 +205,7 @@ func (a *Agent) run(t testing.TB) bool {
 				return true
 			}
 		case <-p.exited:
-			if strings.Contains(a.log()[before:], "address already in use") {
+			if strings.Contains(a.log()[p.log:], "address already in use") {
 				return false
 			}
 			t.Fatalf("consul: the agent ended:\n%s", a.log())
@@ -202,8 +228,17 @@ func (a *Agent) ready() bool {
 }
 
 func (a *Agent) get(path string) ([]byte, bool) {
-	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	req, err := http.NewRequest(http.MethodGet, "http://"+a.Addr()+path, nil)
+	transport, scheme := &http.Transport{DisableKeepAlives: true}, "http://"
+	if a.member != nil {
+		config := a.member.tls()
+		tls, err := api.SetupTLSConfig(&config)
+		if err != nil {
+			return nil, false
+		}
+		transport.TLSClientConfig, scheme = tls, "https://"
+	}
+	client := http.Client{Timeout: time.Second, Transport: transport}
+	req, err := http.NewRequest(http.MethodGet, scheme+a.Addr()+path, nil)
 	if err != nil {
 		return nil, false
 	}
@@ -222,6 +257,9 @@ func (a *Agent) get(path string) ([]byte, bool) {
 }
 
 func (a *Agent) config() string {
+	if a.member != nil {
+		return a.member.config(a.ports, filepath.Join(a.dir, "data"))
+	}
 	config := fmt.Sprintf(`
 bind_addr            = "127.0.0.1"
 client_addr          = "127.0.0.1"
