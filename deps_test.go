@@ -57,6 +57,10 @@ var (
 		"github.com/grpc-ecosystem/grpc-gateway/v2", "go.etcd.io/etcd/api/v3", "go.etcd.io/etcd/client/pkg/v3",
 		"go.etcd.io/etcd/client/v3", "go.uber.org/multierr", "go.uber.org/zap", "google.golang.org/genproto/googleapis/api",
 	}
+	xdsPrice = append([]string{
+		"cel.dev/expr", "github.com/cncf/xds/go", "github.com/envoyproxy/go-control-plane/envoy",
+		"github.com/envoyproxy/protoc-gen-validate", "google.golang.org/genproto/googleapis/api",
+	}, grpcPrice...)
 	otelPrice = []string{
 		"github.com/cespare/xxhash/v2", "github.com/go-logr/logr", "github.com/go-logr/stdr",
 		"go.opentelemetry.io/auto/sdk", "go.opentelemetry.io/otel", "go.opentelemetry.io/otel/log",
@@ -70,6 +74,7 @@ var places = map[string]place{
 	"discovery/consul":            {1, slices.Concat(backoffPrice, consulPrice)},
 	"discovery/kubernetes":        {1, slices.Concat(backoffPrice, kubernetesPrice)},
 	"discovery/etcd":              {1, slices.Concat(backoffPrice, grpcPrice, etcdPrice)},
+	"discovery/xds":               {1, slices.Concat(backoffPrice, xdsPrice)},
 	"discovery/discoverytest":     {1, slices.Concat(backoffPrice, []string{"go.uber.org/goleak"})},
 	"discovery/file":              {1, slices.Concat(backoffPrice, filePrice)},
 	"discovery/dns":               {1, slices.Concat(backoffPrice, dnsPrice)},
