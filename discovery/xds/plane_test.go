@@ -265,3 +265,16 @@ func addrsOf(set []discovery.Endpoint) []string {
 	slices.Sort(list)
 	return list
 }
+
+// staticCluster returns a cluster with its endpoints in it.
+func staticCluster(name string, addrs ...string) *clusterv3.Cluster {
+	var set []discovery.Endpoint
+	for _, addr := range addrs {
+		set = append(set, discovery.Endpoint{Addr: addr})
+	}
+	return &clusterv3.Cluster{
+		Name:                 name,
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
+		LoadAssignment:       loadOf(name, set...),
+	}
+}
