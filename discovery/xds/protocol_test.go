@@ -133,16 +133,21 @@ func TestOneBadOfMany(t *testing.T) {
 			send := func(typeURL, version string, resources []proto.Message) {
 				_ = stream.Send(answer(t, typeURL, version, version, resources...))
 			}
-			for req := in.of(clusterType); len(req.GetResourceNames()) < services; req = in.of(clusterType) {
+			for req := in.of(clusterType); req != nil && len(req.GetResourceNames()) < services; req = in.of(clusterType) {
 			}
 			send(clusterType, "1", clusters)
-			for req := in.of(assignmentType); len(req.GetResourceNames()) < services; req = in.of(assignmentType) {
+			for req := in.of(assignmentType); req != nil && len(req.GetResourceNames()) < services; req = in.of(assignmentType) {
 			}
 			send(assignmentType, "1", good)
 			in.of(assignmentType)
+			<-heal // all have seen the good ones
 			for healed := false; !healed; {
 				send(assignmentType, "2", bad)
-				if req := in.of(assignmentType); req.GetErrorDetail() != nil {
+				req := in.of(assignmentType)
+				if req == nil {
+					return nil
+				}
+				if req.GetErrorDetail() != nil {
 					refusals = append(refusals, time.Now())
 				}
 				select {
@@ -163,6 +168,7 @@ func TestOneBadOfMany(t *testing.T) {
 		for _, f := range followers {
 			f.until("192.0.2.1:80")
 		}
+		heal <- false
 		for n, f := range followers {
 			if n != 7 {
 				f.until("192.0.2.2:80")
@@ -382,7 +388,7 @@ func TestAnswersOnTheirWayProveNothing(t *testing.T) {
 			in := read(t, stream)
 			in.of(clusterType)
 			_ = stream.Send(answer(t, clusterType, "1", "1", staticCluster("a", "192.0.2.1:80")))
-			for req := in.of(clusterType); len(req.GetResourceNames()) < 2; req = in.of(clusterType) {
+			for req := in.of(clusterType); req != nil && len(req.GetResourceNames()) < 2; req = in.of(clusterType) {
 			}
 			// Made before the request for b was read.
 			_ = stream.Send(answer(t, clusterType, "2", "2", staticCluster("a", "192.0.2.2:80")))

@@ -169,9 +169,11 @@ func (s *session) next(now time.Time) (req *discoveryv3.DiscoveryRequest, wait t
 	if r.session != s {
 		return nil, wait, nil
 	}
-	due, lost := r.store.expire(now)
-	if !due.IsZero() {
-		wait = due.Sub(now)
+	if s.talked.Load() { // silence of one that says nothing at all proves nothing
+		var due time.Time
+		if due, lost = r.store.expire(now); !due.IsZero() {
+			wait = due.Sub(now)
+		}
 	}
 	r.store.refresh()
 	for _, sub := range s.subs {
