@@ -69,7 +69,7 @@ func (m *Mesh) Discovery(service string) (DiscoveryState, bool) {
 
 // update takes over a set of endpoints.
 func (s *service) update(eps []discovery.Endpoint) {
-	s.balancer.Update(eps)
+	s.zoning.update(s, eps)
 	if s.checks != nil {
 		s.checks.update()
 	}

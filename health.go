@@ -105,7 +105,7 @@ func (s SlowStart) over(wide SlowStart) SlowStart {
 
 // Locality keeps calls in Config.Zone as long as its endpoints can carry them; see loadbalance.Locality.
 type Locality struct {
-	// Mode switches it. The built-in default is On. It matters only if Config.Zone is set.
+	// Mode switches it. The built-in default is On. It matters only if the zone of the process is known; see Config.Zone.
 	Mode Switch `json:"mode,omitempty" yaml:"mode,omitempty"`
 	// Low and High bound the calls in flight per endpoint of the zone: above High, or when the zone is twice as slow as
 	// usual, and while it is slower than others, calls leave it, and below Low they return. The built-in defaults are 0.8
@@ -114,8 +114,8 @@ type Locality struct {
 	High float64 `json:"high,omitempty" yaml:"high,omitempty"`
 }
 
-func (l Locality) config(zone string) loadbalance.Locality {
-	return loadbalance.Locality{Zone: zone, Low: l.Low, High: l.High}
+func (l Locality) config(zone string, late bool) loadbalance.Locality {
+	return loadbalance.Locality{Zone: zone, Late: late, Low: l.Low, High: l.High}
 }
 
 func (l Locality) over(wide Locality) Locality {

@@ -31,7 +31,9 @@ type Config struct {
 	// It is checked for each answer, and again for each connection.
 	Addresses discovery.AddressPolicy
 	// Zone is the failure domain that the process runs in, as the resolver names it. Calls stay in it as long as its
-	// endpoints can carry them; see Policy.Locality. Empty means that zones do not matter.
+	// endpoints can carry them; see Policy.Locality. Empty means that of the environment variable ZEROHOP_ZONE, or else the
+	// one that the source knows if the Resolver is a discovery.ZoneSource, which is asked in the background. Zones do not
+	// matter as long as none is known. See Mesh.Zone.
 	Zone string
 	// Instance names the process among all that call the same services, where Policy.Subset is set: each name has a subset
 	// of its own. It should outlive restarts. Empty means the host name, which is the name of the pod in Kubernetes.
@@ -82,6 +84,7 @@ type Mesh struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 
+	site     atomic.Pointer[site]
 	services atomic.Pointer[map[string]*service] // by name in lower case
 	mu       sync.Mutex                          // guards writes of services, and closed against new tasks
 	closed   bool
@@ -136,6 +139,7 @@ func New(cfg Config) (*Mesh, error) {
 	m.observed = cfg.Classify != nil || h.CallStart != nil || h.CallDone != nil || h.AttemptStart != nil || h.AttemptDone != nil || h.Refused != nil || h.FellBack != nil
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.services.Store(&map[string]*service{})
+	m.site.Store(cfg.site())
 	rules := cfg.Spec.rules()
 	if len(rules) > 0 {
 		m.routes, _ = routing.Compile(rules) // validate has found no error
@@ -157,6 +161,9 @@ func New(cfg Config) (*Mesh, error) {
 			list[i] = (*m.services.Load())[b.Service]
 		}
 		m.backends = append(m.backends, list)
+	}
+	if m.site.Load().asked {
+		m.tasks.Go(m.locate)
 	}
 	return m, nil
 }

@@ -345,7 +345,7 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 		errs = append(errs, fmt.Errorf("%s.slowStart.%w", path, err))
 	}
 	errs = append(errs, p.HealthCheck.validate(path))
-	near := p.Locality.config("")
+	near := p.Locality.config("", false)
 	if near.Low == 0 && near.High > 0 { // it is inherited
 		near.Low = near.High
 	}

@@ -39,6 +39,7 @@ type service struct {
 	dated    bool
 	serving  atomic.Bool // there are endpoints
 	probing  atomic.Pointer[probing]
+	zoning   zoning
 
 	mu      sync.Mutex // guards what follows
 	begun   time.Time  // when it was first asked
@@ -80,7 +81,8 @@ func newService(m *Mesh, name string, named bool) *service {
 		lb.SlowStart = &c
 	}
 	if s.policy.Locality.Mode == On {
-		lb.Locality = s.policy.Locality.config(m.cfg.Zone)
+		at := m.site.Load()
+		lb.Locality = s.policy.Locality.config(at.zone, at.asked)
 	}
 	lb.Unproven = s.policy.HealthCheck.Mode == On && s.policy.HealthCheck.Unproven == On
 	s.balancer = loadbalance.New(lb)

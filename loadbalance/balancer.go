@@ -101,7 +101,7 @@ func New(cfg Config) *Balancer {
 		c := cfg.Limit.withDefaults()
 		b.limit = &c
 	}
-	if cfg.Locality.Zone != "" {
+	if cfg.Locality.Zone != "" || cfg.Locality.Late {
 		b.locality = newLocality(cfg.Locality)
 	}
 	b.checked.Store(cfg.Unproven)
@@ -114,7 +114,7 @@ func New(cfg Config) *Balancer {
 // in the set a short while ago with what was known then. It does not keep the slice.
 func (b *Balancer) Update(eps []discovery.Endpoint) {
 	now := time.Since(b.base)
-	eps = b.cfg.Subset.of(eps, b.cfg.Locality.Zone)
+	eps = b.cfg.Subset.of(eps, b.locality.zone())
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.absent.expire(now)

@@ -21,6 +21,8 @@ type Locality struct {
 	// Zone is that of the caller, as it stands in discovery.Endpoint.Zone. Empty means that zones do not matter, and
 	// neither do they where no endpoint is in it.
 	Zone string
+	// Late says that Zone is empty for now, and may be told by Balancer.SetZone.
+	Late bool
 	// Low and High bound the band: calls in flight per endpoint of the zone, which is their latency times their rate. 0
 	// means 0.8 and 2.0, Linkerd's values. High must not be less than Low.
 	Low, High float64
@@ -80,12 +82,30 @@ const (
 // locality is what a Balancer keeps for Locality: one band per priority. It outlives updates.
 type locality struct {
 	cfg   Locality
-	mu    sync.Mutex // guards bands
+	named atomic.Pointer[string] // the zone
+	mu    sync.Mutex             // guards bands
 	bands map[uint8]*band
 }
 
 func newLocality(cfg Locality) *locality {
-	return &locality{cfg: cfg.withDefaults(), bands: map[uint8]*band{}}
+	l := &locality{cfg: cfg.withDefaults(), bands: map[uint8]*band{}}
+	l.named.Store(&l.cfg.Zone)
+	return l
+}
+
+// zone returns that of the caller, "" if zones do not matter.
+func (l *locality) zone() string {
+	if l == nil {
+		return ""
+	}
+	return *l.named.Load()
+}
+
+// SetZone tells a Balancer whose Locality is Late in which zone the caller is. It takes effect with the next Update.
+func (b *Balancer) SetZone(zone string) {
+	if b.locality != nil && b.cfg.Locality.Late {
+		b.locality.named.Store(&zone)
+	}
 }
 
 func (l *locality) band(priority uint8) *band {

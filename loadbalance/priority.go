@@ -18,7 +18,7 @@ type level struct {
 
 // rank numbers levels by preference: 2p is that of priority p in the zone, 2p+1 out of it.
 func rank(ep *discovery.Endpoint, near *locality) int {
-	if near != nil && ep.Zone == near.cfg.Zone {
+	if zone := near.zone(); zone != "" && ep.Zone == zone {
 		return 2 * int(ep.Priority)
 	}
 	return 2*int(ep.Priority) + 1
@@ -29,7 +29,7 @@ const maxRanks = 512
 // levels returns the levels that can take calls, the most preferred first. If the source calls no endpoint healthy there is
 // one with all of them, because a call that may fail is better than one that must.
 func levels(nodes []*Node, build Builder, near *locality) []level {
-	if near == nil && uniform(nodes) {
+	if near.zone() == "" && uniform(nodes) {
 		return []level{{nodes: nodes, all: len(nodes), rank: rank(nodes[0].ep.Load(), nil), picker: build(nodes)}}
 	}
 	ranks := make([]int16, len(nodes))
