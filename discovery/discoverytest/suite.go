@@ -104,6 +104,7 @@ func runCheck(t testing.TB, src Source, run func(*check)) {
 var pooled = []string{
 	"net/http.(*persistConn).readLoop", "net/http.(*persistConn).writeLoop",
 	"net/http.(*conn).serve", "net/http.(*connReader).backgroundRead",
+	"golang.org/x/net/http2.(*ClientConn).readLoop",
 	"google.golang.org/grpc.(*addrConn).connect", "google.golang.org/grpc/internal/transport.(*loopyWriter).run",
 	"google.golang.org/grpc/internal/transport.(*http2Client).reader",
 	"google.golang.org/grpc/internal/transport.(*http2Client).keepalive",

@@ -50,7 +50,11 @@ func NewClient(config ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	loaded = rest.CopyConfig(loaded)
+	return newClient(loaded, namespace)
+}
+
+func newClient(config *rest.Config, namespace string) (*Client, error) {
+	loaded := rest.CopyConfig(config)
 	// The bounds are per request: a watch lasts.
 	loaded.Timeout = 0
 	loaded.UserAgent = cmp.Or(loaded.UserAgent, "zerohop")

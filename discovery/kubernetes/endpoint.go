@@ -82,7 +82,10 @@ func health(c discoveryv1.EndpointConditions) (h discovery.Health, serving bool)
 
 // portOf chooses the port of a slice.
 func portOf(ports []discoveryv1.EndpointPort, want string) (string, error) {
-	number, _ := strconv.ParseUint(want, 10, 16)
+	number, err := strconv.ParseUint(want, 10, 16)
+	if err != nil {
+		number = 0
+	}
 	named := make(map[string]string)
 	for _, p := range ports {
 		if p.Protocol != nil && *p.Protocol != corev1.ProtocolTCP {

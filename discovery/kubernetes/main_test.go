@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -12,8 +13,10 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/zerohop/zerohop/discovery"
@@ -144,4 +147,10 @@ func addrs(set []discovery.Endpoint) string {
 	}
 	slices.Sort(list)
 	return strings.Join(list, " ")
+}
+
+// ref names the pod of this number.
+func ref(i int) *corev1.ObjectReference {
+	name := fmt.Sprintf("orders-%d", i)
+	return &corev1.ObjectReference{Kind: "Pod", Namespace: "default", Name: name, UID: types.UID("uid-" + name)}
 }

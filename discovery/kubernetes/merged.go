@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,9 +14,9 @@ import (
 
 const (
 	// moveTime is how long an endpoint that is in no slice any more is kept. The control plane moves endpoints between
-	// slices by two writes in any order, some milliseconds apart. Ten times longer, calls would go to addresses that
-	// may have another owner by then.
-	moveTime = 100 * time.Millisecond
+	// slices by two writes in any order, which are some milliseconds apart, or 50 each if it is throttled (20 a second).
+	// Ten times longer, calls would go to addresses that may have another owner by then.
+	moveTime = 300 * time.Millisecond
 	// maxRecords bounds what a stream can make a watch hold. It is ten times what discovery.Run takes.
 	maxRecords = 100_000
 )
@@ -86,9 +87,7 @@ func (m *merged) set(now time.Time) (set []discovery.Endpoint, again time.Time, 
 	// In order of names, so that equal slices give equal sets.
 	for _, name := range slices.Sorted(maps.Keys(m.slices)) {
 		p := m.slices[name]
-		if p.err != nil {
-			err = p.err
-		}
+		err = cmp.Or(err, p.err)
 		for _, r := range p.records {
 			if r.pod == "" {
 				list(r)

@@ -53,7 +53,7 @@ func (s *Server) Do(t testing.TB, method, path string, object any) int {
 		}
 		body = bytes.NewReader(data)
 	}
-	code, text, err := request(method, "https://"+s.Addr()+path, AdminToken, body)
+	code, text, err := s.request(method, "https://"+s.Addr()+path, AdminToken, body)
 	if err != nil {
 		t.Fatalf("kubernetes: %s %s: %v", method, path, err)
 	}
@@ -64,13 +64,17 @@ func (s *Server) Do(t testing.TB, method, path string, object any) int {
 }
 
 // get reports whether the answer is 200.
-func get(url, token string) bool {
-	code, _, err := request(http.MethodGet, url, token, nil)
+func (s *Server) get(url, token string) bool {
+	code, _, err := s.request(http.MethodGet, url, token, nil)
 	return err == nil && code == http.StatusOK
 }
 
-// request does not check certificates: that of the server is made when it starts.
-func request(method, url, token string, body io.Reader) (int, string, error) {
+// newClient returns a client that does not check certificates: that of the server is made when it starts.
+func newClient() *http.Client {
+	return &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+}
+
+func (s *Server) request(method, url, token string, body io.Reader) (int, string, error) {
 	req, err := http.NewRequest(method, url, body)
 	if err != nil {
 		return 0, "", err
@@ -79,9 +83,7 @@ func request(method, url, token string, body io.Reader) (int, string, error) {
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
-	client := http.Client{Timeout: 5 * time.Second, Transport: transport}
-	resp, err := client.Do(req)
+	resp, err := s.client.Do(req)
 	if err != nil {
 		return 0, "", err
 	}

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,6 +36,7 @@ const startTimeout = 90 * time.Second
 // Server is an API server with an etcd of its own, which keeps the objects through Kill and Restart. It is not safe for
 // concurrent use.
 type Server struct {
+	client          *http.Client
 	apiServer, etcd string // binaries
 	dir             string
 	port            int
@@ -53,7 +55,7 @@ type process struct {
 // shown if the test fails.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{dir: t.TempDir(), apis: make(chan process), stores: make(chan process)}
+	s := &Server{client: newClient(), dir: t.TempDir(), apis: make(chan process), stores: make(chan process)}
 	s.apiServer, s.etcd = binaries(t)
 	// One goroutine for all processes of a kind: a restart within a test starts none, which a check for leaks would find.
 	var reapers sync.WaitGroup
@@ -67,6 +69,7 @@ func Start(t testing.TB) *Server {
 	}
 	t.Cleanup(func() {
 		s.end(t)
+		s.client.CloseIdleConnections()
 		close(s.apis)
 		close(s.stores)
 		reapers.Wait()
@@ -158,7 +161,7 @@ func (s *Server) end(t testing.TB) {
 		_ = p.Process.Kill() // fails if it has ended before
 		<-p.exited
 		if t.Failed() {
-			t.Logf("log of %s:\n%s", filepath.Base(p.Path), p.text())
+			t.Logf("end of the log of %s:\n%s", filepath.Base(p.Path), p.text()[max(0, len(p.text())-4000):])
 		}
 	}
 }
@@ -188,7 +191,7 @@ func (s *Server) credentials(t testing.TB) {
 func (s *Server) runEtcd(t testing.TB, peerPort int) bool {
 	t.Helper()
 	client, peer := fmt.Sprintf("http://127.0.0.1:%d", s.etcdPort), fmt.Sprintf("http://127.0.0.1:%d", peerPort)
-	return start(t, &s.store, s.stores, filepath.Join(s.dir, "etcd.log"), func() bool { return get(client+"/health", "") }, s.etcd,
+	return start(t, &s.store, s.stores, filepath.Join(s.dir, "etcd.log"), func() bool { return s.get(client+"/health", "") }, s.etcd,
 		"--name=k", "--data-dir="+filepath.Join(s.dir, "etcd"), "--unsafe-no-fsync",
 		"--listen-client-urls="+client, "--advertise-client-urls="+client,
 		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=k="+peer)
@@ -197,7 +200,7 @@ func (s *Server) runEtcd(t testing.TB, peerPort int) bool {
 // run starts the API server and waits until it is ready. It returns false if a port is in use.
 func (s *Server) run(t testing.TB) bool {
 	t.Helper()
-	return start(t, &s.api, s.apis, filepath.Join(s.dir, "api.log"), func() bool { return get("https://"+s.Addr()+"/readyz", AdminToken) }, s.apiServer,
+	return start(t, &s.api, s.apis, filepath.Join(s.dir, "api.log"), func() bool { return s.get("https://"+s.Addr()+"/readyz", AdminToken) }, s.apiServer,
 		fmt.Sprintf("--etcd-servers=http://127.0.0.1:%d", s.etcdPort),
 		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", s.port),
 		"--cert-dir="+filepath.Join(s.dir, "certs"),

@@ -20,22 +20,22 @@ func TestServerKeepsObjectsThroughSignals(t *testing.T) {
 		Endpoints:   []discoveryv1.Endpoint{},
 	})
 	url := "https://" + s.Addr() + sliceFolder("") + "/a"
-	if !get(url, AdminToken) {
+	if !s.get(url, AdminToken) {
 		t.Error("the administrator cannot read")
 	}
-	if get(url, StrangerToken) {
+	if s.get(url, StrangerToken) {
 		t.Error("a stranger can read")
 	}
 	s.Kill(t)
-	if get(url, AdminToken) {
+	if s.get(url, AdminToken) {
 		t.Error("a killed server answers")
 	}
 	s.Restart(t)
-	if !get(url, AdminToken) {
+	if !s.get(url, AdminToken) {
 		t.Error("the slice is lost")
 	}
 	s.DeleteSlice(t, "", "a")
-	if get(url, AdminToken) {
+	if s.get(url, AdminToken) {
 		t.Error("the slice is still there")
 	}
 }
