@@ -19,7 +19,9 @@
 //	zerohop.call.duration         histogram, s        calls, with all their attempts and pauses
 //	zerohop.attempts              counter             attempts that had an endpoint: first ones, retries, backups
 //	zerohop.discovery.endpoints   up-down, observable endpoints in use of a service
-//	zerohop.discovery.events      counter             what discovery.Event tells
+//	zerohop.discovery.held        up-down, observable those of them that the source does not list any more
+//	zerohop.discovery.age         gauge, s            how long the source has not been heard, 0 while it is: for alerts
+//	zerohop.discovery.events      counter             what discovery.Event tells: sets published, removals held, and so on
 //	zerohop.discovery.failures    counter             watches that broke and answers that were rejected
 //	zerohop.health.changes        counter             endpoints that began to fail their checks or pass them again
 //

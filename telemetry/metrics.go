@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -27,6 +28,8 @@ type metrics struct {
 	failures  metric.Int64Counter
 	health    metric.Int64Counter
 	endpoints metric.Int64ObservableUpDownCounter
+	held      metric.Int64ObservableUpDownCounter
+	age       metric.Float64ObservableGauge
 
 	byRequest *series[clientKey]
 	byRPC     *series[clientKey]
@@ -36,14 +39,15 @@ type metrics struct {
 	byFailure *series[discoveryKey]
 	byHealth  *series[healthKey]
 
-	mu    sync.Mutex // guards sizes
-	sizes map[string]*size
+	mu       sync.Mutex // guards supplies
+	supplies map[string]*supply
 }
 
-// size is the number of endpoints of a service.
-type size struct {
-	endpoints int64
-	labels    []metric.ObserveOption
+// supply is what is known of the endpoints of a service.
+type supply struct {
+	endpoints, held int64
+	lost            time.Time // when it was last heard; zero while it is
+	labels          []metric.ObserveOption
 }
 
 func newMetrics(meter metric.Meter, n *names) (*metrics, error) {
@@ -56,9 +60,9 @@ func newMetrics(meter metric.Meter, n *names) (*metrics, error) {
 		byEvent:   newSeries[discoveryKey](n),
 		byFailure: newSeries[discoveryKey](n),
 		byHealth:  newSeries[healthKey](n),
-		sizes:     map[string]*size{},
+		supplies:  map[string]*supply{},
 	}
-	var errs [8]error
+	var errs [10]error
 	histogram := func(name, text string) (metric.Float64Histogram, error) {
 		return meter.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(text), seconds)
 	}
@@ -72,13 +76,18 @@ func newMetrics(meter metric.Meter, n *names) (*metrics, error) {
 	m.events, errs[4] = counter("zerohop.discovery.events", "{event}", "What happened to the endpoint sets of services.")
 	m.failures, errs[5] = counter("zerohop.discovery.failures", "{failure}", "Watches that broke and answers that were rejected.")
 	m.health, errs[6] = counter("zerohop.health.changes", "{change}", "Endpoints that began to fail their active health checks or pass them again.")
-	m.endpoints, errs[7] = meter.Int64ObservableUpDownCounter("zerohop.discovery.endpoints",
-		metric.WithUnit("{endpoint}"), metric.WithDescription("Endpoints in use."))
+	upDown := func(name, text string) (metric.Int64ObservableUpDownCounter, error) {
+		return meter.Int64ObservableUpDownCounter(name, metric.WithUnit("{endpoint}"), metric.WithDescription(text))
+	}
+	m.endpoints, errs[7] = upDown("zerohop.discovery.endpoints", "Endpoints in use.")
+	m.held, errs[8] = upDown("zerohop.discovery.held", "Endpoints in use that the source does not list any more.")
+	m.age, errs[9] = meter.Float64ObservableGauge("zerohop.discovery.age", metric.WithUnit("s"),
+		metric.WithDescription("How long the source of endpoints has not been heard; 0 while it is."))
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
 	// Observed rather than counted, so that a provider that is set later learns of sets found before.
-	_, err := meter.RegisterCallback(m.observe, m.endpoints)
+	_, err := meter.RegisterCallback(m.observe, m.endpoints, m.held, m.age)
 	return m, err
 }
 
@@ -121,17 +130,21 @@ func (m *metrics) discovery(name string, ev discovery.Event) {
 		m.failures.Add(ctx, 1, m.byFailure.get(discoveryKey{service: name, errType: typeOf(ev.Err)}).add...)
 	}
 	name = m.names.hosts.bound(name)
-	if name == other { // the sizes of many services are no size
+	if name == other { // the sizes and ages of many services are none
 		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := m.sizes[name]
-	if s == nil {
-		s = &size{labels: []metric.ObserveOption{metric.WithAttributeSet(attribute.NewSet(service.String(name)))}}
-		m.sizes[name] = s
+	if ev.Kind == discovery.EventEnded { // nobody looks any more
+		delete(m.supplies, name)
+		return
 	}
-	s.endpoints = int64(ev.Endpoints)
+	s := m.supplies[name]
+	if s == nil {
+		s = &supply{labels: []metric.ObserveOption{metric.WithAttributeSet(attribute.NewSet(service.String(name)))}}
+		m.supplies[name] = s
+	}
+	s.endpoints, s.held, s.lost = int64(ev.Endpoints), int64(ev.Held), ev.Lost
 }
 
 func (m *metrics) healthChanged(name string, ev zerohop.HealthEvent) {
@@ -145,8 +158,14 @@ func (m *metrics) healthChanged(name string, ev zerohop.HealthEvent) {
 func (m *metrics) observe(_ context.Context, o metric.Observer) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, s := range m.sizes {
+	for _, s := range m.supplies {
 		o.ObserveInt64(m.endpoints, s.endpoints, s.labels...)
+		o.ObserveInt64(m.held, s.held, s.labels...)
+		var age time.Duration
+		if !s.lost.IsZero() {
+			age = time.Since(s.lost)
+		}
+		o.ObserveFloat64(m.age, age.Seconds(), s.labels...)
 	}
 	return nil
 }

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
@@ -27,6 +29,7 @@ import (
 
 	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/discovery/discoverytest"
 	"github.com/zerohop/zerohop/internal/echopb"
 	"github.com/zerohop/zerohop/resilience"
 )
@@ -267,6 +270,65 @@ func TestInstruments(t *testing.T) {
 	}
 }
 
+func TestAgeOfEndpointsGrowsWhileTheSourceIsNotHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRecorder(t)
+		var source discoverytest.Memory
+		source.Set("orders", eight()...)
+		mesh, err := zerohop.New(zerohop.Config{
+			Resolver: &source, Hooks: r.hooks(t), Spec: zerohop.Spec{Services: map[string]zerohop.Policy{"orders": {}}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer mesh.Close()
+		check := func(when string, endpoints, held, age int64) {
+			t.Helper()
+			m := r.instruments(t)
+			for name, want := range map[string]int64{
+				"zerohop.discovery.endpoints": endpoints, "zerohop.discovery.held": held, "zerohop.discovery.age": age,
+			} {
+				if got := total(t, m[name], service.String("orders")); got != want {
+					t.Errorf("%s: %s = %d, want %d", when, name, got, want)
+				}
+			}
+		}
+		time.Sleep(time.Hour)
+		check("source works", 8, 0, 0)
+		source.Break(io.ErrUnexpectedEOF)
+		time.Sleep(time.Hour)
+		check("source broken", 8, 0, 3600)
+		time.Sleep(1000 * time.Hour)
+		check("source broken for long", 8, 0, 3600*1001)
+		source.Break(nil)
+		time.Sleep(2 * time.Second)
+		check("source back", 8, 0, 0)
+		source.Set("orders", eight()[:1]...)
+		synctest.Wait()
+		check("mass removal", 8, 7, 0)
+		time.Sleep(7 * time.Second)
+		check("mass removal confirmed", 1, 0, 0)
+		m := r.instruments(t)
+		for event, want := range map[string]int64{"published": 2, "removal_held": 1, "confirmed": 1} {
+			if got := total(t, m["zerohop.discovery.events"], discoveryEvent.String(event)); got != want {
+				t.Errorf("events of kind %q = %d, want %d", event, got, want)
+			}
+		}
+		mesh.Close()
+		if m := r.instruments(t); m["zerohop.discovery.age"].Data != nil && len(points(t, m["zerohop.discovery.age"])) > 0 {
+			t.Error("there is an age of what is not watched any more")
+		}
+	})
+}
+
+// eight returns eight endpoints.
+func eight() (eps []discovery.Endpoint) {
+	for i := range 8 {
+		eps = append(eps, discovery.Endpoint{Addr: fmt.Sprintf("10.0.0.%d:80", i+1)})
+	}
+	return eps
+}
+
 func kindOfData(data metricdata.Aggregation) string {
 	switch data := data.(type) {
 	case metricdata.Sum[int64]:
@@ -274,6 +336,8 @@ func kindOfData(data metricdata.Aggregation) string {
 			return "counter"
 		}
 		return "up-down counter"
+	case metricdata.Gauge[float64]:
+		return "gauge"
 	case metricdata.Histogram[float64]:
 		return fmt.Sprint("histogram ", data.DataPoints[0].Bounds)
 	default:

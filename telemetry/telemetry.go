@@ -33,7 +33,7 @@ type Config struct {
 
 // New returns hooks that report to the given providers. They are for one mesh or many and safe for concurrent use.
 // They stay registered with the MeterProvider as long as it lives, so a program makes them once. Where several meshes
-// watch the same service, zerohop.discovery.endpoints tells what the last one to hear of it has. The error is one of the
+// watch the same service, the observable instruments tell what the last one to hear of it has. The error is one of the
 // MeterProvider, which refused an instrument.
 func New(cfg Config) (zerohop.Hooks, error) {
 	if cfg.MeterProvider == nil {
