@@ -134,69 +134,108 @@ func TestRunDoesNotFloodASourceThatAnswersAndBreaks(t *testing.T) {
 	})
 }
 
+// Callers lose their source at the same moment, because it breaks, refuses or says something that they must ask about again,
+// and never come back all at once. With the rate of N callers in the shortest window, no tenth of it sees more than 1.5 times
+// as many first watches (five standard deviations), and no window more than 1.5 times as many of all.
 func TestRunSpreadsTheReturnToALostSource(t *testing.T) {
 	const (
 		callers = 1000
+		lost    = 10 * time.Second // when
 		outage  = 30 * time.Second
 	)
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		lost := time.Now()
-		type trace struct {
-			first time.Duration // of the watches after the loss
-			back  time.Duration // from the end of the outage to the watch that works
+	ok := endpoints("a:1")
+	steadily := func(err error) resolverFunc {
+		return func(_ context.Context, update func([]Endpoint)) error {
+			update(ok)
+			time.Sleep(lost)
+			return err
 		}
-		traces := make([]trace, callers)
-		done := make(chan error, callers)
-		for i := range traces {
-			tr := &traces[i]
-			lostSet := func(_ context.Context, update func([]Endpoint)) error {
-				update(endpoints("a:1"))
-				return errDown
-			}
-			next := func(ctx context.Context, update func([]Endpoint)) error {
-				since := time.Since(lost)
-				if tr.first == 0 {
-					tr.first = since
+	}
+	refused := &RefusedError{After: 5 * time.Second, Err: errDown}
+	for _, tt := range []struct {
+		name    string
+		first   resolverFunc
+		outage  error         // of watches meanwhile; nil if there is none
+		window  time.Duration // of those that come first
+		after   time.Duration // what they wait for before
+		longest time.Duration // until all are back, from the end of the outage
+	}{
+		{"breaks at once", func(_ context.Context, update func([]Endpoint)) error {
+			time.Sleep(lost)
+			update(ok)
+			return errDown
+		}, errDown, firstWait, 0, shortWait},
+		{"breaks after it has worked", steadily(errDown), errDown, firstWait, 0, shortWait},
+		{"restarts", steadily(errDown), nil, firstWait, 0, 0},
+		{"refuses", steadily(refused), refused, firstWait, refused.After, refusedWait + refused.After},
+		{"is suddenly empty", func(ctx context.Context, update func([]Endpoint)) error {
+			update(ok)
+			time.Sleep(lost)
+			update(nil)
+			<-ctx.Done()
+			return ctx.Err()
+		}, nil, steady, defaultEmptyGrace, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				start := time.Now()
+				type trace struct {
+					watches []time.Duration // when they began, after the loss
+					back    time.Duration   // when one worked, from the end of the outage
 				}
-				if since < outage {
-					return errDown
+				traces := make([]trace, callers)
+				done := make(chan error, callers)
+				for i := range traces {
+					tr := &traces[i]
+					next := func(ctx context.Context, update func([]Endpoint)) error {
+						since := time.Since(start) - lost
+						tr.watches = append(tr.watches, since)
+						if since < outage && tt.outage != nil {
+							return tt.outage
+						}
+						tr.back = since - outage
+						return answers(ok)(ctx, update)
+					}
+					go func() {
+						done <- Run(ctx, inTurn(tt.first, next), "orders", RunOptions{Rand: seeded(uint64(i))}, func([]Endpoint) {})
+					}()
 				}
-				tr.back = since - outage
-				return answers(endpoints("a:1"))(ctx, update)
-			}
-			go func() {
-				done <- Run(ctx, inTurn(lostSet, next), "orders", RunOptions{Rand: seeded(uint64(i))}, func([]Endpoint) {})
-			}()
-		}
-		time.Sleep(outage + 2*time.Second)
-		cancel()
-		for range callers {
-			<-done
-		}
-
-		peak := func(bucket time.Duration, at func(trace) time.Duration) (most int) {
-			count := map[time.Duration]int{}
-			for _, tr := range traces {
-				count[at(tr)/bucket]++
-			}
-			for _, n := range count {
-				most = max(most, n)
-			}
-			return most
-		}
-		// A tenth of the window holds a tenth of the callers, with a margin of 1.5 (five standard deviations).
-		if got, limit := peak(firstWait/10, func(tr trace) time.Duration { return tr.first - 1 }), callers*15/100; got > limit {
-			t.Errorf("%d of %d callers come back within %v, want at most %d", got, callers, firstWait/10, limit)
-		}
-		// Waits uniform in (0, 1.5 s] are 0.75 s long on average: 1/0.75 s is the rate of one caller at any time.
-		if got, limit := peak(shortWait/20, func(tr trace) time.Duration { return tr.back }), callers*15/100; got > limit {
-			t.Errorf("%d of %d callers return within %v of one another, want at most %d", got, callers, shortWait/20, limit)
-		}
-		for i, tr := range traces {
-			if tr.first == 0 || tr.first > firstWait || tr.back > shortWait {
-				t.Fatalf("caller %d: first try after %v, back after %v", i, tr.first, tr.back)
-			}
-		}
-	})
+				time.Sleep(lost + outage + tt.longest + 10*time.Second)
+				cancel()
+				for range callers {
+					<-done
+				}
+				bucket := tt.window / 10
+				firsts, all := map[time.Duration]int{}, map[time.Duration]int{}
+				for i, tr := range traces {
+					if len(tr.watches) == 0 || tr.back > tt.longest {
+						t.Fatalf("caller %d: watches at %v, back after %v", i, tr.watches, tr.back)
+					}
+					if first := tr.watches[0]; first <= tt.after || first > tt.after+tt.window {
+						t.Fatalf("caller %d: first watch after %v, want within (%v, %v]", i, first, tt.after, tt.after+tt.window)
+					}
+					firsts[(tr.watches[0]-1)/bucket]++
+					for _, at := range tr.watches {
+						for k := range time.Duration(10) { // the windows that it is in
+							all[(at-1)/bucket-k]++
+						}
+					}
+				}
+				for at, n := range firsts {
+					if limit := callers * 15 / 100; n > limit {
+						t.Errorf("%d of %d callers begin their first watch within %v, %v after the loss, want at most %d", n, callers, bucket, at*bucket, limit)
+					}
+				}
+				most := 0
+				for _, n := range all {
+					most = max(most, n)
+				}
+				if limit := callers * 15 / 10; most > limit {
+					t.Errorf("%d watches of %d callers begin within %v, want at most %d", most, callers, tt.window, limit)
+				}
+				t.Logf("at most %d watches of %d callers within %v", most, callers, tt.window)
+			})
+		})
+	}
 }
