@@ -1,6 +1,7 @@
 package loadbalance
 
 import (
+	"slices"
 	"time"
 
 	"github.com/zerohop/zerohop/resilience"
@@ -12,6 +13,7 @@ import (
 const (
 	keepAbsent = 2 * time.Minute
 	maxAbsent  = 10_000 // the most endpoints a source may name: all may be lost at once
+	fewAbsent  = 100    // not worth to look for those that have come back
 )
 
 // absence is what is kept of a node that left.
@@ -29,7 +31,7 @@ type absence struct {
 // absences keeps those of a balancer, guarded by its lock.
 type absences struct {
 	byAddr map[string]*absence
-	queue  []*absence // in the order in which they left, with those that have come back
+	queue  []*absence // in the order in which they left, with some that have come back
 }
 
 // add takes note of a node that leaves, which was in service or not as out says.
@@ -74,5 +76,8 @@ func (a *absences) resume(n *Node) bool {
 	n.penalty.streak.Store(e.penaltyStreak)
 	n.out.Store(e.out)
 	n.health, n.breaker = e.health, e.breaker
+	if len(a.queue) > fewAbsent && len(a.queue) > 2*len(a.byAddr) {
+		a.queue = slices.DeleteFunc(a.queue, func(e *absence) bool { return a.byAddr[e.addr] != e })
+	}
 	return true
 }

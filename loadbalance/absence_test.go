@@ -82,3 +82,29 @@ func TestAbsencesAreBounded(t *testing.T) {
 		t.Errorf("remembers %d addresses, want <= %d", got, maxAbsent)
 	}
 }
+
+// An endpoint that comes and goes leaves no trail, which would crowd out what is known of others.
+func TestEndpointThatFlapsIsRememberedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Config{})
+		eps := endpoints(3)
+		b.Update(eps)
+		for _, n := range b.Set().Nodes() {
+			n.cost.observe(n.since(time.Now()), 40*ms)
+		}
+		b.Update(eps[:2]) // the last one stays away
+		for i := range 20_000 {
+			b.Update(eps[:1+i%2])
+			time.Sleep(ms)
+		}
+		if got := len(b.absent.queue); got > fewAbsent {
+			t.Errorf("%d absences are kept of two endpoints", got)
+		}
+		b.Update(eps)
+		for _, n := range b.Set().Nodes() {
+			if cost, ok := n.Cost(time.Now()); !ok || cost == 0 {
+				t.Errorf("the cost of %s is forgotten", n.Addr())
+			}
+		}
+	})
+}
