@@ -1,4 +1,5 @@
-// Package etcd finds services in etcd. The resolver lists and watches keys, so a change arrives within milliseconds.
+// Package etcd finds services in etcd and registers them there. The resolver lists and watches keys, so a change arrives
+// within milliseconds; the registrar keeps an instance registered for ever under a lease.
 //
 //	client, err := etcd.NewClient(clientv3.Config{Endpoints: []string{"127.0.0.1:2379"}})
 //	...
@@ -13,7 +14,7 @@
 //	Kitex                kitex/registry-etcd/<service>/<addr>   {"network":"tcp","address":"10.0.0.1:8888","weight":10,"tags":{}}
 //	zerohop              <service>/<id>                         {"Op":0,"Addr":"10.0.0.1:8080","Metadata":{},"Weight":5,"Zone":"eu-1"}
 //
-// That of zerohop is a superset of the first: clients of etcd's gRPC naming can read it. What
+// That of zerohop, which [Registrar] writes, is a superset of the first: clients of etcd's gRPC naming can read it. What
 // becomes of a value:
 //
 //	Addr       "Addr", the host and port of the URL of Resolver.Scheme in "endpoints", "address", or the whole text
@@ -25,6 +26,6 @@
 //	           "true" if the URL is one of https or grpcs
 //
 // etcd checks nothing: an instance is there until it is removed or its lease runs out. For forms of your own set
-// Resolver.Decode. Do not use it for more than some thousand instances that change all the time; each
+// Resolver.Decode and Registrar.Encode. Do not use it for more than some thousand instances that change all the time; each
 // change goes to every watch.
 package etcd
