@@ -18,6 +18,10 @@ const maxAnswer = 16 << 20
 // maxRetryAfter bounds what an agent can ask us to wait.
 const maxRetryAfter = time.Minute
 
+// pingTime is the silence of a connection before a ping, and the time that this has to be answered. Twice of it is well
+// below the 45 s within which a watch must notice. A ping a quarter of a minute costs nothing.
+const pingTime = 15 * time.Second
+
 var errTooLarge = errors.New("the answer is larger than 16 MiB")
 
 // NewClient returns api.NewClient(&config) with an HTTP client that adds what api.Client leaves open:
@@ -28,11 +32,18 @@ var errTooLarge = errors.New("the answer is larger than 16 MiB")
 //   - A watch of [Resolver] knows which index the watches before it saw.
 //
 // config.HttpClient and config.Transport, if set, are used and not changed, except that api.NewClient
-// puts config.TLSConfig into a Transport that has none.
+// puts config.TLSConfig into a Transport that has none. If both are nil, there is more:
+//
+//   - Over http and Unix sockets, a watch has a connection and no goroutine besides that of its caller; with
+//     http.Transport it has two more. An agent takes no more than 200 connections of one host, unless its
+//     limits.http_max_conns_per_client says so: raise that where the processes on a host watch more services.
+//   - Over https, all watches share one connection of HTTP/2, up to 250, and each has one goroutine more. A connection
+//     that died without a word is found within 30 s by pings.
 func NewClient(config api.Config) (*api.Client, error) {
+	own := config.HttpClient == nil && config.Transport == nil
 	if config.HttpClient != nil {
-		own := *config.HttpClient
-		config.HttpClient = &own
+		copied := *config.HttpClient
+		config.HttpClient = &copied
 	}
 	client, err := api.NewClient(&config)
 	if err != nil {
@@ -42,6 +53,10 @@ func NewClient(config api.Config) (*api.Client, error) {
 	next := config.HttpClient.Transport
 	if next == nil {
 		next = http.DefaultTransport
+	}
+	if t, ok := next.(*http.Transport); ok && own {
+		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingTime, PingTimeout: pingTime}
+		next = newDirect(t)
 	}
 	config.HttpClient.Transport = guard{next: next, indexes: &indexes{known: make(map[indexKey]uint64)}}
 	config.HttpClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
