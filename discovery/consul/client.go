@@ -37,8 +37,9 @@ var errTooLarge = errors.New("the answer is larger than 16 MiB")
 //   - Over http and Unix sockets, a watch has a connection and no goroutine besides that of its caller; with
 //     http.Transport it has two more. An agent takes no more than 200 connections of one host, unless its
 //     limits.http_max_conns_per_client says so: raise that where the processes on a host watch more services.
-//   - Over https, all watches share one connection of HTTP/2, up to 250, and each has one goroutine more. A connection
-//     that died without a word is found within 30 s by pings.
+//   - Over https, up to 250 watches share one connection of HTTP/2, and each has one goroutine more. Those that begin
+//     before the first connection is there dial as well, and close theirs. A connection that died without a word is
+//     found within 30 s by pings.
 func NewClient(config api.Config) (*api.Client, error) {
 	own := config.HttpClient == nil && config.Transport == nil
 	if config.HttpClient != nil {

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -208,12 +209,15 @@ func TestDirectKeepsWhatFollowsAnAnswerFromTheNext(t *testing.T) {
 	}
 }
 
+// servers are what the stacks of the goroutines of servers contain, also when they have just begun.
+var servers = []string{"net/http.(*conn)", "net/http.(*connReader)", "net/http.(*Server)", "erverConn)"}
+
 // goroutines counts those that are not of servers.
 func goroutines() int {
 	stacks := make([]byte, 8<<20)
 	n := 0
 	for stack := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
-		if !strings.Contains(stack, "net/http.(*conn).serve") && !strings.Contains(stack, "serverConn)") && !strings.Contains(stack, "backgroundRead") {
+		if !slices.ContainsFunc(servers, func(part string) bool { return strings.Contains(stack, part) }) {
 			n++
 		}
 	}
@@ -250,6 +254,10 @@ func TestManyWatchesCostFewGoroutines(t *testing.T) {
 			config.Address = server.URL
 			c := clientOf(t, config)
 
+			// Watches that begin before it is known that the agent speaks HTTP/2 dial for themselves.
+			if _, err := (Resolver{Client: c}).Zone(t.Context()); err == nil {
+				t.Error("a list is taken for an agent")
+			}
 			before := goroutines()
 			ctx, cancel := context.WithCancel(t.Context())
 			found, done := make(chan struct{}, services), make(chan struct{}, services)
@@ -263,7 +271,7 @@ func TestManyWatchesCostFewGoroutines(t *testing.T) {
 				<-found
 			}
 			cost := goroutines() - before
-			if cost < services || cost > most+5 {
+			if cost < services-5 || cost > most+5 {
 				t.Errorf("%d goroutines for %d services, want at most %d", cost, services, most)
 			}
 			t.Logf("%d services: %d goroutines, %d connections", services, cost, conns.Load())

@@ -48,6 +48,12 @@ type Resolver struct {
 	TokenFile string
 	// Datacenter is where to look. Empty means that of Client, else that of the agent.
 	Datacenter string
+	// Failover names other datacenters, in order: one is watched while those before it, Datacenter the first, have no
+	// healthy instance, as Consul's prepared queries do it. Its instances get the priority of its place or more, and
+	// Meta["consul-datacenter"]. One that does not answer is passed over and tried again. Watching it only then
+	// saves, for each service and process, a request that is always open at its leader, and leaves those instances out that
+	// only the mesh finds bad: a [Resolver] for each datacenter and discovery's combinator of levels does the opposite.
+	Failover []string
 	// Tags must all be on an instance.
 	Tags []string
 	// Filter is a Consul filter expression on instances, for example `Service.Meta.version == "2"`.
@@ -87,6 +93,17 @@ func (r Resolver) Watch(ctx context.Context, service string, update func([]disco
 	if err := checkName("service name", service); err != nil {
 		return err
 	}
+	if len(r.Failover) == 0 {
+		return r.watch(ctx, service, update)
+	}
+	if err := checkFailover(r.Datacenter, r.Failover); err != nil {
+		return err
+	}
+	return newChain(r, service, update).watch(ctx)
+}
+
+// watch watches one datacenter.
+func (r Resolver) watch(ctx context.Context, service string, update func([]discovery.Endpoint)) error {
 	w := watch{Resolver: r, service: service, update: update}
 	return w.run(ctx)
 }
