@@ -11,9 +11,9 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// maxAnswer bounds an answer of the agent, decompressed. 100,000 instances at the 150 bytes they have at
-// least fit; an endless answer does not fill the memory of every client.
-const maxAnswer = 16 << 20
+// maxAnswer bounds an answer of the agent, decompressed. The 10,000 instances that discovery takes at most fit, at the 1.4 KB that
+// one has at least and twice that; an endless answer does not fill the memory of every client.
+const maxAnswer = 32 << 20
 
 // maxRetryAfter bounds what an agent can ask us to wait.
 const maxRetryAfter = time.Minute
@@ -22,11 +22,11 @@ const maxRetryAfter = time.Minute
 // below the 45 s within which a watch must notice. A ping a quarter of a minute costs nothing.
 const pingTime = 15 * time.Second
 
-var errTooLarge = errors.New("the answer is larger than 16 MiB")
+var errTooLarge = errors.New("the answer is larger than 32 MiB")
 
 // NewClient returns api.NewClient(&config) with an HTTP client that adds what api.Client leaves open:
 //
-//   - An answer is cut off at 16 MiB.
+//   - An answer is cut off at 32 MiB.
 //   - Redirects are not followed: net/http would send the ACL token along to the other host.
 //   - Retry-After reaches [discovery.RefusedError].
 //   - A watch of [Resolver] knows which index the watches before it saw.
