@@ -148,5 +148,5 @@ func channelCredentials(list []bootstrapChannel) (credentials.TransportCredentia
 		}
 		types = append(types, fmt.Sprintf("%.64q", c.Type))
 	}
-	return nil, fmt.Errorf("none of %.10v is supported, only \"insecure\" and \"tls\" are", types)
+	return nil, fmt.Errorf("none of %v is supported, only \"insecure\" and \"tls\" are", types[:min(len(types), 10)])
 }
