@@ -5,7 +5,8 @@
 //		balancer.Update(set)
 //	})
 //
-// Resolvers live in the packages below this one; [Static] is the one that needs no source. Package discoverytest
+// Resolvers live in the packages below this one; [Static] is the one that needs no source, and [Merge], [Failover], [Fallback],
+// [Filter] and [Subset] work over others. Package discoverytest
 // checks that a resolver keeps its contract. This package neither picks an endpoint nor checks that it is alive:
 // that is the work of package loadbalance.
 //

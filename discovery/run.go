@@ -48,6 +48,11 @@ type RunOptions struct {
 // RunOptions.EmptyGrace later, and up to a second more, says the same; until then those that are missing stay in the set,
 // beside those that are new. The first answer of all is believed at once.
 func Run(ctx context.Context, r Resolver, service string, opts RunOptions, update func([]Endpoint)) error {
+	return run(ctx, r, service, opts, false, update)
+}
+
+// run is Run, by which all addresses may be left unchecked: who supervises a combinator knows the policy.
+func run(ctx context.Context, r Resolver, service string, opts RunOptions, unchecked bool, update func([]Endpoint)) error {
 	if opts.Rand == nil {
 		opts.Rand = rand.Uint64
 	}
@@ -61,7 +66,7 @@ func Run(ctx context.Context, r Resolver, service string, opts RunOptions, updat
 		opts.Observe = func(Event) {}
 	}
 	s := &supervisor{
-		resolver: r, service: service, opts: opts, update: update, pauses: pauses{rand: opts.Rand},
+		resolver: r, service: service, opts: opts, update: update, unchecked: unchecked, pauses: pauses{rand: opts.Rand},
 		guard: guard{grace: opts.EmptyGrace, share: opts.MaxRemoval}, lost: time.Now(),
 	}
 	defer s.end()
@@ -81,6 +86,8 @@ type supervisor struct {
 	service  string
 	opts     RunOptions
 	update   func([]Endpoint)
+	// unchecked says that addresses are checked by somebody else.
+	unchecked bool
 
 	// mu guards what follows. It is held while update and Observe are called, which makes these calls sequential: those of
 	// the watch, of Run itself and of timers.
@@ -108,7 +115,7 @@ type supervisor struct {
 
 // watch runs one watch and returns why it ended, or nil if ctx ended or it was cut.
 func (s *supervisor) watch(ctx context.Context) (err error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(context.WithValue(ctx, supervisorKey{}, s))
 	defer cancel()
 	s.begin(cancel)
 	defer func() {
@@ -186,7 +193,7 @@ func (s *supervisor) accept(answer []Endpoint) {
 		return
 	}
 	var policy *AddressPolicy
-	if s.opts.Addresses.appliesTo(s.resolver) {
+	if !s.unchecked && s.opts.Addresses.appliesTo(s.resolver) {
 		policy = &s.opts.Addresses
 	}
 	set, dropped, bad := normalize(answer, policy)
