@@ -59,7 +59,7 @@ func (g *guard) answer(now, started time.Time, set []Endpoint) bool {
 	if g.grace < 0 || !g.suspicious(len(gone), len(before), len(set)) {
 		if g.doubting() {
 			d.gone = without(d.gone, gone) // which had returned, and may leave
-			if !g.suspicious(len(without(d.gone, set)), len(d.base), len(set)) {
+			if len(d.gone) == 0 || !g.suspicious(len(without(d.base, set)), len(d.base), len(set)) {
 				*d = doubt{}
 			}
 		}

@@ -67,6 +67,9 @@ func TestGuard(t *testing.T) {
 			{at: 7 * s, started: 7 * s, set: hosts(0, 2), use: hosts(0, 8)},
 			{at: 8 * s, started: 8 * s, set: hosts(0, 2), use: hosts(0, 2)},
 		}},
+		{name: "others of the few that are left", answers: []said{
+			{set: four, use: four}, {at: 1, set: hosts(0, 1), use: four, doubt: true}, {at: 2, set: hosts(1, 2), use: hosts(1, 4)},
+		}},
 		{name: "of three any but the last may leave", answers: []said{
 			{set: hosts(0, 3), use: hosts(0, 3)}, {at: 1, set: hosts(3, 6), use: hosts(3, 6)}, {at: 2, set: hosts(3, 4), use: hosts(3, 4)},
 			{at: 3, set: none, use: hosts(3, 4), doubt: true}, {at: 4, set: hosts(8, 9), use: hosts(8, 9)},

@@ -61,6 +61,8 @@ const (
 	RegistryUnknown Registry = "unknown"
 	// RegistryEmpty says that the service has no endpoints.
 	RegistryEmpty Registry = "empty"
+	// RegistryPartial lists a fourth of the endpoints, at least one.
+	RegistryPartial Registry = "partial"
 	// RegistryLost tells of no change before it is over.
 	RegistryLost Registry = "lost"
 	// RegistryStale answers what was right when the simulation began.
@@ -76,7 +78,7 @@ const (
 
 // registries are in the order of their precedence.
 var registries = []Registry{
-	RegistryBroken, RegistryUnknown, RegistryEmpty, RegistryLost, RegistryStale, RegistryGarbage, RegistryRestarted, RegistryLate,
+	RegistryBroken, RegistryUnknown, RegistryEmpty, RegistryPartial, RegistryLost, RegistryStale, RegistryGarbage, RegistryRestarted, RegistryLate,
 }
 
 // effects reports whether a fault does anything.

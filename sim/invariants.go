@@ -180,6 +180,9 @@ func (w *world) checkRest() {
 			if f.wiped {
 				w.violated("%s lost all endpoints of %s although nobody had said for long that there are none", m.name, f.service)
 			}
+			if f.thinned {
+				w.violated("%s lost most endpoints of %s although nobody had said for long that there are few", m.name, f.service)
+			}
 			w.checkPlaces(m, f.service)
 			for _, n := range f.balancer.Set().Nodes() {
 				w.checkPermits(m, n)

@@ -30,7 +30,9 @@ type registry struct {
 	wrong   Registry
 	barren  bool // it says that there are no endpoints
 	since   time.Duration
-	version int // of what it says
+	size    int           // of what it lists
+	shrunk  time.Duration // when it last listed less than half of what it had; 0 if it never did
+	version int           // of what it says
 }
 
 // feed is what one mesh hears of one service.
@@ -49,6 +51,8 @@ type feed struct {
 	version  int  // of what it heard last
 	had      bool // endpoints
 	wiped    bool // it has none any more, although nobody had said so for long
+	nodes    int
+	thinned  bool // it has lost most of them in the same way
 }
 
 // news is what a watcher is told.
@@ -147,9 +151,23 @@ func (r *registry) become(list []discovery.Endpoint, wrong Registry) (was Regist
 	}
 	if wrong != RegistryBroken { // which says nothing
 		r.barren = barren
+		n := len(r.list)
+		if wrong == RegistryPartial {
+			n = len(fourth(r.list))
+		}
+		if fewer(n, r.size) {
+			r.shrunk = r.world.now
+		}
+		r.size = n
 	}
 	return was
 }
+
+// fourth returns the part of a list that is left of it in a partial answer.
+func fourth(list []discovery.Endpoint) []discovery.Endpoint { return list[:(len(list)+3)/4] }
+
+// fewer reports whether most endpoints are gone of so many that it is an accident rather than a deployment.
+func fewer(n, of int) bool { return of >= 4 && n > 0 && 2*n < of }
 
 // hear returns what the registry says now to one who asks.
 func (f *feed) hear() news {
@@ -164,6 +182,8 @@ func (f *feed) hear() news {
 		n.list, n.err = nil, discovery.ErrUnknownService
 	case RegistryEmpty:
 		n.list = nil
+	case RegistryPartial:
+		n.list = fourth(n.list)
 	case RegistryLost:
 		n.list = slices.Clone(r.told)
 	case RegistryStale:
@@ -247,16 +267,24 @@ func (m *mesh) Watch(ctx context.Context, name string, update func([]discovery.E
 // between two watches, and a bit.
 const converge = 2 * time.Second
 
+// takes returns how long it takes until all use what the source lists: it must insist if that is much less than before.
+func (r *registry) takes() time.Duration {
+	if r.shrunk > 0 && r.settled-r.shrunk < grace {
+		return converge + grace + time.Second
+	}
+	return converge
+}
+
 // settle has checked, some time after the last change, that all meshes use the endpoints that there are.
 func (s *service) settle() {
 	r := &s.registry
 	at := r.settled
-	s.world.at(at+converge, func() {
+	s.world.at(at+r.takes(), func() {
 		if r.settled != at || r.wrong != "" || len(r.list) == 0 || s.world.ended {
 			return
 		}
 		for _, f := range r.feeds {
-			if f.mesh.steady(converge) {
+			if f.mesh.steady(r.takes()) {
 				f.checkSet()
 			}
 		}
@@ -283,7 +311,7 @@ const whole = 32
 // settled reports whether the mesh must know by now which endpoints there are.
 func (f *feed) settled() bool {
 	r := f.registry
-	return r.wrong == "" && len(r.list) > 0 && r.world.now-r.settled > converge && f.mesh.steady(converge)
+	return r.wrong == "" && len(r.list) > 0 && r.world.now-r.settled > r.takes() && f.mesh.steady(r.takes())
 }
 
 // follow is told of the endpoints that the mesh uses.
@@ -294,12 +322,16 @@ func (f *feed) follow(e zerohop.Endpoints) {
 	if f.balancer == nil { // it stays the same, and is read without the lock
 		f.balancer = e.Balancer
 	}
-	has := len(e.Balancer.Set().Nodes()) > 0
+	nodes := len(e.Balancer.Set().Nodes())
+	has := nodes > 0
 	if f.had && !has && !errors.Is(e.Err, zerohop.ErrClosed) && (!r.barren || time.Since(r.world.made)-r.since < grace) {
 		f.wiped = true
 	}
-	f.had = has
+	if fewer(nodes, f.nodes) && r.shrunk > 0 && time.Since(r.world.start)-r.shrunk < grace {
+		f.thinned = true
+	}
+	f.had, f.nodes = has, nodes
 }
 
-// grace is how long a source that had endpoints must say that there are none before it is believed.
+// grace is how long a source that had endpoints must say that there are none, or few, before it is believed.
 const grace = 5 * time.Second

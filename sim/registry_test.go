@@ -23,6 +23,7 @@ func TestRegistryFaultsComeToClients(t *testing.T) {
 		{RegistryBroken, discovery.EventWatchFailed, false, false},
 		{RegistryUnknown, discovery.EventEmptyHeld, false, true},
 		{RegistryEmpty, discovery.EventEmptyHeld, false, true},
+		{RegistryPartial, discovery.EventRemovalHeld, true, false},
 		{RegistryLost, 0, false, false},
 		{RegistryStale, 0, false, false},
 		{RegistryGarbage, discovery.EventEndpointsDropped, true, false},
@@ -62,4 +63,23 @@ func TestRegistryFaultsComeToClients(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Most endpoints may also leave for good: clients believe it in the end.
+func TestMostEndpointsLeave(t *testing.T) {
+	const leave = 10 * time.Second
+	r := Run(t, Scenario{
+		Services: map[string]Service{"s": {Endpoints: 10, Workers: 10, Time: Constant(10 * time.Millisecond)}},
+		Clients:  []Client{{Service: "s", Rate: 200, Timeout: time.Second}},
+		Faults:   []Fault{{Service: "s", Endpoints: []int{0, 1, 2, 3, 4, 5, 6}, At: leave, Leave: true}},
+		For:      30 * time.Second,
+	})
+	gone := r.Services["s"].Endpoints[0]
+	if gone.Started(leave, leave+grace) == 0 {
+		t.Error("the loss of most endpoints is believed at once")
+	}
+	if got := gone.Started(leave+grace+converge, 0); got > 0 {
+		t.Errorf("an endpoint that has left gets %d calls", got)
+	}
+	r.Check(t, Bounds{Success: 1})
 }
