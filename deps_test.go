@@ -82,6 +82,7 @@ var places = map[string]place{
 	"loadbalance":                 {1, corePrice},
 	"loadbalance/loadbalancetest": {2, corePrice},
 	"routing":                     {1, []string{}},
+	"lifecycle":                   {1, backoffPrice},
 	"healthcheck":                 {1, backoffPrice},
 	".":                           {2, corePrice},
 	"httpmesh":                    {3, slices.Concat(corePrice, []string{"golang.org/x/net"})}, // SOCKS

@@ -2,14 +2,18 @@ package discovery
 
 import (
 	"context"
+	"errors"
 	"time"
 )
+
+// ErrInvalidInstance says that an instance makes no sense to a registrar, so that it is in vain to try again.
+var ErrInvalidInstance = errors.New("discovery: invalid instance")
 
 // Registrar puts an instance of a service into a registry.
 type Registrar interface {
 	// Register registers inst and keeps it registered until Close of the returned Registration: it renews
 	// the lease and registers again if the registry lost it, for ever. It returns an error if the
-	// first registration fails; ctx bounds only that.
+	// first registration fails, one that is ErrInvalidInstance if it always will; ctx bounds only that.
 	Register(ctx context.Context, inst Instance) (Registration, error)
 }
 

@@ -73,6 +73,7 @@ type setup struct {
 	HTTP, GRPC string // listen addresses; empty means a free port
 	Log        string // file
 	Seed       uint64
+	Consul     string // address of the agent that it registers itself with; empty means that it does not
 	capacity
 }
 
@@ -124,6 +125,9 @@ func serve(config string) error {
 		return err
 	}
 	s.GRPC = g.Addr().String()
+	if s.Consul != "" {
+		return s.serveRegistered(h, g)
+	}
 	var front http.Handler = s
 	var opts []grpc.ServerOption
 	if s.Admission != nil {

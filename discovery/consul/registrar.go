@@ -59,7 +59,7 @@ func (r Registrar) Register(ctx context.Context, inst discovery.Instance) (disco
 	}
 	service, err := definition(inst, r.Advertising)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", discovery.ErrInvalidInstance, err)
 	}
 	g := &registration{
 		agent:   agent{client: r.Client, tokenFile: r.TokenFile},
