@@ -68,7 +68,12 @@ func plainHTTP(t *testing.T, addrs []string) caller {
 }
 
 func get(ctx context.Context, client *http.Client, host string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+"/", nil)
+	return send(ctx, client, http.MethodGet, host)
+}
+
+// send makes a request without a body.
+func send(ctx context.Context, client *http.Client, method, host string) error {
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+host+"/", nil)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/consul/api"
 	"google.golang.org/grpc"
 
 	"github.com/zerohop/zerohop/discovery"
@@ -28,7 +29,7 @@ func serviceOf(protocol string) string { return service + "-" + protocol }
 
 // serveRegistered runs a backend until a signal ends it, as a service would be: registered, and drained at the end.
 func (s *server) serveRegistered(h, g net.Listener) error {
-	client, err := consul.NewClient(*consultest.ConfigOf(s.Consul))
+	client, err := consul.NewClient(api.Config{Address: s.Consul})
 	if err != nil {
 		return err
 	}
