@@ -3,6 +3,7 @@ package zerohop_test
 import (
 	"context"
 	"log"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/zerohop/zerohop/discovery/consul"
 	"github.com/zerohop/zerohop/grpcmesh"
 	"github.com/zerohop/zerohop/httpmesh"
+	"github.com/zerohop/zerohop/lifecycle"
 	"github.com/zerohop/zerohop/routing"
 )
 
@@ -66,14 +68,19 @@ func readmeAdmission(mux *http.ServeMux) http.Handler {
 	return handler
 }
 
-func readmeServer(ctx, stop context.Context, mux *http.ServeMux) {
+func readmeServer(ctx context.Context, client *api.Client, mux *http.ServeMux) error {
+	listener, err := net.Listen("tcp", ":8080")
+	if err != nil {
+		log.Fatal(err)
+	}
 	handler := httpmesh.NewHandler(mux, httpmesh.HandlerOptions{})
-	server := &http.Server{Addr: ":8080", Handler: handler}
-	go server.ListenAndServe()
-
-	<-stop.Done()          // SIGTERM, say. Deregister first, if you are registered, then
-	_ = handler.Drain(ctx) // tell callers to go elsewhere, and wait until they have
-	_ = server.Shutdown(ctx)
+	err = lifecycle.Run(ctx, lifecycle.Config{ // registers, serves; on SIGTERM deregisters, drains, closes
+		Registrar: consul.Registrar{Client: client},
+		Servers: []lifecycle.Server{
+			handler.Serving(&http.Server{Handler: handler}, listener, discovery.Instance{Service: "orders"}),
+		},
+	})
+	return err
 }
 
 func Example_readmeGuard() {
