@@ -146,6 +146,11 @@ func (s *stream) fail(err error) {
 }
 
 func (s *stream) receive(call pb.Watch_WatchClient) {
+	defer func() {
+		if v := recover(); v != nil { // of who decodes what the server sent
+			s.fail(fmt.Errorf("panic: %v", v))
+		}
+	}()
 	for {
 		resp, err := call.Recv()
 		if err == nil {
