@@ -131,7 +131,7 @@ func (w *watch) list(ctx context.Context) (*set, error) {
 		return nil, err
 	}
 	w.cluster = resp.GetHeader().GetClusterId()
-	s := &set{prefix: w.prefix, decode: w.decode, entries: make(map[string]entry, len(resp.Kvs))}
+	s := &set{prefix: w.prefix, decode: w.decode, entries: make(map[string]*entry, len(resp.Kvs))}
 	for _, kv := range resp.Kvs {
 		if kv == nil {
 			continue

@@ -18,6 +18,7 @@ var errTooLarge = errors.New("keys and values are larger than 16 MiB")
 
 // entry is what one key of a service says.
 type entry struct {
+	key      string
 	endpoint discovery.Endpoint
 	revision int64 // of the last change
 	size     int
@@ -28,7 +29,7 @@ type set struct {
 	prefix   string // of the keys of the service, with the slash at its end
 	decode   func(key string, value []byte) (discovery.Endpoint, error)
 	revision int64
-	entries  map[string]entry
+	entries  map[string]*entry
 	size     int
 }
 
@@ -48,18 +49,20 @@ func (s *set) put(kv *mvccpb.KeyValue) error {
 		// Not the address of anybody: discovery leaves the endpoint out, tells, and keeps the last set if nothing is left.
 		ep = discovery.Endpoint{Addr: fmt.Sprintf("value of %s (%v)", key, err)}
 	}
-	size := len(kv.Key) + len(kv.Value)
-	s.size += size - s.entries[key].size
-	s.entries[key] = entry{endpoint: ep, revision: kv.ModRevision, size: size}
-	if s.size > maxAnswer {
+	s.remove(key)
+	e := &entry{key: key, endpoint: ep, revision: kv.ModRevision, size: len(kv.Key) + len(kv.Value)}
+	s.entries[key] = e
+	if s.size += e.size; s.size > maxAnswer {
 		return errTooLarge
 	}
 	return nil
 }
 
 func (s *set) remove(key string) {
-	s.size -= s.entries[key].size
-	delete(s.entries, key)
+	if e := s.entries[key]; e != nil {
+		s.size -= e.size
+		delete(s.entries, key)
+	}
 }
 
 // apply takes over the events that are newer than the set.
@@ -80,13 +83,13 @@ func (s *set) apply(events []*mvccpb.Event) error {
 // endpoints returns the instances, those that registered last before others: of several with the same address and health,
 // discovery takes the first.
 func (s *set) endpoints() []discovery.Endpoint {
-	keys := slices.Collect(maps.Keys(s.entries))
-	slices.SortFunc(keys, func(a, b string) int {
-		return cmp.Or(cmp.Compare(s.entries[b].revision, s.entries[a].revision), strings.Compare(a, b))
+	entries := slices.Collect(maps.Values(s.entries))
+	slices.SortFunc(entries, func(a, b *entry) int {
+		return cmp.Or(cmp.Compare(b.revision, a.revision), strings.Compare(a.key, b.key))
 	})
-	list := make([]discovery.Endpoint, len(keys))
-	for i, key := range keys {
-		list[i] = s.entries[key].endpoint
+	list := make([]discovery.Endpoint, len(entries))
+	for i, e := range entries {
+		list[i] = e.endpoint
 	}
 	return list
 }

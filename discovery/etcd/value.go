@@ -28,14 +28,12 @@ const (
 // errGone stands for a value that says that there is no instance.
 var errGone = errors.New("the instance is gone")
 
-// record is the union of the JSON objects that are understood.
+// record is the union of the JSON objects that are understood, but for what can have several types.
 type record struct {
-	// Of etcd's gRPC naming. Metadata may be anything there.
-	Op       int
-	Addr     string
-	Metadata json.RawMessage
-	// Ours in addition; Kitex has a weight, too.
-	Weight   json.RawMessage
+	// Of etcd's gRPC naming.
+	Op   int
+	Addr string
+	// Ours in addition.
 	Zone     string
 	Priority uint8
 	Health   string
@@ -44,6 +42,24 @@ type record struct {
 	// Of Kitex, where Tags are an object. In ours they are a list.
 	Network, Address string
 	Tags             json.RawMessage
+}
+
+// parse reads an object. Metadata and Weight have the types that they nearly always have, or else any.
+func parse(value []byte) (r record, meta map[string]string, weight string, err error) {
+	var usual struct {
+		record
+		Metadata map[string]string
+		Weight   json.Number
+	}
+	if json.Unmarshal(value, &usual) == nil {
+		return usual.record, usual.Metadata, usual.Weight.String(), nil
+	}
+	var other struct {
+		record
+		Metadata, Weight json.RawMessage
+	}
+	err = json.Unmarshal(value, &other)
+	return other.record, textMap(other.Metadata), strings.Trim(string(other.Weight), `"`), err
 }
 
 // decode reads a value in one of the known forms. scheme chooses among the URLs of Kratos.
@@ -55,12 +71,11 @@ func decode(value []byte, scheme string) (discovery.Endpoint, error) {
 	if value[0] != '{' {
 		return discovery.Endpoint{Addr: string(value)}, nil // of go-zero
 	}
-	var r record
-	if err := json.Unmarshal(value, &r); err != nil {
+	r, meta, weight, err := parse(value)
+	if err != nil {
 		return discovery.Endpoint{}, err
 	}
-	ep := discovery.Endpoint{Addr: r.Addr, Zone: r.Zone, Priority: r.Priority, Health: health(r.Health)}
-	ep.Meta = textMap(r.Metadata)
+	ep := discovery.Endpoint{Addr: r.Addr, Zone: r.Zone, Priority: r.Priority, Health: health(r.Health), Meta: meta}
 	switch {
 	case r.Op != 0:
 		return discovery.Endpoint{}, errGone
@@ -87,14 +102,14 @@ func decode(value []byte, scheme string) (discovery.Endpoint, error) {
 	default:
 		return discovery.Endpoint{}, errors.New("it has none of Addr, endpoints and address")
 	}
-	fromMeta(&ep, r.Weight)
+	fromMeta(&ep, weight)
 	return ep, nil
 }
 
 // fromMeta fills the fields that metadata gives and removes them there.
-func fromMeta(ep *discovery.Endpoint, weight json.RawMessage) {
-	if len(weight) > 0 {
-		ep.Weight = number(strings.Trim(string(weight), `"`))
+func fromMeta(ep *discovery.Endpoint, weight string) {
+	if weight != "" {
+		ep.Weight = number(weight)
 	} else if text, ok := ep.Meta[weightKey]; ok {
 		ep.Weight = number(text)
 		delete(ep.Meta, weightKey)

@@ -71,7 +71,7 @@ func TestDecodeSaysWhatIsWrong(t *testing.T) {
 
 func newSet(service string) *set {
 	return &set{
-		prefix: prefixOf("", service), entries: make(map[string]entry),
+		prefix: prefixOf("", service), entries: make(map[string]*entry),
 		decode: func(_ string, value []byte) (discovery.Endpoint, error) { return decode(value, "") },
 	}
 }
