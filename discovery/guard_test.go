@@ -12,7 +12,7 @@ import (
 func hosts(from, to int) []Endpoint {
 	var set []Endpoint
 	for i := from; i < to; i++ {
-		set = append(set, Endpoint{Addr: fmt.Sprintf("h%03d:1", i), Weight: 1})
+		set = append(set, Endpoint{Addr: fmt.Sprintf("h%05d:1", i), Weight: 1})
 	}
 	return set
 }

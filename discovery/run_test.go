@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -369,4 +370,35 @@ func TestRunRejectsUnusableAnswers(t *testing.T) {
 			t.Errorf("event %+v, want %d endpoints published", got, maxEndpoints)
 		}
 	})
+}
+
+// What an answer that is too long costs is what the resolver has made of it, and nothing more.
+func TestRunCopiesNothingOfHugeAnswers(t *testing.T) {
+	for _, size := range []int{100_000, 1_000_000} {
+		answer := make([]Endpoint, size)
+		for i := range answer {
+			answer[i].Addr = "10.0.0.1:80"
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var grown uint64
+		_ = Run(ctx, resolverFunc(func(_ context.Context, update func([]Endpoint)) error {
+			update(endpoints("a:1"))
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			for range 10 {
+				update(answer)
+			}
+			runtime.ReadMemStats(&after)
+			grown = after.TotalAlloc - before.TotalAlloc
+			cancel()
+			return errDown
+		}), "orders", RunOptions{}, func(set []Endpoint) {
+			if len(set) != 1 {
+				t.Errorf("%d endpoints in use", len(set))
+			}
+		})
+		if grown > 1<<20 {
+			t.Errorf("%d bytes for ten answers with %d endpoints", grown, size)
+		}
+	}
 }
