@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,13 +52,13 @@ func TestDiscoveryTellsTheAgeOfWhatIsKnown(t *testing.T) {
 			t.Errorf("an hour later: %+v", d)
 		}
 		source.Break(down)
-		const outage = 1000 * time.Hour
+		const outage = 10 * time.Hour
 		time.Sleep(outage)
 		if d := state(); d.Age != outage || !errors.Is(d.Err, down) || d.Endpoints != 8 || !d.Changed.Equal(changed) {
-			t.Errorf("after 1000 h without the source: %+v", d)
+			t.Errorf("after hours without the source: %+v", d)
 		}
 		if err := ping(t.Context(), m, "orders"); err != nil {
-			t.Errorf("a call after 1000 h without the source: %v", err)
+			t.Errorf("a call after hours without the source: %v", err)
 		}
 		source.Break(nil)
 		time.Sleep(2 * time.Second)
@@ -144,12 +145,12 @@ func TestFlappingEndpointLeavesTheOthersAlone(t *testing.T) {
 		}
 		var source discoverytest.Memory
 		source.Set("orders", all...)
-		published := 0
+		var published atomic.Int64
 		m := open(t, Config{
 			Resolver: &source, Spec: Spec{Defaults: Policy{Breaker: Breaker{Mode: On, OpenFor: time.Hour}, Outlier: Outlier{Mode: Off}}},
 			Hooks: Hooks{Discovery: func(_ string, ev discovery.Event) {
 				if ev.Kind == discovery.EventPublished {
-					published++
+					published.Add(1)
 				}
 			}},
 		})
@@ -181,7 +182,7 @@ func TestFlappingEndpointLeavesTheOthersAlone(t *testing.T) {
 		if got := states(); got[0] != resilience.BreakerOpen || got[1] != resilience.BreakerClosed {
 			t.Fatalf("breakers are %v", got[:2])
 		}
-		published = 0
+		published.Store(0)
 		const seconds = 10
 		for i := range 100 * seconds {
 			source.Set("orders", all[:199+(i+1)%2]...)
@@ -192,8 +193,8 @@ func TestFlappingEndpointLeavesTheOthersAlone(t *testing.T) {
 				}
 			}
 		}
-		if published > 10*seconds || published < 5*seconds {
-			t.Errorf("%d changes in %d s, want at most ten a second", published, seconds)
+		if got := published.Load(); got > 10*seconds || got < 5*seconds {
+			t.Errorf("%d changes in %d s, want at most ten a second", got, seconds)
 		}
 		after := b.Set().Nodes()
 		for i, n := range before[:199] {
