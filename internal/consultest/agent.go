@@ -4,6 +4,7 @@ package consultest
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"net"
 	"net/http"
@@ -29,6 +30,12 @@ const startTimeout = 60 * time.Second
 type Options struct {
 	// ACL denies everything by default and makes ManagementToken valid.
 	ACL bool
+	// Datacenter is that of the agent. Empty means "dc1".
+	Datacenter string
+	// Zone is the zone in the metadata of the node, if not empty.
+	Zone string
+	// Join is an agent of another datacenter, which this one makes known. nil means none.
+	Join *Agent
 }
 
 // Agent is a Consul agent, which is its own server. It keeps its state in memory: Kill and Restart lose it. That of a
@@ -49,7 +56,7 @@ type process struct {
 	log    int           // where its log begins
 }
 
-type ports struct{ http, server, serf int }
+type ports struct{ http, server, serf, wan int }
 
 // Start starts an agent and waits until it has a leader. It skips the test if there is no Consul server; see
 // testenv.Need. The log of the agent is shown if the test fails.
@@ -269,12 +276,20 @@ ports {
   http = %d
   server = %d
   serf_lan = %d
-  serf_wan = -1
+  serf_wan = %d
   dns = -1
   grpc = -1
   grpc_tls = -1
 }
-`, a.ports.http, a.ports.server, a.ports.serf)
+node_name = "n%[1]d"
+datacenter = %[5]q
+`, a.ports.http, a.ports.server, a.ports.serf, a.ports.wan, cmp.Or(a.opts.Datacenter, "dc1"))
+	if a.opts.Zone != "" {
+		config += fmt.Sprintf("node_meta { zone = %q }\n", a.opts.Zone)
+	}
+	if a.opts.Join != nil {
+		config += fmt.Sprintf("retry_join_wan = [\"127.0.0.1:%d\"]\nretry_interval_wan = \"1s\"\n", a.opts.Join.ports.wan)
+	}
 	if a.opts.ACL {
 		config += fmt.Sprintf(`
 acl {
@@ -301,7 +316,7 @@ func (a *Agent) log() string {
 func freePorts(t testing.TB) ports {
 	t.Helper()
 	var p ports
-	for _, port := range []*int{&p.http, &p.server, &p.serf} {
+	for _, port := range []*int{&p.http, &p.server, &p.serf, &p.wan} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
