@@ -39,6 +39,7 @@ func (e *endless) Read(p []byte) (int, error) {
 }
 
 func TestClientCutsEndlessAnswers(t *testing.T) {
+	t.Parallel()
 	body := new(endless)
 	c := clientOf(t, configOf(body, ""))
 	err := Resolver{Client: c}.Watch(t.Context(), "orders", ignore)

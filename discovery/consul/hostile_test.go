@@ -84,8 +84,9 @@ func mutate(r *rand.Rand, body []byte) []byte {
 
 // Whatever an agent answers, the set in use is valid, and true again with the next good answer.
 func TestRunSurvivesMutatedAnswers(t *testing.T) {
+	t.Parallel()
 	const answers = 10_000
-	good := answerOf(2)
+	good := answerOf(1)
 	huge := []byte("[" + strings.Repeat(`{"Service":{"Address":"10.0.0.1","Port":1}},`, 100_000) + `{}]`)
 	synctest.Test(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(1, 2))
@@ -129,7 +130,7 @@ func TestRunSurvivesMutatedAnswers(t *testing.T) {
 		for _, ep := range last {
 			got = append(got, ep.Addr)
 		}
-		if want := "10.0.0.0:8080 10.0.0.1:8080"; strings.Join(got, " ") != want {
+		if want := "10.0.0.0:8080"; strings.Join(got, " ") != want {
 			t.Errorf("the set is %q after good answers, want %q", got, want)
 		}
 		if broken < answers/10 || sets < answers/100 {

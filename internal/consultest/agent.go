@@ -26,6 +26,9 @@ const ManagementToken = "5f0a1d3c-6c39-4d1c-9f50-2f0b1d6f6a11"
 // startTimeout is how long an agent may take to have a leader. It takes 0.3 s on an idle machine.
 const startTimeout = 60 * time.Second
 
+// electionTimeout is how long a cluster may take, before it is started anew. It takes 2 s on an idle machine.
+const electionTimeout = 10 * time.Second
+
 // Options are the options of Start.
 type Options struct {
 	// ACL denies everything by default and makes ManagementToken valid.
@@ -198,11 +201,16 @@ func (a *Agent) launch(t testing.TB) {
 	a.started <- p
 }
 
-// await waits until the process serves. It returns false if a port is in use.
+// await waits until the process serves. It returns false if a port is in use, or if a cluster finds no leader: servers that
+// cannot reach each other the first time they try wait for longer and longer before they elect one.
 func (a *Agent) await(t testing.TB) bool {
 	t.Helper()
 	p := a.process
-	deadline := time.After(startTimeout)
+	limit := startTimeout
+	if a.member != nil {
+		limit = electionTimeout
+	}
+	deadline := time.After(limit)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -217,6 +225,9 @@ func (a *Agent) await(t testing.TB) bool {
 			}
 			t.Fatalf("consul: the agent ended:\n%s", a.log())
 		case <-deadline:
+			if a.member != nil {
+				return false
+			}
 			t.Fatalf("consul: no leader within %v:\n%s", startTimeout, a.log())
 		}
 	}
@@ -265,7 +276,7 @@ func (a *Agent) get(path string) ([]byte, bool) {
 
 func (a *Agent) config() string {
 	if a.member != nil {
-		return a.member.config(a.ports, filepath.Join(a.dir, "data"))
+		return a.member.config(a.ports, filepath.Join(a.dir, fmt.Sprint("data-", a.ports.http)))
 	}
 	config := fmt.Sprintf(`
 bind_addr            = "127.0.0.1"

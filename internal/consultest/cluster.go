@@ -47,11 +47,11 @@ func StartCluster(t testing.TB) *Cluster {
 			return c
 		}
 	}
-	t.Fatalf("consul: no free ports in 5 attempts:\n%s", c.agents[0].log())
+	t.Fatalf("consul: no leader, or no free ports, in 5 attempts:\n%s", c.agents[0].log())
 	return nil
 }
 
-// run starts all servers. It returns false if a port is in use, with none running.
+// run starts all servers. It returns false if a port is in use or nobody is elected, with none running.
 func (c *Cluster) run(t testing.TB, certs string) bool {
 	t.Helper()
 	m := &member{certs: certs}
