@@ -1,6 +1,7 @@
 package file
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -162,20 +163,38 @@ func (r *reader) mapping(n *yaml.Node, field string, f func(key, value *yaml.Nod
 		r.blame(n, field, "is %s, want fields", kindOf(n))
 		return
 	}
-	lines := make(map[string]int, len(n.Content)/2)
+	var lines map[string]int
+	if len(n.Content) > 16 { // most mappings are endpoints with a few fields
+		lines = make(map[string]int, len(n.Content)/2)
+	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		if key.Kind != yaml.ScalarNode {
 			r.blame(key, field, "has a key that is %s", kindOf(key))
 			continue
 		}
-		if line, ok := lines[key.Value]; ok {
+		line := lines[key.Value]
+		if lines != nil {
+			lines[key.Value] = cmp.Or(line, key.Line)
+		} else {
+			line = lineOf(n.Content[:i], key.Value)
+		}
+		if line > 0 {
 			r.blame(key, field, "has %.64q twice, first in line %d", key.Value, line)
 			continue
 		}
-		lines[key.Value] = key.Line
 		f(key, value)
 	}
+}
+
+// lineOf returns the line of a key in the content of a mapping, or 0.
+func lineOf(content []*yaml.Node, key string) int {
+	for i := 0; i < len(content); i += 2 {
+		if content[i].Kind == yaml.ScalarNode && content[i].Value == key {
+			return content[i].Line
+		}
+	}
+	return 0
 }
 
 func (r *reader) addr(n *yaml.Node, field string) string {
