@@ -269,3 +269,31 @@ func TestMadServersAreAskedSeldom(t *testing.T) {
 		})
 	}
 }
+
+func TestErrorsOfAnUnreachableServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, err := NewClient(clientv3.Config{Endpoints: []string{"etcd.test:2379"}, Username: "mesh", Password: "hunter2", DialOptions: []grpc.DialOption{
+			grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return nil, errors.New("connection refused") }),
+		}})
+		if err != nil {
+			t.Fatalf("NewClient() = %v although it need not connect", err)
+		}
+		defer c.Close()
+		start := time.Now()
+		errWatch := Resolver{Client: c}.Watch(t.Context(), "orders", ignore)
+		_, errRegister := Registrar{Client: c}.Register(t.Context(), discovery.Instance{
+			Service: "orders", Endpoint: discovery.Endpoint{Addr: "192.0.2.1:80"},
+		})
+		for name, err := range map[string]error{"Watch": errWatch, "Register": errRegister} {
+			if err == nil || !strings.Contains(err.Error(), "at etcd.test:2379: Unavailable") || !strings.Contains(err.Error(), "connection refused") {
+				t.Errorf("%s() = %v, want an error with server and reason", name, err)
+			}
+			if _, ok := errors.AsType[*discovery.RefusedError](err); ok {
+				t.Errorf("%s() = %v: nobody refused", name, err)
+			}
+		}
+		if took := time.Since(start); took > 2*readyTime {
+			t.Errorf("both took %v, want %v each", took, readyTime)
+		}
+	})
+}

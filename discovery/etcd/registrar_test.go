@@ -144,7 +144,6 @@ func TestRegistrarLeavesTheKeyToTheLast(t *testing.T) {
 }
 
 func TestRegisterNamesTheWrongFields(t *testing.T) {
-	t.Parallel()
 	c := newClientOf(t, clientv3.Config{Endpoints: []string{"127.0.0.1:1"}})
 	_, err := etcd.Registrar{Client: c}.Register(t.Context(), discovery.Instance{
 		ID: "a/b", Endpoint: discovery.Endpoint{Addr: "nowhere"}, Check: discovery.Check{TTL: time.Second, HTTP: "http://a"},
@@ -160,8 +159,5 @@ func TestRegisterNamesTheWrongFields(t *testing.T) {
 	}
 	if _, err := (etcd.Registrar{}).Register(t.Context(), orders); err == nil || !strings.Contains(err.Error(), "Registrar.Client") {
 		t.Errorf("Register() = %v, want an error that names the client", err)
-	}
-	if _, err := (etcd.Registrar{Client: c}).Register(t.Context(), orders); err == nil || !strings.Contains(err.Error(), "127.0.0.1:1: Unavailable") {
-		t.Errorf("Register() = %v, want an error that names the address", err)
 	}
 }

@@ -85,7 +85,10 @@ func (s *set) apply(events []*mvccpb.Event) error {
 func (s *set) endpoints() []discovery.Endpoint {
 	entries := slices.Collect(maps.Values(s.entries))
 	slices.SortFunc(entries, func(a, b *entry) int {
-		return cmp.Or(cmp.Compare(b.revision, a.revision), strings.Compare(a.key, b.key))
+		if a.revision != b.revision {
+			return cmp.Compare(b.revision, a.revision)
+		}
+		return strings.Compare(a.key, b.key)
 	})
 	list := make([]discovery.Endpoint, len(entries))
 	for i, e := range entries {
