@@ -44,7 +44,8 @@ type Client struct {
 //
 // A token from a file, that of the service account for one, is read before each request, so that one that was
 // rotated is used at once. Redirects are not followed, which would send it along. Connections are those of
-// client-go: HTTP/2 with pings after 30 s of silence, and given up 15 s later.
+// client-go: HTTP/2 with pings after 30 s of silence, and given up 15 s later (HTTP2_READ_IDLE_TIMEOUT_SECONDS and
+// HTTP2_PING_TIMEOUT_SECONDS change that).
 func NewClient(config ClientConfig) (*Client, error) {
 	loaded, namespace, err := config.load(serviceAccount)
 	if err != nil {

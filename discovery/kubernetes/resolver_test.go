@@ -38,12 +38,12 @@ func TestWatchTellsListAndChanges(t *testing.T) {
 		c := client(func(w http.ResponseWriter, req *http.Request) {
 			q := req.URL.Query()
 			asked = append(asked, fmt.Sprintf("%s %s %s", req.URL.Path, q.Get("labelSelector"), q.Get("resourceVersion")))
+			other := slice("c", "192.0.2.9") // of a server that does not know label selectors
+			other.Labels["kubernetes.io/service-name"] = "payments"
 			if !watching(req) {
-				sendList(w, "5", slice("a", "192.0.2.1"))
+				sendList(w, "5", slice("a", "192.0.2.1"), other)
 				return
 			}
-			other := slice("c", "192.0.2.9")
-			other.Labels["kubernetes.io/service-name"] = "payments"
 			for i, step := range []struct {
 				kind   watch.EventType
 				object any
