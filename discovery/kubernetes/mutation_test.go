@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -163,7 +164,7 @@ func TestMutatedAnswersLeaveTheLastSet(t *testing.T) {
 			empty.Add(1)
 		}
 	})
-	if err != context.Canceled {
+	if !errors.Is(err, context.Canceled) {
 		t.Errorf("Run() = %v", err)
 	}
 	if published.Load() == 0 || empty.Load() > 0 {

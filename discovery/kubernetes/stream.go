@@ -154,7 +154,7 @@ func (c *Client) follow(ctx context.Context, t target, version string, change fu
 	switch {
 	case ctx.Err() != nil:
 		return "", ctx.Err()
-	case context.Cause(own) == errOver, resp != nil && errors.Is(err, io.EOF):
+	case errors.Is(context.Cause(own), errOver), resp != nil && errors.Is(err, io.EOF):
 		return version, nil
 	case own.Err() != nil:
 		return "", c.explain(what, context.Cause(own))
