@@ -31,7 +31,7 @@ func TestListAfterStreamAsksForItsVersion(t *testing.T) {
 				last.ResourceVersion = "9"
 				sendEvent(w, watch.Bookmark, last)
 			default:
-				<-req.Context().Done()
+				hang(w, req)
 			}
 		})
 		_, _ = watchFor(t, 8*time.Second, Resolver{Client: c})
