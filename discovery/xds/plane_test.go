@@ -278,3 +278,12 @@ func staticCluster(name string, addrs ...string) *clusterv3.Cluster {
 		LoadAssignment:       loadOf(name, set...),
 	}
 }
+
+// serviceAt returns the service "orders" with the addresses.
+func serviceAt(addrs ...string) map[string][]discovery.Endpoint {
+	var set []discovery.Endpoint
+	for _, addr := range addrs {
+		set = append(set, discovery.Endpoint{Addr: addr})
+	}
+	return map[string][]discovery.Endpoint{"orders": set}
+}

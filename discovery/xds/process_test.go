@@ -112,14 +112,6 @@ func TestResolverConformance(t *testing.T) {
 	})
 }
 
-func serviceAt(addrs ...string) map[string][]discovery.Endpoint {
-	var set []discovery.Endpoint
-	for _, addr := range addrs {
-		set = append(set, discovery.Endpoint{Addr: addr})
-	}
-	return map[string][]discovery.Endpoint{"orders": set}
-}
-
 func TestPlaneKilledAndRestartedFromVersionZero(t *testing.T) {
 	c := startChild(t, "127.0.0.1:0")
 	c.set(t, serviceAt("192.0.2.1:80"))

@@ -13,8 +13,10 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 
 	"github.com/zerohop/zerohop/discovery"
 )
@@ -303,8 +305,9 @@ func (s *session) probe(health healthv1.HealthClient) {
 	}
 	for s.ctx.Err() == nil {
 		ctx, cancel := context.WithTimeout(s.ctx, s.r.limits.probeTime)
-		_, _ = health.Check(ctx, &healthv1.HealthCheckRequest{})
-		if ctx.Err() != nil && s.ctx.Err() == nil {
+		// The deadline is also that of the server, or of a proxy before it, which may be the first to say that it has passed.
+		_, err := health.Check(ctx, &healthv1.HealthCheckRequest{})
+		if status.Code(err) == codes.DeadlineExceeded {
 			s.end(errFrozen)
 		}
 		cancel()

@@ -42,6 +42,7 @@ type hungHealth struct {
 func (h *hungHealth) Check(ctx context.Context, _ *healthv1.HealthCheckRequest) (*healthv1.HealthCheckResponse, error) {
 	if h.hangs.Load() {
 		<-ctx.Done()
+		return nil, ctx.Err()
 	}
 	return nil, errors.New("not well")
 }
