@@ -70,6 +70,9 @@ func (m *Mesh) Discovery(service string) (DiscoveryState, bool) {
 // update takes over a set of endpoints.
 func (s *service) update(eps []discovery.Endpoint) {
 	s.zoning.update(s, eps)
+	if s.mesh.snapshots != nil {
+		s.latest = eps
+	}
 	if s.checks != nil {
 		s.checks.update()
 	}
@@ -93,6 +96,10 @@ func (s *service) observe(ev discovery.Event) {
 		s.mu.Lock()
 		s.last = ev
 		s.mu.Unlock()
+	}
+	if w := s.mesh.snapshots; w != nil {
+		w.observe(s.key, ev, s.latest)
+		s.latest = nil
 	}
 	if h := s.mesh.cfg.Hooks.Discovery; h != nil {
 		h(s.name, ev)

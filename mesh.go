@@ -30,6 +30,10 @@ type Config struct {
 	// link-local and others that no service has; registries that run on the same machine as the services need AllowLoopback.
 	// It is checked for each answer, and again for each connection.
 	Addresses discovery.AddressPolicy
+	// Snapshot is a directory where the last good set of each service is kept, at most a second behind, for a start while the
+	// source is out: then calls go to those endpoints until it answers. They are checked as an answer is, Addresses
+	// included. Processes that see the same services may share a directory. The zero value means none.
+	Snapshot discovery.Snapshot
 	// Zone is the failure domain that the process runs in, as the resolver names it. Calls stay in it as long as its
 	// endpoints can carry them; see Policy.Locality. Empty means that of the environment variable ZEROHOP_ZONE, or else the
 	// one that the source knows if the Resolver is a discovery.ZoneSource, which is asked in the background. Zones do not
@@ -84,10 +88,11 @@ type Mesh struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 
-	site     atomic.Pointer[site]
-	services atomic.Pointer[map[string]*service] // by name in lower case
-	mu       sync.Mutex                          // guards writes of services, and closed against new tasks
-	closed   bool
+	site      atomic.Pointer[site]
+	snapshots *snapshots                          // nil if there are none
+	services  atomic.Pointer[map[string]*service] // by name in lower case
+	mu        sync.Mutex                          // guards writes of services, and closed against new tasks
+	closed    bool
 }
 
 // New checks the configuration and starts to look up the services named in the spec, without waiting for them.
@@ -102,6 +107,9 @@ func New(cfg Config) (*Mesh, error) {
 	}
 	if err := cfg.Addresses.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("addresses: %w", err))
+	}
+	if cfg.Snapshot.MaxAge < 0 {
+		errs = append(errs, fmt.Errorf("snapshot.maxAge: must not be negative, got %v", cfg.Snapshot.MaxAge))
 	}
 	errs = append(errs, cfg.validatePeers(), cfg.Discovery.validate(), cfg.Spec.validate(cfg.Balancers), cfg.Spec.validateCheckers(cfg.Checkers, true))
 	if err := errors.Join(errs...); err != nil {
@@ -140,6 +148,7 @@ func New(cfg Config) (*Mesh, error) {
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.services.Store(&map[string]*service{})
 	m.site.Store(cfg.site())
+	m.snapshots = newSnapshots(cfg.Snapshot)
 	rules := cfg.Spec.rules()
 	if len(rules) > 0 {
 		m.routes, _ = routing.Compile(rules) // validate has found no error
@@ -162,6 +171,9 @@ func New(cfg Config) (*Mesh, error) {
 		}
 		m.backends = append(m.backends, list)
 	}
+	if m.snapshots != nil {
+		m.tasks.Go(func() { m.snapshots.run(m.ctx.Done()) })
+	}
 	if m.site.Load().asked {
 		m.tasks.Go(m.locate)
 	}
@@ -177,6 +189,9 @@ func (m *Mesh) Close() error {
 	m.mu.Unlock()
 	m.cancel()
 	m.tasks.Wait()
+	if m.snapshots != nil {
+		m.snapshots.write()
+	}
 	m.overdue.stop()
 	return nil
 }

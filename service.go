@@ -40,6 +40,7 @@ type service struct {
 	serving  atomic.Bool // there are endpoints
 	probing  atomic.Pointer[probing]
 	zoning   zoning
+	latest   []discovery.Endpoint // the set that update has just taken; of the watch, and only if there are snapshots
 
 	mu      sync.Mutex // guards what follows
 	begun   time.Time  // when it was first asked
@@ -144,7 +145,7 @@ func (s *service) watch() {
 	cfg := &s.mesh.cfg
 	opts := discovery.RunOptions{
 		Rand: cfg.Rand, EmptyGrace: cfg.Discovery.EmptyGrace, MaxRemoval: cfg.Discovery.MaxRemoval,
-		Addresses: cfg.Addresses, Observe: s.observe,
+		Addresses: cfg.Addresses, Snapshot: cfg.Snapshot, Observe: s.observe,
 	}
 	_ = discovery.Run(s.ctx, cfg.Resolver, s.name, opts, s.update) // it ends with the context only
 	s.balancer.Update(nil)

@@ -9,9 +9,10 @@ import "sync"
 func (s *supervisor) delegate() RunOptions {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.guard.grace = -1
+	s.guard.grace, s.seed.delegated = -1, true
 	opts := s.opts
-	var mu sync.Mutex // Rand is promised one call at a time
+	opts.Snapshot = Snapshot{} // it is of all sources together
+	var mu sync.Mutex          // Rand is promised one call at a time
 	opts.Rand = func() uint64 {
 		mu.Lock()
 		defer mu.Unlock()

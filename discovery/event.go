@@ -26,6 +26,11 @@ const (
 	EventConfirmed
 	// EventEnded says that Run returns. The set is not watched any more.
 	EventEnded
+	// EventSnapshotUsed says that update has taken the set of RunOptions.Snapshot, because the source does not answer. Event.Lost
+	// is when that was heard by the process that saved it.
+	EventSnapshotUsed
+	// EventSnapshotRejected says that RunOptions.Snapshot has a set that is not used for the reason in Event.Err.
+	EventSnapshotRejected
 )
 
 // String returns the name of the kind in lower case.
@@ -47,6 +52,10 @@ func (k EventKind) String() string {
 		return "confirmed"
 	case EventEnded:
 		return "ended"
+	case EventSnapshotUsed:
+		return "snapshot used"
+	case EventSnapshotRejected:
+		return "snapshot rejected"
 	default:
 		return "unknown"
 	}

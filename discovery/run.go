@@ -25,6 +25,9 @@ type RunOptions struct {
 	// Addresses says which addresses a remote source may name, so it counts for a Resolver that IsRemote. The zero value
 	// refuses loopback, link-local and others.
 	Addresses AddressPolicy
+	// Snapshot is where to find the set to use at the start if the source fails, or does not answer within half a second. It
+	// is checked as an answer is, and the first answer takes its place. Run does not save it. The zero value means none.
+	Snapshot Snapshot
 	// Observe is told what Run does. Its calls and those of update are sequential and none comes after Run
 	// returned; it must not block. nil means nobody.
 	Observe func(Event)
@@ -70,6 +73,7 @@ func run(ctx context.Context, r Resolver, service string, opts RunOptions, unche
 		guard: guard{grace: opts.EmptyGrace, share: opts.MaxRemoval}, lost: time.Now(),
 	}
 	defer s.end()
+	s.sow()
 	for ctx.Err() == nil {
 		err := s.watch(ctx)
 		if ctx.Err() != nil {
@@ -101,6 +105,7 @@ type supervisor struct {
 	last      []Endpoint
 	published bool
 	lost      time.Time
+	seed      seed
 
 	// started, answered, failure and cut belong to the present watch: when it began, whether it brought an answer,
 	// what went wrong outside of it, and how to end it.
@@ -165,6 +170,7 @@ func (s *supervisor) pause(err error) time.Duration {
 	})
 	if !unknown {
 		s.lose()
+		s.hasten()
 	}
 	if err != nil {
 		s.observe(Event{Kind: EventWatchFailed, Err: err, Wait: wait})
@@ -182,6 +188,9 @@ func (s *supervisor) end() {
 	s.ended = true
 	s.flap.cancel()
 	s.disarm()
+	if s.seed.timer != nil {
+		s.seed.timer.Stop()
+	}
 	s.observe(Event{Kind: EventEnded})
 }
 
@@ -192,11 +201,7 @@ func (s *supervisor) accept(answer []Endpoint) {
 		s.reject(Event{Err: err})
 		return
 	}
-	var policy *AddressPolicy
-	if !s.unchecked && s.opts.Addresses.appliesTo(s.resolver) {
-		policy = &s.opts.Addresses
-	}
-	set, dropped, bad := normalize(answer, policy)
+	set, dropped, bad := normalize(answer, s.policy())
 	if len(answer) > 0 && len(set) == 0 {
 		s.reject(Event{Err: fmt.Errorf("discovery: no usable endpoint of %q: %w", s.service, bad), Dropped: dropped})
 		return
@@ -213,6 +218,7 @@ func (s *supervisor) accept(answer []Endpoint) {
 		}
 		s.observe(Event{Kind: kind})
 	}
+	s.grown()
 	if !s.guard.doubting() {
 		s.disarm()
 		news = news || held > 0
