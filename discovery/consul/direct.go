@@ -104,7 +104,7 @@ func (d *direct) proxied(req *http.Request) bool {
 // exchange sends req and reads the header of the answer.
 func (d *direct) exchange(l *lane, req *http.Request) (*http.Response, error) {
 	// A deadline in the past ends the calls of Read and Write that are at work.
-	stop := context.AfterFunc(req.Context(), func() { _ = l.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(req.Context(), func() { _ = l.SetDeadline(time.Now()) })
 	resp, err := l.exchange(req)
 	if err != nil {
 		stop()
