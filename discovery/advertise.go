@@ -112,7 +112,7 @@ func (a Advertising) spell(source, value, listen string) (string, error) {
 	switch {
 	case host == "localhost", strings.HasSuffix(host, ".localhost"), ip.IsLoopback():
 		if !a.AllowLoopback {
-			return "", fmt.Errorf("discovery: %s: only this host reaches %s: set AllowLoopback if all callers are on it", source, addr)
+			return "", fmt.Errorf("discovery: %s: only this host reaches %s: set Advertising.AllowLoopback if all callers are on it", source, addr)
 		}
 	case ip.IsUnspecified(), ip.IsMulticast(), ip.IsLinkLocalUnicast(), ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return "", fmt.Errorf("discovery: %s: others cannot reach %s", source, addr)

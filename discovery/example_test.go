@@ -41,5 +41,5 @@ func ExampleAdvertise() {
 	fmt.Println(err)
 	// Output:
 	// 10.1.2.3:8080 <nil>
-	// discovery: address of the listener: only this host reaches 127.0.0.1:8080: set AllowLoopback if all callers are on it
+	// discovery: address of the listener: only this host reaches 127.0.0.1:8080: set Advertising.AllowLoopback if all callers are on it
 }

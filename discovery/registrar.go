@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// ErrInvalidInstance says that an instance makes no sense to a registrar, so that it is in vain to try again.
+// ErrInvalidInstance says that an instance makes no sense to a registrar, or that the registrar is not set up, so that it
+// is in vain to try again.
 var ErrInvalidInstance = errors.New("discovery: invalid instance")
 
 // Registrar puts an instance of a service into a registry.

@@ -51,11 +51,11 @@ var _ discovery.Registrar = Registrar{}
 // Register implements [discovery.Registrar]. Call it when the server listens, with the address of the listener as
 // inst.Endpoint.Addr; [discovery.Advertise] says what callers are told then. Weights above 65535, the most that
 // Consul takes, become 65535. Endpoint.Health is for Consul to find out and is not used. If ctx ends during the
-// request, the agent may have registered the instance; it forgets it by inst.Check.DeregisterAfter. The error names
-// all that is wrong with inst; a lease shorter than 3 s is.
+// request, the agent may have registered the instance; it forgets it by inst.Check.DeregisterAfter. The error is a
+// discovery.ErrInvalidInstance that names all that is wrong with inst (a lease shorter than 3 s is), or that Client is nil.
 func (r Registrar) Register(ctx context.Context, inst discovery.Instance) (discovery.Registration, error) {
 	if r.Client == nil {
-		return nil, fmt.Errorf("%w in Registrar", errNoClient)
+		return nil, fmt.Errorf("%w: %w in Registrar", discovery.ErrInvalidInstance, errNoClient)
 	}
 	service, err := definition(inst, r.Advertising)
 	if err != nil {

@@ -297,8 +297,8 @@ func TestRegisterNamesTheWrongField(t *testing.T) {
 	} {
 		inst := orders
 		test.change(&inst)
-		if _, err := (Registrar{Client: c}).Register(t.Context(), inst); err == nil || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s: Register() = %v, want an error that names %s", name, err, test.want)
+		if _, err := (Registrar{Client: c}).Register(t.Context(), inst); !errors.Is(err, discovery.ErrInvalidInstance) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: Register() = %v, want %v that names %s", name, err, discovery.ErrInvalidInstance, test.want)
 		}
 	}
 	_, err := Registrar{Client: c}.Register(t.Context(), discovery.Instance{
@@ -309,8 +309,8 @@ func TestRegisterNamesTheWrongField(t *testing.T) {
 			t.Errorf("Register() = %v, want an error that also names %s", err, want)
 		}
 	}
-	if _, err := (Registrar{}).Register(t.Context(), orders); !errors.Is(err, errNoClient) {
-		t.Errorf("Register() without a client = %v, want %v", err, errNoClient)
+	if _, err := (Registrar{}).Register(t.Context(), orders); !errors.Is(err, errNoClient) || !errors.Is(err, discovery.ErrInvalidInstance) {
+		t.Errorf("Register() without a client = %v, want %v as %v", err, errNoClient, discovery.ErrInvalidInstance)
 	}
 	if n := a.requests("register"); n != 0 {
 		t.Errorf("%d requests were made", n)

@@ -41,15 +41,16 @@ var _ discovery.Registrar = Registrar{}
 
 // Register implements [discovery.Registrar]. The key is the Prefix, the service and the ID of inst, joined by slashes.
 // discovery.Advertise says what callers are told as address. If ctx ends during the request, etcd may have the instance
-// until its lease runs out. Instance.Check can only be a lease, of at least 3 s: etcd calls nobody.
+// until its lease runs out. Instance.Check can only be a lease, of at least 3 s: etcd calls nobody. The error is a
+// discovery.ErrInvalidInstance that names all that is wrong with inst, or what Encode says, or that Client is nil.
 func (r Registrar) Register(ctx context.Context, inst discovery.Instance) (discovery.Registration, error) {
 	t, err := targetOf(r.Client, "Registrar")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", discovery.ErrInvalidInstance, err)
 	}
 	entry, err := r.entry(t, inst)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", discovery.ErrInvalidInstance, err)
 	}
 	// The life of the registration is up to Close.
 	watching, stop := context.WithCancel(context.Background())

@@ -149,15 +149,15 @@ func TestRegisterNamesTheWrongFields(t *testing.T) {
 		ID: "a/b", Endpoint: discovery.Endpoint{Addr: "nowhere"}, Check: discovery.Check{TTL: time.Second, HTTP: "http://a"},
 	})
 	for _, want := range []string{"Instance.Service", "Instance.ID", "Instance.Endpoint.Addr", "Instance.Check: HTTP", "Instance.Check.TTL"} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("Register() = %v, want an error that names %s", err, want)
+		if !errors.Is(err, discovery.ErrInvalidInstance) || !strings.Contains(err.Error(), want) {
+			t.Errorf("Register() = %v, want %v that names %s", err, discovery.ErrInvalidInstance, want)
 		}
 	}
 	boom := errors.New("boom")
-	if _, err := (etcd.Registrar{Client: c, Encode: func(discovery.Instance) ([]byte, error) { return nil, boom }}).Register(t.Context(), orders); !errors.Is(err, boom) {
-		t.Errorf("Register() = %v, want %v", err, boom)
+	if _, err := (etcd.Registrar{Client: c, Encode: func(discovery.Instance) ([]byte, error) { return nil, boom }}).Register(t.Context(), orders); !errors.Is(err, boom) || !errors.Is(err, discovery.ErrInvalidInstance) {
+		t.Errorf("Register() = %v, want %v as %v", err, boom, discovery.ErrInvalidInstance)
 	}
-	if _, err := (etcd.Registrar{}).Register(t.Context(), orders); err == nil || !strings.Contains(err.Error(), "Registrar.Client") {
-		t.Errorf("Register() = %v, want an error that names the client", err)
+	if _, err := (etcd.Registrar{}).Register(t.Context(), orders); !errors.Is(err, discovery.ErrInvalidInstance) || !strings.Contains(err.Error(), "Registrar.Client") {
+		t.Errorf("Register() = %v, want %v that names the client", err, discovery.ErrInvalidInstance)
 	}
 }
