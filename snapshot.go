@@ -20,16 +20,21 @@ type snapshots struct {
 
 	mu    sync.Mutex // guards what follows
 	fresh map[string][]discovery.Endpoint
-	heard map[string]bool // whether the source is heard, of services that were saved
-	err   error           // of the last round
-	wake  chan struct{}   // of one
+	// doubtful are sets in use of which the source has not said yet that they are right.
+	doubtful map[string][]discovery.Endpoint
+	heard    map[string]bool // whether the source is heard, of services that are watched
+	err      error           // of the last round
+	wake     chan struct{}   // of one
 }
 
 func newSnapshots(to discovery.Snapshot) *snapshots {
 	if to.Dir == "" {
 		return nil
 	}
-	return &snapshots{to: to, fresh: map[string][]discovery.Endpoint{}, heard: map[string]bool{}, wake: make(chan struct{}, 1)}
+	return &snapshots{
+		to: to, fresh: map[string][]discovery.Endpoint{}, doubtful: map[string][]discovery.Endpoint{},
+		heard: map[string]bool{}, wake: make(chan struct{}, 1),
+	}
 }
 
 // SnapshotErr returns why the sets of services could not be written to Config.Snapshot the last time, nil if they could.
@@ -48,12 +53,22 @@ func (w *snapshots) observe(service string, ev discovery.Event, set []discovery.
 	defer w.mu.Unlock()
 	if ev.Kind == discovery.EventEnded {
 		delete(w.heard, service)
+		delete(w.doubtful, service)
 		return
 	}
 	w.heard[service] = ev.Lost.IsZero()
-	if ev.Kind != discovery.EventPublished || ev.Held > 0 || !ev.Lost.IsZero() {
-		return // what the source does not list is not to outlive the process
+	right := ev.Held == 0 && ev.Lost.IsZero() // what the source does not list is not to outlive the process
+	switch doubtful, ok := w.doubtful[service]; {
+	case ev.Kind == discovery.EventPublished && right:
+	case ev.Kind == discovery.EventPublished:
+		w.doubtful[service] = set
+		return
+	case ev.Kind == discovery.EventConfirmed && right && ok:
+		set = doubtful
+	default:
+		return
 	}
+	delete(w.doubtful, service)
 	w.fresh[service] = set
 	select {
 	case w.wake <- struct{}{}:
@@ -70,6 +85,7 @@ func (w *snapshots) run(done <-chan struct{}) {
 		case <-done:
 			return
 		case now := <-confirm.C:
+			w.write() // what could not be written before
 			w.confirm(now)
 		case <-w.wake:
 			w.write()
@@ -83,21 +99,32 @@ func (w *snapshots) run(done <-chan struct{}) {
 	}
 }
 
+// write saves what is new. What cannot be written is kept for the next round.
 func (w *snapshots) write() {
 	w.mu.Lock()
 	fresh := w.fresh
 	w.fresh = map[string][]discovery.Endpoint{}
 	w.mu.Unlock()
+	if len(fresh) == 0 {
+		return
+	}
 	var failed error
 	for service, set := range fresh {
-		if err := w.to.Save(service, set); err != nil {
-			failed = err
+		err := w.to.Save(service, set)
+		if err == nil {
+			delete(fresh, service)
+			continue
 		}
+		failed = err
 	}
-	if len(fresh) > 0 {
-		w.mu.Lock()
-		w.err = failed
-		w.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.err = failed
+	for service, set := range fresh {
+		_, newer := w.fresh[service]
+		if _, watched := w.heard[service]; watched && !newer { // others would fill the memory
+			w.fresh[service] = set
+		}
 	}
 }
 
@@ -105,7 +132,7 @@ func (w *snapshots) confirm(now time.Time) {
 	w.mu.Lock()
 	var heard []string
 	for service, ok := range w.heard {
-		if ok && w.fresh[service] == nil {
+		if _, stale := w.fresh[service]; ok && !stale {
 			heard = append(heard, service)
 		}
 	}
