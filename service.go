@@ -84,6 +84,7 @@ func newService(m *Mesh, name string, named bool) *service {
 	if s.policy.Locality.Mode == On {
 		at := m.site.Load()
 		lb.Locality = s.policy.Locality.config(at.zone, at.asked)
+		s.zoning.late = at.asked
 	}
 	lb.Unproven = s.policy.HealthCheck.Mode == On && s.policy.HealthCheck.Unproven == On
 	s.balancer = loadbalance.New(lb)

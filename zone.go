@@ -97,15 +97,15 @@ func (m *Mesh) moveTo(zone string) {
 
 // zoning keeps the endpoints of a service until the zone is known, by which they are then seen anew.
 type zoning struct {
-	mu  sync.Mutex // guards what follows, and the order of updates; taken before locks of the balancer
-	eps []discovery.Endpoint
+	mu   sync.Mutex // guards what follows, and the order of updates; taken before locks of the balancer
+	late bool       // the zone matters and is not known yet
+	eps  []discovery.Endpoint
 }
 
 func (z *zoning) update(s *service, eps []discovery.Endpoint) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	z.eps = nil
-	if s.mesh.site.Load().asked {
+	if z.late {
 		z.eps = eps
 	}
 	s.balancer.Update(eps)
@@ -116,7 +116,7 @@ func (z *zoning) moveTo(s *service, zone string) bool {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	eps := z.eps
-	z.eps = nil
+	z.late, z.eps = false, nil
 	s.balancer.SetZone(zone)
 	if eps != nil && zone != "" {
 		s.balancer.Update(eps)

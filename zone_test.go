@@ -3,6 +3,7 @@ package zerohop
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -128,6 +129,32 @@ func TestCloseEndsTheQuestionForTheZone(t *testing.T) {
 		m.Close()
 		if took := time.Since(begun); took != 0 {
 			t.Errorf("Close() took %v", took)
+		}
+	})
+}
+
+func TestZoneIsAppliedToASetThatComesWithIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		known := make(chan struct{})
+		m := open(t, Config{Resolver: located{twoZones, func(context.Context) (string, error) {
+			<-known
+			return "b", nil
+		}}})
+		callsTo(t, m, 1)
+		s, err := m.service("orders")
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.mu.Lock() // the zone is known, but not to the services yet
+		close(known)
+		for zone := ""; zone == ""; zone, _ = m.Zone() {
+			runtime.Gosched()
+		}
+		s.update(append([]discovery.Endpoint{{Addr: "10.0.0.0:80", Zone: "a"}}, twoZones["orders"]...))
+		m.mu.Unlock()
+		synctest.Wait()
+		if got := callsTo(t, m, 20); got["10.0.0.2:80"] != 20 {
+			t.Errorf("calls go to %v, want those of zone b", got)
 		}
 	})
 }
