@@ -192,6 +192,28 @@ func TestMovedEndpointIsNeverMissing(t *testing.T) {
 	})
 }
 
+// There is nowhere to move to from the only slice: calls to an address that nobody may have any more end at once.
+func TestEndpointThatLeavesTheOnlySliceIsNotKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		put := tell(t, &merged{})
+		v6 := slice("c", "2001:db8::1")
+		v6.AddressType = discoveryv1.AddressTypeIPv6
+		put(slice("a", "192.0.2.1", "192.0.2.2"), v6)
+		for _, step := range []struct {
+			slice discoveryv1.EndpointSlice
+			want  string
+		}{
+			{slice("a", "192.0.2.1"), "192.0.2.1:8080 [2001:db8::1]:8080"},
+			{slice("b"), "192.0.2.1:8080 [2001:db8::1]:8080"},
+			{slice("a"), "192.0.2.1:8080 [2001:db8::1]:8080"}, // to b, maybe
+		} {
+			if got := put(step.slice); got != step.want {
+				t.Errorf("set = %q, want %q", got, step.want)
+			}
+		}
+	})
+}
+
 func TestSlicesAreBounded(t *testing.T) {
 	m := &merged{slices: make(map[string]part)}
 	big := slice("a", make([]string, maxRecords-1)...)

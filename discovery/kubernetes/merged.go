@@ -38,6 +38,7 @@ type merged struct {
 
 // part is what a slice holds, or why it cannot be used.
 type part struct {
+	kind    discoveryv1.AddressType
 	records []record
 	err     error
 }
@@ -57,7 +58,8 @@ func (m *merged) replace(list []discoveryv1.EndpointSlice, t target) error {
 
 // put takes a slice as it is now, or that there is none of this name.
 func (m *merged) put(slice *discoveryv1.EndpointSlice, exists bool) error {
-	if old, ok := m.slices[slice.Name]; ok {
+	old, known := m.slices[slice.Name]
+	if known {
 		m.size -= 1 + len(old.records)
 		delete(m.slices, slice.Name)
 	}
@@ -67,11 +69,27 @@ func (m *merged) put(slice *discoveryv1.EndpointSlice, exists bool) error {
 	if m.size+1+len(slice.Endpoints) > maxRecords {
 		return fmt.Errorf("more than %d slices and endpoints", maxRecords)
 	}
-	var p part
+	p := part{kind: slice.AddressType}
 	p.records, p.err = records(slice, m.port, m.notReady)
+	if known && p.err == nil && m.alone(p.kind) {
+		for _, r := range old.records {
+			delete(m.last, r.endpoint.Addr)
+		}
+	}
 	m.slices[slice.Name] = p
 	m.size += 1 + len(p.records)
 	return nil
+}
+
+// alone reports whether there is no slice for addresses of this kind. Kubernetes creates slices before it takes endpoints out of
+// others: so what leaves the only slice in an update of it moves nowhere, and nothing need be kept.
+func (m *merged) alone(kind discoveryv1.AddressType) bool {
+	for _, p := range m.slices {
+		if p.kind == kind {
+			return false
+		}
+	}
+	return true
 }
 
 // set returns the endpoints of all slices and the time when it is to be called again if nothing else happens; zero if it is

@@ -19,7 +19,7 @@ import (
 // that died without a word is noticed within 45 s.
 //
 // An endpoint that moves from one slice to another is in the set all the time: one that is in none stays for
-// 300 ms, unless it terminated before. Kubernetes does not tell an unknown service from one without endpoints: both are an empty set.
+// 300 ms, unless it terminated before, or left the only slice there is. Kubernetes does not tell an unknown service from one without endpoints: both are an empty set.
 type Resolver struct {
 	// Client reaches the API server. Required. See [NewClient].
 	Client *Client
