@@ -89,6 +89,7 @@ var places = map[string]place{
 	"grpcmesh":                    {3, slices.Concat(corePrice, grpcPrice)},
 	"sim":                         {3, corePrice},
 	"telemetry":                   {3, slices.Concat(corePrice, otelPrice)},
+	"cmd/zerohop":                 {4, nil},
 	"examples/...":                {4, nil},
 	"examples/grpc/stockpb":       {0, grpcPrice},
 	"httpmesh/hostiletest":        {testLayer, nil},
