@@ -192,7 +192,9 @@ func (s *service) touch(now time.Duration) {
 
 var (
 	errStartTimeout = errors.New("the source has not answered")
-	errForgotten    = fmt.Errorf("the service gave way to others: more than %d are in use", maxDynamicServices)
+	// errNoInstance is also what comes of a wrong name, which most sources do not tell from a service without instances.
+	errNoInstance = fmt.Errorf("the source lists no instance by this name (%w)", loadbalance.ErrNoEndpoints)
+	errForgotten  = fmt.Errorf("the service gave way to others: more than %d are in use", maxDynamicServices)
 )
 
 // wait blocks until the service has endpoints, or reports why it has none: at once if the source answered or
@@ -222,7 +224,7 @@ func (s *service) wait(ctx context.Context, patient bool) error {
 		case err != nil:
 			return err
 		case known:
-			return loadbalance.ErrNoEndpoints
+			return errNoInstance
 		}
 		select {
 		case <-changed:
@@ -230,7 +232,7 @@ func (s *service) wait(ctx context.Context, patient bool) error {
 			return fmt.Errorf("%w within %v", errStartTimeout, s.mesh.cfg.StartTimeout)
 		case <-ctx.Done():
 			if err == nil && known {
-				err = loadbalance.ErrNoEndpoints
+				err = errNoInstance
 			} else if err == nil {
 				err = errStartTimeout
 			}

@@ -33,6 +33,7 @@ func TestCallsWithoutEndpointsFailAtOnce(t *testing.T) {
 	}{
 		{"unknown service", discovery.Static{}, "orders", 0, NoEndpoints, discovery.ErrUnknownService, 0},
 		{"no endpoints", discovery.Static{"orders": nil}, "orders", 0, NoEndpoints, loadbalance.ErrNoEndpoints, 0},
+		{"name that the source does not know", discovery.Static{"orders": nil}, "orders", 0, NoEndpoints, errNoInstance, 0},
 		{"no name", discovery.Static{}, "", 0, NoEndpoints, discovery.ErrUnknownService, 0},
 		{"long name", discovery.Static{}, strings.Repeat("x", 300), 0, NoEndpoints, discovery.ErrUnknownService, 0},
 		{"broken resolver", resolverFunc(func(context.Context, string, func([]discovery.Endpoint)) error { return broken }), "orders", 0, NoEndpoints, broken, 0},

@@ -42,6 +42,9 @@ func (w *watch) ask(ctx context.Context, index uint64, sure bool) (a answer, err
 		limit += waitTime + waitTime/16
 	}
 	a.what, a.key = fmt.Sprintf("health of %q", w.service), indexKey{w.Datacenter, w.service}
+	if w.Datacenter != "" {
+		a.what += fmt.Sprintf(" in datacenter %q", w.Datacenter)
+	}
 	var entries []*api.ServiceEntry
 	a.x, err = w.agent().call(ctx, a.what, limit, func(q *api.QueryOptions) error {
 		q.Datacenter, q.Filter = w.Datacenter, w.Filter

@@ -257,6 +257,16 @@ func TestWatchRefused(t *testing.T) {
 	}
 }
 
+func TestWatchNamesTheDatacenter(t *testing.T) {
+	c := client(t, func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "No path to datacenter", http.StatusInternalServerError)
+	})
+	err := Resolver{Client: c, Datacenter: "dc-2"}.Watch(t.Context(), "orders", ignore)
+	if got, want := fmt.Sprint(err), `health of "orders" in datacenter "dc-2" at `; !strings.Contains(got, want) {
+		t.Errorf("Watch() = %s, want an error with %s", got, want)
+	}
+}
+
 func TestWatchTellsHiddenFromEmpty(t *testing.T) {
 	deny := []string{"X-Consul-Default-ACL-Policy", "deny"}
 	for name, test := range map[string]struct {

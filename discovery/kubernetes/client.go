@@ -99,6 +99,9 @@ func (c ClientConfig) load(account string) (*rest.Config, string, error) {
 	}
 	chosen := clientcmd.NewNonInteractiveClientConfig(*raw, c.Context, &clientcmd.ConfigOverrides{}, rules)
 	loaded, err := chosen.ClientConfig()
+	if clientcmd.IsEmptyConfig(err) && c.Kubeconfig == "" {
+		return nil, "", errors.New("kubernetes: neither in a pod nor with a kubeconfig in $KUBECONFIG or ~/.kube/config: set ClientConfig.Kubeconfig or REST")
+	}
 	if err != nil {
 		return nil, "", fmt.Errorf("kubernetes: kubeconfig: %w", err)
 	}

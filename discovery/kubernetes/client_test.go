@@ -50,7 +50,7 @@ func TestClientConfig(t *testing.T) {
 		"bad file":                {config: ClientConfig{Kubeconfig: bad}, err: "kubernetes: kubeconfig:"},
 		"missing file":            {config: ClientConfig{Kubeconfig: filepath.Join(dir, "none")}, err: "none"},
 		"environment":             {env: good, base: "https://kube.test:6443/prefix", namespace: "default", tokenFile: token},
-		"nothing":                 {env: filepath.Join(dir, "none"), err: "kubernetes: kubeconfig:"},
+		"nothing":                 {env: filepath.Join(dir, "none"), err: "set ClientConfig.Kubeconfig"},
 		"pod without an account":  {pod: "10.0.0.1", err: "service account"},
 		"context of a pod":        {config: ClientConfig{Context: "two"}, pod: "10.0.0.1", err: "without Kubeconfig"},
 		"certificate of no file":  {config: ClientConfig{REST: &rest.Config{Host: "https://a", TLSClientConfig: rest.TLSClientConfig{CAFile: bad + "x"}}}, err: "kubernetes: client for a"},
