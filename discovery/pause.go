@@ -69,10 +69,16 @@ func (p *pauses) next(e ending) time.Duration {
 	if ok && e.serving {
 		limit = refusedWait
 	}
-	wait := jitter(p.rand(), p.grow(limit))
-	if flood {
+	window := p.grow(limit)
+	wait := jitter(p.rand(), window)
+	switch {
+	case flood:
 		// At most 1.75 s while nothing is refused, so that recovery keeps its bound.
 		wait = steady + wait/2
+	case window == shortWait:
+		// Half of it is certain, for 1.1 s on average: a source that answers with what is of no use is asked less than once a
+		// second. Callers have spread in the windows before.
+		wait = window/2 + wait/2
 	}
 	if ok {
 		// Added, not the larger of both: else all who were told the same time come back at that time.

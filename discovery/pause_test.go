@@ -40,6 +40,8 @@ func TestPauseDoublesUpToItsLimit(t *testing.T) {
 			got, floor := low.next(tt.end), min(want, 1)
 			if want > steady && tt.end.answered {
 				floor = steady
+			} else if want == shortWait {
+				floor = shortWait / 2
 			}
 			if got != floor {
 				t.Errorf("%s: shortest wait %d = %v, want %v", tt.name, i, got, floor)
@@ -115,6 +117,22 @@ func TestRunAsksARefusingSourceRarely(t *testing.T) {
 	}
 	if mean := float64(watches) / runs; mean > 12 {
 		t.Errorf("%.1f watches a minute, want at most 12", mean)
+	}
+}
+
+func TestRunAsksAFailingSourceAtMostOnceASecond(t *testing.T) {
+	for seed := range uint64(50) {
+		synctest.Test(t, func(t *testing.T) {
+			watches := 0
+			startRun(t, resolverFunc(func(context.Context, func([]Endpoint)) error {
+				watches++
+				return errDown
+			}), RunOptions{Rand: seeded(seed)})
+			passed(time.Minute)
+			if most := 60 + burst; watches > most {
+				t.Errorf("seed %d: %d watches a minute, want at most %d", seed, watches, most)
+			}
+		})
 	}
 }
 

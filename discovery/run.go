@@ -38,8 +38,8 @@ type RunOptions struct {
 //
 // It restarts the watch whenever it ends, a panic of the resolver included, after a random wait that grows from
 // 0.2 s to 1.5 s, and to 30 s with a source that answers with *RefusedError while there are endpoints to work
-// with. The wait that such an error asks for is added, up to a minute. A source whose watches answer and break at
-// once is asked at most once a second.
+// with. The wait that such an error asks for is added, up to a minute. A source whose watches end at once is asked at most
+// once a second.
 //
 // Sets are sorted by Addr, without duplicates, and hold only valid endpoints in canonical form. Update is
 // called only if a set differs from the one before, sequentially, and the watch goes on when it returns. It owns
