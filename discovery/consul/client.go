@@ -59,7 +59,7 @@ func NewClient(config api.Config) (*api.Client, error) {
 		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingTime, PingTimeout: pingTime}
 		next = newDirect(t)
 	}
-	config.HttpClient.Transport = guard{next: next, indexes: &indexes{known: make(map[indexKey]uint64)}}
+	config.HttpClient.Transport = guard{next: next, indexes: newIndexes()}
 	config.HttpClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return client, nil
 }

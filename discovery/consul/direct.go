@@ -18,6 +18,10 @@ import (
 const (
 	// idleTime is how long a connection waits for its next request. A watch asks again at once, or after pollInterval.
 	idleTime = 30 * time.Second
+	// resendTime is how long after it was sent a request may be sent again. That the agent had closed an idle connection shows
+	// at once. One that has held a query and breaks it may come back with other data, whose lower index would let the same
+	// query wait in vain.
+	resendTime = time.Second
 	// maxHeader bounds the header of an answer.
 	maxHeader = 64 << 10
 	// maxInterim bounds how many answers of status 1xx may come before one.
@@ -77,6 +81,7 @@ func (d *direct) RoundTrip(req *http.Request) (*http.Response, error) {
 			l = &lane{Conn: conn, addr: addr, limit: io.LimitedReader{R: conn}}
 			l.read = bufio.NewReader(&l.limit)
 		}
+		begun := time.Now()
 		resp, err := d.exchange(l, req)
 		if err == nil {
 			return resp, nil
@@ -85,7 +90,7 @@ func (d *direct) RoundTrip(req *http.Request) (*http.Response, error) {
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case !reused:
+		case !reused || time.Since(begun) > resendTime:
 			return nil, err
 		}
 		// The agent has closed it meanwhile. A GET may be sent again.

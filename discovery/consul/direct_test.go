@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -279,6 +280,51 @@ func TestManyWatchesCostFewGoroutines(t *testing.T) {
 			for range services {
 				<-done
 			}
+		})
+	}
+}
+
+// Each connection answers one request and breaks at the second, after it has held it for a while.
+func TestDirectSendsNoQueryAgainThatWasHeld(t *testing.T) {
+	for name, tt := range map[string]struct {
+		held     time.Duration
+		fails    bool
+		requests int
+	}{
+		"closed while idle": {0, false, 3},
+		"closed later":      {2 * resendTime, true, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				requests := 0
+				d := testDirect(t)
+				d.dial = func(context.Context, string, string) (net.Conn, error) {
+					client, server := net.Pipe()
+					go func() { // ends with its second request, or with the connection
+						defer server.Close()
+						in := bufio.NewReader(server)
+						if _, err := http.ReadRequest(in); err != nil {
+							return
+						}
+						requests++
+						fmt.Fprint(server, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na")
+						if _, err := http.ReadRequest(in); err == nil {
+							requests++
+							time.Sleep(tt.held)
+						}
+					}()
+					return client, nil
+				}
+				if _, err := get(t.Context(), d, "http://192.0.2.1/"); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := get(t.Context(), d, "http://192.0.2.1/"); (err != nil) != tt.fails {
+					t.Errorf("second request: %v, want an error: %v", err, tt.fails)
+				}
+				if requests != tt.requests {
+					t.Errorf("%d requests, want %d", requests, tt.requests)
+				}
+			})
 		})
 	}
 }

@@ -20,7 +20,8 @@ const (
 	tagsKey     = "consul-tags"
 )
 
-// endpoints returns the instances that have an address.
+// endpoints returns the instances that have a port. What is no instance at all becomes an endpoint without an address, which
+// discovery.Run counts and leaves out: an answer of nothing else is not one without instances.
 func endpoints(entries []*api.ServiceEntry) []discovery.Endpoint {
 	set := make([]discovery.Endpoint, 0, len(entries))
 	for _, entry := range entries {
@@ -33,7 +34,7 @@ func endpoints(entries []*api.ServiceEntry) []discovery.Endpoint {
 
 func endpoint(entry *api.ServiceEntry) (discovery.Endpoint, bool) {
 	if entry == nil || entry.Service == nil {
-		return discovery.Endpoint{}, false
+		return discovery.Endpoint{}, true
 	}
 	service, node := entry.Service, entry.Node
 	if node == nil {
@@ -43,8 +44,11 @@ func endpoint(entry *api.ServiceEntry) (discovery.Endpoint, bool) {
 	if host == "" {
 		host = node.Address
 	}
-	if host == "" || port < 1 || port > 65535 {
+	if port == 0 {
 		return discovery.Endpoint{}, false
+	}
+	if host == "" || port < 0 || port > 65535 {
+		return discovery.Endpoint{}, true
 	}
 	ep := discovery.Endpoint{Addr: net.JoinHostPort(host, strconv.Itoa(port)), Meta: metadata(service)}
 	ep.Weight, ep.Health = rate(entry.Checks, service.Weights, ep.Meta[weightKey])

@@ -15,6 +15,7 @@ import (
 
 func TestEndpointsOfInstances(t *testing.T) {
 	const addr = "192.0.2.1:80"
+	unusable := []discovery.Endpoint{{}} // is left out, and counted
 	for name, test := range map[string]struct {
 		json string
 		want []discovery.Endpoint
@@ -35,13 +36,13 @@ func TestEndpointsOfInstances(t *testing.T) {
 			`{"Service": {"Address": "192.0.2.1", "Ports": [{"Name": "a", "Port": 79}, {"Name": "b", "Port": 80, "Default": true}]}}`,
 			[]discovery.Endpoint{{Addr: addr, Weight: 1}},
 		},
-		"no service":           {`{"Node": {"Address": "192.0.2.1"}}`, nil},
-		"nothing":              {`null`, nil},
-		"no address":           {`{"Node": {}, "Service": {"Port": 80}}`, nil},
-		"no node":              {`{"Service": {"Port": 80}}`, nil},
+		"no service":           {`{"Node": {"Address": "192.0.2.1"}}`, unusable},
+		"nothing":              {`null`, unusable},
+		"no address":           {`{"Node": {}, "Service": {"Port": 80}}`, unusable},
+		"no node":              {`{"Service": {"Port": 80}}`, unusable},
 		"Unix socket":          {`{"Service": {"Address": "192.0.2.1", "SocketPath": "/run/a"}}`, nil},
-		"port out of range":    {`{"Service": {"Address": "192.0.2.1", "Port": 65536}}`, nil},
-		"port below the range": {`{"Service": {"Address": "192.0.2.1", "Port": -1}}`, nil},
+		"port out of range":    {`{"Service": {"Address": "192.0.2.1", "Port": 65536}}`, unusable},
+		"port below the range": {`{"Service": {"Address": "192.0.2.1", "Port": -1}}`, unusable},
 		"zone, priority, tags and metadata": {
 			`{"Service": {"Address": "192.0.2.1", "Port": 80, "Tags": ["a", "b"],
 			  "Meta": {"zone": "z1", "zerohop-priority": "3", "version": "2"}}}`,
@@ -154,6 +155,9 @@ func FuzzEndpoints(f *testing.F) {
 			t.Fatalf("%d endpoints of %d instances", len(set), len(entries))
 		}
 		for _, ep := range set {
+			if ep.Addr == "" { // no instance
+				continue
+			}
 			i := len(ep.Addr) - 1
 			for i >= 0 && ep.Addr[i] != ':' {
 				i--

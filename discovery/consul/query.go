@@ -53,6 +53,9 @@ func (w *watch) ask(ctx context.Context, index uint64, sure bool) (a answer, err
 		entries, a.meta, err = w.Client.Health().ServiceMultipleTags(w.service, w.Tags, !w.IncludeFailing, q)
 		return err
 	})
+	if a.x != nil {
+		a.x.indexes().asked(a.key, time.Now())
+	}
 	if err != nil {
 		return a, err
 	}
@@ -120,8 +123,45 @@ type indexKey struct{ datacenter, service string }
 // indexes holds the index of the last answer for each service, so that a watch knows an answer that is older than one
 // that an earlier watch got. nil forgets all.
 type indexes struct {
-	mu    sync.Mutex // guards known
+	mu    sync.Mutex // guards what follows
 	known map[indexKey]uint64
+	paces map[indexKey]*pacer
+}
+
+func newIndexes() *indexes {
+	return &indexes{known: make(map[indexKey]uint64), paces: make(map[indexKey]*pacer)}
+}
+
+// asked notes a request.
+func (i *indexes) asked(key indexKey, now time.Time) {
+	if i == nil {
+		return
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.pacer(key).take(now)
+}
+
+// doubt returns how long to wait before the leader is asked about the first answer of a watch, at most paceInterval. Watches
+// that end because nobody knows more cost two requests each, which would be more than one a second.
+func (i *indexes) doubt(key indexKey, now time.Time) time.Duration {
+	if i == nil {
+		return 0
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	next := *i.pacer(key)
+	return min(next.take(now), paceInterval)
+}
+
+// pacer returns that of all watches of a service. i.mu must be held.
+func (i *indexes) pacer(key indexKey) *pacer {
+	p := i.paces[key]
+	if p == nil {
+		p = new(pacer)
+		i.paces[key] = p
+	}
+	return p
 }
 
 func (i *indexes) get(key indexKey) uint64 {

@@ -142,6 +142,9 @@ func (w *watch) run(ctx context.Context) error {
 				if sure {
 					return a.explain(errLagging)
 				}
+				if err := sleep(ctx, a.x.indexes().doubt(a.key, time.Now())); err != nil {
+					return err
+				}
 				index, sure = 0, true
 				continue
 			}
