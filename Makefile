@@ -36,7 +36,8 @@ test: vet cross ## Vet, cross build and test; installs etcd and knot, and builds
 	echo '==> go test ./sim, $(SEEDS) seeds and all mutants'; \
 	$(GO) test -race -short -timeout=5m ./sim || rc=1; \
 	$(GO) test -timeout=10m ./sim -seeds=$(SEEDS) -mutants || rc=1; \
-	$(GO) test -count=1 -parallel=4 -timeout=20m ./faulttest/... || rc=1; \
+	$(GO) test -count=1 -parallel=4 -timeout=20m ./faulttest || rc=1; \
+	$(GO) test -count=1 -timeout=5m ./faulttest/outage || rc=1; \
 	echo '==> go test, interop'; \
 	(cd interop && $(GO) test -race -shuffle=on -timeout=5m ./...) || rc=1; \
 	echo '==> go test, bench'; \
