@@ -112,9 +112,13 @@ func (c *chain) start(all context.Context, i int) {
 		_ = discovery.Run(own, watchFunc(r.watch), c.service, discovery.RunOptions{
 			EmptyGrace: -1, // the Run of our caller knows doubt
 			Observe: func(e discovery.Event) {
-				if e.Kind == discovery.EventWatchFailed {
-					c.fail(all, own, i)
+				if e.Kind != discovery.EventWatchFailed {
+					return
 				}
+				if r.OnError != nil {
+					r.OnError(fmt.Errorf("consul: Resolver.Failover %q: %w", r.Datacenter, e.Err))
+				}
+				c.fail(all, own, i)
 			},
 		}, func(set []discovery.Endpoint) { c.accept(all, own, i, set) })
 	})

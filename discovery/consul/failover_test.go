@@ -132,13 +132,25 @@ func TestFailoverPassesOverBrokenDatacenters(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		sets := make(chan string, 100)
 		done := make(chan error)
+		errs := make(chan error, 1000)
 		go func() {
-			done <- Resolver{Client: client(t, a.ServeHTTP), Failover: []string{"b", "c"}}.Watch(ctx, "orders", func(set []discovery.Endpoint) {
+			r := Resolver{Client: client(t, a.ServeHTTP), Failover: []string{"b", "c"}, OnError: func(err error) { errs <- err }}
+			done <- r.Watch(ctx, "orders", func(set []discovery.Endpoint) {
 				sets <- levels(set)
 			})
 		}()
 		if got, want := <-sets, "3/2c"; got != want {
 			t.Errorf("first set is %q, want %q", got, want)
+		}
+		select { // before the set
+		case err := <-errs:
+			for _, part := range []string{`Resolver.Failover "b"`, "No path to datacenter"} {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("OnError was told %v, want %q in it", err, part)
+				}
+			}
+		default:
+			t.Error("OnError was told nothing of a datacenter that does not exist")
 		}
 		a.set("b", instances(2))
 		for got := range sets {

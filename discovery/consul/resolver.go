@@ -54,6 +54,9 @@ type Resolver struct {
 	// saves, for each service and process, a request that is always open at its leader, and leaves those instances out that
 	// only the mesh finds bad: a [Resolver] for each datacenter and discovery's combinator of levels does the opposite.
 	Failover []string
+	// OnError is told why a datacenter of Failover could not be asked, each time: one that does not exist is found by its
+	// error only. It may be called concurrently and must not block. nil means nobody.
+	OnError func(error)
 	// Tags must all be on an instance.
 	Tags []string
 	// Filter is a Consul filter expression on instances, for example `Service.Meta.version == "2"`.
