@@ -21,7 +21,9 @@ const (
 // gate says when the next stream may begin. Each discovery.Run waits by itself before it watches again, so many of them
 // together would try again all the time: those who come early wait here for one stream.
 type gate struct {
-	opens  time.Time
+	opens time.Time
+	// urgent is the same for who has no endpoints to work with.
+	urgent time.Time
 	window time.Duration
 	brief  int
 }
@@ -53,8 +55,10 @@ func (g *gate) ended(e ending) {
 	}
 	g.window = min(max(2*g.window, firstWait), limit)
 	wait := rand.N(g.window) + 1
+	urgent := min(wait, rand.N(shortWait)+1)
 	if g.brief > burst {
-		wait = steady + wait/2
+		wait, urgent = steady+wait/2, steady+urgent/2
 	}
 	g.opens = e.at.Add(wait + e.after)
+	g.urgent = e.at.Add(urgent + e.after)
 }

@@ -21,7 +21,7 @@ const linger = 10 * time.Second
 //
 // All watches share one stream, which opens with the first and closes 10 s after the last. When it breaks, all of them end with the
 // reason, and those that follow wait for one new stream; it opens after a random wait that grows from 0.2 s to 1.5 s,
-// and to 30 s if the control plane refuses us and all services have endpoints. A control plane that no longer answers is
+// and to 30 s if the control plane refuses us and all services, a new one included, have endpoints. A control plane that no longer answers is
 // noticed within 40 s, whatever its policy on pings.
 type Resolver struct {
 	config Config
@@ -164,7 +164,8 @@ func (r *Resolver) join(ctx context.Context, name string) (*watcher, error) {
 		if w != nil || err != nil {
 			return w, err
 		}
-		timer := time.NewTimer(wait)
+		// Who has no endpoints may open a stream earlier.
+		timer := time.NewTimer(min(wait, time.Second))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
@@ -184,7 +185,11 @@ func (r *Resolver) tryJoin(name string) (*watcher, time.Duration, error) {
 	default:
 	}
 	if r.session == nil {
-		if wait := time.Until(r.gate.opens); wait > 0 {
+		opens := r.gate.opens
+		if !r.store.has(name) {
+			opens = r.gate.urgent
+		}
+		if wait := time.Until(opens); wait > 0 {
 			return nil, wait, nil
 		}
 		r.start()

@@ -143,11 +143,17 @@ func (st *store) refresh() {
 // serving reports whether there are endpoints of all services that are watched.
 func (st *store) serving() bool {
 	for name := range st.roots {
-		if c := st.clusters[name]; c == nil || !c.good {
+		if !st.has(name) {
 			return false
 		}
 	}
 	return true
+}
+
+// has reports whether the cluster of a service is known.
+func (st *store) has(name string) bool {
+	c := st.clusters[name]
+	return c != nil && c.good
 }
 
 // walk collects what a cluster consists of.

@@ -231,6 +231,52 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// That a control plane refuses us for long makes the streams rare that are for services with endpoints. A new service has none.
+func TestNewServiceDoesNotWaitForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var denied atomic.Bool
+		end := make(chan struct{})
+		s := startScript(t, func(stream ads) error {
+			if denied.Load() {
+				return status.Error(codes.PermissionDenied, "no")
+			}
+			in := read(t, stream)
+			go func() {
+				for req := in.of(clusterType); req != nil; req = in.of(clusterType) {
+					if len(req.GetResourceNames()) > len(req.GetVersionInfo()) {
+						var clusters []proto.Message
+						for _, name := range req.GetResourceNames() {
+							clusters = append(clusters, staticCluster(name, "192.0.2.1:80"))
+						}
+						_ = stream.Send(answer(t, clusterType, strings.Repeat("x", len(clusters)), "n", clusters...))
+					}
+				}
+			}()
+			select {
+			case <-end:
+				return status.Error(codes.PermissionDenied, "no")
+			case <-stream.Context().Done():
+				return nil
+			}
+		})
+		r := s.resolver(t, nil)
+		a := follow(t, r, "a", discovery.RunOptions{})
+		a.until("192.0.2.1:80")
+		denied.Store(true)
+		end <- struct{}{}
+		time.Sleep(10 * time.Minute)
+		r.mu.Lock()
+		r.gate.opens = time.Now().Add(refusedWait) // the longest wait there is
+		r.mu.Unlock()
+		denied.Store(false)
+		start := time.Now()
+		follow(t, r, "b", discovery.RunOptions{}).until("192.0.2.1:80")
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("a new service has endpoints after %v, want 2 s at most", took)
+		}
+	})
+}
+
 func TestAggregateClusters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := startScript(t, func(stream ads) error {
