@@ -43,7 +43,7 @@ type Lease interface {
 // LeaseOptions are the options of KeepLease. The zero value is ready to use.
 type LeaseOptions struct {
 	// TTL is how long the registry keeps the entry without a renewal; Lease must ask for the same. 0 means 15 s, less than 3 s
-	// is an error.
+	// is an ErrInvalidInstance.
 	TTL time.Duration
 	// Wake makes the next renewal come at once when it yields a value, for example because the connection to the
 	// registry broke. nil means never.
@@ -65,7 +65,7 @@ type LeaseOptions struct {
 func KeepLease(ctx context.Context, lease Lease, opts LeaseOptions) (Registration, error) {
 	opts.TTL = cmp.Or(opts.TTL, defaultTTL)
 	if opts.TTL < minTTL {
-		return nil, fmt.Errorf("discovery: LeaseOptions.TTL: %v is less than %v", opts.TTL, minTTL)
+		return nil, fmt.Errorf("%w: LeaseOptions.TTL: %v is less than %v", ErrInvalidInstance, opts.TTL, minTTL)
 	}
 	if opts.OnError == nil {
 		opts.OnError = func(error) {}

@@ -232,7 +232,7 @@ func TestKeepLeaseFailsAtOnce(t *testing.T) {
 		t.Errorf("KeepLease() = %v, want %v", err, down)
 	}
 	f := new(fakeLease)
-	if _, err := KeepLease(t.Context(), f, LeaseOptions{TTL: time.Second}); err == nil || !strings.Contains(err.Error(), "LeaseOptions.TTL") {
+	if _, err := KeepLease(t.Context(), f, LeaseOptions{TTL: time.Second}); !errors.Is(err, ErrInvalidInstance) || !strings.Contains(err.Error(), "LeaseOptions.TTL") {
 		t.Errorf("KeepLease() = %v, want an error that names the field", err)
 	}
 	if len(f.calls) > 0 {
