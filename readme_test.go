@@ -76,6 +76,7 @@ func readmeServer(ctx context.Context, client *api.Client, mux *http.ServeMux) e
 	handler := httpmesh.NewHandler(mux, httpmesh.HandlerOptions{})
 	err = lifecycle.Run(ctx, lifecycle.Config{ // registers, serves; on SIGTERM deregisters, drains, closes
 		Registrar: consul.Registrar{Client: client},
+		OnError:   func(err error) { log.Print(err) }, // a registry that is down or refuses is tried again
 		Servers: []lifecycle.Server{
 			handler.Serving(&http.Server{Handler: handler}, listener, discovery.Instance{Service: "orders"}),
 		},

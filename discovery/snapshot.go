@@ -16,8 +16,8 @@ import (
 )
 
 // Snapshot is a directory that keeps the last good set of each service, for processes that start while the source is out. Each
-// service has a file, which is replaced as a whole: a process that is killed leaves the old one or the new one. The directory
-// should belong to the process alone.
+// service has a file, which is replaced as a whole: a process that is killed leaves the old one or the new one. Processes
+// of one user that see the same services may share the directory; those with other sources need one of their own.
 type Snapshot struct {
 	// Dir is the directory. It is made, with the permissions 0700, if there is none. Empty means no snapshots.
 	Dir string
