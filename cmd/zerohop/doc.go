@@ -7,7 +7,7 @@
 //	zerohop version
 //
 // On a terminal it draws a table again with each change, until Ctrl-C. Elsewhere it writes a line for each change, or with
-// "-o json" a document; see the type report. "zerohop help" lists the sources and flags.
+// "-o json" a document; docs/discovery.md lists its fields. "zerohop help" lists the sources and flags.
 //
 // It makes no call and reads no metrics: what endpoints look like to their callers is told by package telemetry.
 package main

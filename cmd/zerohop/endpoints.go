@@ -167,7 +167,7 @@ func newPrinter(s settings, stdout io.Writer) printer {
 	case format == "json":
 		return jsonPrinter{stdout}
 	case format == "lines":
-		return linePrinter{stdout}
+		return &linePrinter{w: stdout}
 	case s.once || !terminal:
 		return &tablePrinter{w: stdout, once: s.once}
 	}

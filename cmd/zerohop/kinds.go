@@ -158,6 +158,11 @@ func openKubernetes(s *source) (discovery.Resolver, func(), error) {
 // static is a source whose endpoints are those of all services.
 type static []discovery.Endpoint
 
+// Watch implements discovery.Resolver.
+func (s static) Watch(ctx context.Context, service string, update func([]discovery.Endpoint)) error {
+	return discovery.Static{service: s}.Watch(ctx, service, update)
+}
+
 func openStatic(s *source) (discovery.Resolver, func(), error) {
 	var list static
 	for addr := range strings.SplitSeq(cmp.Or(s.hosts, s.path), ",") {
@@ -208,9 +213,4 @@ func openXDS(s *source) (discovery.Resolver, func(), error) {
 		return nil, nil, err
 	}
 	return r, func() { r.Close() }, nil
-}
-
-// Watch implements discovery.Resolver.
-func (s static) Watch(ctx context.Context, service string, update func([]discovery.Endpoint)) error {
-	return discovery.Static{service: s}.Watch(ctx, service, update)
 }

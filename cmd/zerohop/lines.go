@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/zerohop/zerohop/discovery"
 )
 
 // linePrinter appends a line for each change of an endpoint, and for each other event:
@@ -13,14 +15,25 @@ import (
 //	2026-05-01T10:00:07.120Z ~ 10.0.0.1:8080 weight 1 -> 2
 //	2026-05-01T10:00:09.004Z - 10.0.0.1:8080
 //	2026-05-01T10:00:12.311Z ! failed, again in 250ms: consul: ...
-type linePrinter struct{ w io.Writer }
+//
+// What is left out of each answer in the same way is told once.
+type linePrinter struct {
+	w       io.Writer
+	dropped string // the last text of that kind
+}
 
-func (p linePrinter) print(r report) error {
+func (p *linePrinter) print(r report) error {
+	if r.kind == discovery.EventEndpointsDropped {
+		if p.dropped == r.text() {
+			return nil
+		}
+		p.dropped = r.text()
+	}
 	_, err := io.WriteString(p.w, lines(r))
 	return err
 }
 
-func (linePrinter) tick(time.Time) error { return nil }
+func (*linePrinter) tick(time.Time) error { return nil }
 
 func lines(r report) string {
 	stamp := r.time.UTC().Format("2006-01-02T15:04:05.000Z")
