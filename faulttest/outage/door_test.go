@@ -64,7 +64,11 @@ func (d *door) enter(l net.Listener) {
 	})
 }
 
-func (d *door) pass() { d.pause.RLock(); d.pause.RUnlock() } //nolint:staticcheck // only waits
+// pass waits as long as nothing may pass.
+func (d *door) pass() {
+	d.pause.RLock()
+	defer d.pause.RUnlock()
+}
 
 // Accept implements net.Listener.
 func (d *door) Accept() (net.Conn, error) {

@@ -33,10 +33,12 @@ func TestOutages(t *testing.T) {
 	var result table
 	t.Run("of", func(t *testing.T) {
 		for source, faults := range map[string]func(*testing.T) map[string]build{
-			"consul": consulFaults,
-			"dns":    dnsFaults,
-			"etcd":   etcdFaults,
-			"file":   fileFaults,
+			"consul":     consulFaults,
+			"dns":        dnsFaults,
+			"etcd":       etcdFaults,
+			"kubernetes": kubernetesFaults,
+			"xds":        xdsFaults,
+			"file":       fileFaults,
 		} {
 			t.Run(source, func(t *testing.T) {
 				t.Parallel()
