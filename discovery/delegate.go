@@ -1,7 +1,5 @@
 package discovery
 
-import "sync"
-
 // What a supervisor does for a combinator that it watches; see family.
 
 // delegate leaves the guard against answers that lack endpoints to the supervisors of the sources, and returns the options for
@@ -11,11 +9,10 @@ func (s *supervisor) delegate() RunOptions {
 	defer s.mu.Unlock()
 	s.guard.grace, s.seed.delegated = -1, true
 	opts := s.opts
-	opts.Snapshot = Snapshot{} // it is of all sources together
-	var mu sync.Mutex          // Rand is promised one call at a time
-	opts.Rand = func() uint64 {
-		mu.Lock()
-		defer mu.Unlock()
+	opts.Snapshot = Snapshot{}  // it is of all sources together
+	opts.Rand = func() uint64 { // which is promised one call at a time
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		return s.opts.Rand()
 	}
 	return opts

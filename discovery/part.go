@@ -13,7 +13,7 @@ func watchPart(ctx context.Context, name string, r Resolver, service string, cho
 		return fmt.Errorf("discovery: the source of %s is nil", name)
 	}
 	var policy *AddressPolicy
-	if s, ok := ctx.Value(supervisorKey{}).(*supervisor); ok && s.opts.Addresses.appliesTo(r) {
+	if s, ok := ctx.Value(supervisorKey{}).(*supervisor); ok && !s.unchecked && s.opts.Addresses.appliesTo(r) {
 		policy = &s.opts.Addresses
 	}
 	return r.Watch(ctx, service, func(answer []Endpoint) {
