@@ -19,6 +19,9 @@ const (
 	// deregisterTime bounds how long a registry that does not answer holds up the end. It forgets the instance by its
 	// lease or its check.
 	deregisterTime = 5 * time.Second
+	// echoTime is how long after the end began a signal counts as part of the first: timeout(1) for one sends it to the
+	// process and then to the group that the process is in. A person presses a key again later than that.
+	echoTime = time.Second
 )
 
 // Config says what Run runs.
@@ -27,8 +30,8 @@ type Config struct {
 	Servers []Server
 	// Registrar registers the Instances of the servers. nil means that there are none.
 	Registrar discovery.Registrar
-	// Signals tell the process to end; a second one cuts off what is in flight. nil means SIGINT and SIGTERM; without
-	// any in a list that is not nil, only the context of Run ends it.
+	// Signals tell the process to end; another one, a second or more after that, cuts off what is in flight. nil means
+	// SIGINT and SIGTERM; without any in a list that is not nil, only the context of Run ends it.
 	Signals []os.Signal
 	// Lag is how long the servers serve as before, after they were taken out of the registry. 0 means not at all: Drain
 	// of httpmesh.Handler and grpcmesh.Server wait long enough for callers that watch a registry. Callers that find the
@@ -140,12 +143,19 @@ func (r *run) shutdown(signals <-chan os.Signal) {
 	defer cancel()
 	over := make(chan struct{})
 	defer close(over)
+	begun := time.Now()
 	go func() { // ends with shutdown
-		select {
-		case s := <-signals:
-			r.fail(fmt.Errorf("lifecycle: cut off by a second signal: %v", s))
-			cancel()
-		case <-over:
+		for {
+			select {
+			case s := <-signals:
+				if time.Since(begun) < echoTime {
+					continue
+				}
+				r.fail(fmt.Errorf("lifecycle: cut off by a second signal: %v", s))
+				cancel()
+			case <-over:
+			}
+			return
 		}
 	}()
 

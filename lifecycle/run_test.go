@@ -245,6 +245,35 @@ func TestRunEndsWithAnyServer(t *testing.T) {
 	})
 }
 
+// One that stops a process may tell both the process and its group, as timeout(1) does.
+func TestShutdownTakesAnEchoForNoSecondSignal(t *testing.T) {
+	for _, c := range []struct {
+		after time.Duration
+		want  []string
+	}{
+		{0, []string{"0s drains", "1m0s drained"}},
+		{echoTime, []string{"0s drains", "1s stopped"}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			d := &diary{start: time.Now()}
+			r := newRun(Config{Servers: []Server{d.server(time.Minute)}, Timeout: time.Hour})
+			signals := make(chan os.Signal)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				r.shutdown(signals)
+			}()
+			time.Sleep(c.after)
+			signals <- os.Interrupt
+			<-done
+			d.want(t, c.want...)
+			if cut := len(r.errs) > 0; cut != (c.after > 0) {
+				t.Errorf("after a second signal %v later: errors %v", c.after, r.errs)
+			}
+		})
+	}
+}
+
 func TestRunReportsEveryMistake(t *testing.T) {
 	err := Run(t.Context(), Config{
 		Servers: []Server{{Instances: []discovery.Instance{{}}}},
