@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -104,5 +105,30 @@ func TestNamesThatLeadToRefusedAddressesAreNotConnectedTo(t *testing.T) {
 	p.DialControl = nil
 	if err := (HealthChecker{}).Check(t.Context(), p); err != nil {
 		t.Errorf("Check() without a policy = %v", err)
+	}
+}
+
+// Options of a mesh with a remote source serve targets that are not on it, too.
+func TestSocketsAreConnectedToBesideARemoteSource(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, done := grpc.NewServer(), make(chan struct{})
+	healthgrpc.RegisterHealthServer(s, health.NewServer())
+	go func() {
+		defer close(done)
+		_ = s.Serve(l) // it ends with Stop
+	}()
+	defer func() { s.Stop(); <-done }()
+	mesh := remoteMesh(t, discovery.AddressPolicy{}, nil)
+	conn, err := grpc.NewClient("unix://"+path, append(DialOptions(mesh), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := healthgrpc.NewHealthClient(conn).Check(t.Context(), &healthgrpc.HealthCheckRequest{}); err != nil {
+		t.Errorf("call over a socket = %v", err)
 	}
 }
