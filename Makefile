@@ -16,6 +16,8 @@ help: ## Show this list
 # A simulation happens in one goroutine, where the race detector finds little and takes ten times as long: it only gets the
 # short tests of package sim.
 #
+# Most of package loadbalance are such simulations too: under the race detector it makes a part of them, and all without.
+#
 # The fault tests hold real processes to latency bounds, which the race detector and a neighbour on the same cores would
 # break: they run last and alone. Those of few calls run four at a time, for which two cores are enough. All runs always
 # happen, so that one failure does not hide another.
@@ -33,6 +35,8 @@ test: vet cross ## Vet, cross build and test; installs etcd and knot, and builds
 	packages=$$($(GO) list ./... | grep -v -e /faulttest -e /sim$$); rc=0; \
 	echo '==> go test'; \
 	$(GO) test -race -shuffle=on -timeout=10m $$packages || rc=1; \
+	echo '==> go test ./loadbalance, all simulations'; \
+	$(GO) test -timeout=10m ./loadbalance || rc=1; \
 	echo '==> go test ./sim, $(SEEDS) seeds and all mutants'; \
 	$(GO) test -race -short -timeout=5m ./sim || rc=1; \
 	$(GO) test -timeout=10m ./sim -seeds=$(SEEDS) -mutants || rc=1; \

@@ -100,6 +100,9 @@ func TestHashingMovesFewKeysWhenANodeLeaves(t *testing.T) {
 	}
 	for _, h := range hashing {
 		for _, n := range []int{3, 10, 64, 1000} {
+			if raced && n > 64 {
+				continue
+			}
 			check(h.name, h.build, n, h.others)
 		}
 	}
@@ -122,6 +125,9 @@ func TestHashingBoundsTheLoad(t *testing.T) {
 			{100, []uint32{1, 2, 5}, 1.25},
 			{1000, nil, 1.25 * 1.15}, // the mean is an estimate
 		} {
+			if raced && c.n > 100 { // one goroutine that walks past full nodes: most of the time of the package
+				continue
+			}
 			for _, keys := range []int{1, 2, 1 << 20} {
 				nodes := newNodes(c.n, c.weights...)
 				p, share := h.build(nodes), shares(nodes)

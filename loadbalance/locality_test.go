@@ -57,7 +57,7 @@ func TestZoneThatBrownsOutLosesFewCalls(t *testing.T) {
 		trials = append(trials, trial{0, 16, 0.5, seed})
 	}
 	if raced {
-		trials = trials[10:11]
+		trials = trials[4:5]
 	}
 	for _, c := range trials {
 		t.Run(fmt.Sprintf("%s/%d callers/load %v/seed %d", policies[c.policy].name, c.callers, c.load, c.seed), func(t *testing.T) {
@@ -82,6 +82,9 @@ func TestZoneThatBrownsOutLosesFewCalls(t *testing.T) {
 // The same without retries and backups, which is what the band alone does.
 func TestZoneThatBrownsOutLosesFewAttempts(t *testing.T) {
 	for _, callers := range []int{4, 64} {
+		if raced && callers > 4 {
+			continue
+		}
 		town := newTown(townPolicy, 1, callers, zoned(10, 10, 10), "a", "b", "c")
 		town.rate, town.single = 0.5*30*8/0.05, true
 		if _, during, _ := brownOut(t, town); during.failures() > 0.004 {
@@ -92,7 +95,7 @@ func TestZoneThatBrownsOutLosesFewAttempts(t *testing.T) {
 
 // A service with a long tail, and one that is slow for a while everywhere, is no reason to cross zones.
 func TestUnevenServiceStaysInItsZone(t *testing.T) {
-	for _, c := range []struct {
+	for i, c := range []struct {
 		name    string
 		most    float64 // of the calls cross; callers in dozens have nine calls a second each to judge by
 		service func(rnd *rand.Rand, at time.Duration) time.Duration
@@ -117,7 +120,7 @@ func TestUnevenServiceStaysInItsZone(t *testing.T) {
 		}},
 	} {
 		for _, callers := range []int{4, 64} {
-			if raced && callers > 4 {
+			if raced && (callers > 4 || i > 0) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s/%d callers", c.name, callers), func(t *testing.T) {
@@ -139,6 +142,9 @@ func TestUnevenServiceStaysInItsZone(t *testing.T) {
 // after the evaluation of "ServiceRouter: Hyperscale and Minimal Cost Service Mesh at Meta" (OSDI 2023). Callers that know
 // the nearest servers only drown what is left.
 func TestRegionThatLosesHalfOfItsServers(t *testing.T) {
+	if raced {
+		t.Skip("one goroutine: the race detector finds nothing in it")
+	}
 	for _, nearest := range []bool{true, false} {
 		t.Run(fmt.Sprintf("nearest only %v", nearest), func(t *testing.T) {
 			eps := zoned(10, 10, 10)
@@ -177,6 +183,9 @@ func TestRegionThatLosesHalfOfItsServers(t *testing.T) {
 
 // Most callers are in one zone, whose servers could not serve them all.
 func TestCrowdedZoneUsesTheOthers(t *testing.T) {
+	if raced {
+		t.Skip("one goroutine: the race detector finds nothing in it")
+	}
 	town := newTown(townPolicy, 7, 16, zoned(10, 10, 10), "a", "b", "c")
 	for _, b := range town.callers {
 		if b.zone == "a" {
@@ -198,7 +207,10 @@ func TestCrowdedZoneUsesTheOthers(t *testing.T) {
 
 // A zone of one endpoint among a hundred carries what it can and no more.
 func TestTinyZoneIsNotFlooded(t *testing.T) {
-	for _, p := range policies {
+	for i, p := range policies {
+		if raced && i > 0 {
+			break
+		}
 		t.Run(p.name, func(t *testing.T) {
 			c := newTown(Config{Builder: p.build, Outlier: &OutlierConfig{}, SlowStart: &SlowStart{}}, 3, 2, zoned(1, 99), "a")
 			c.rate = 1000 // six times the capacity of the one endpoint

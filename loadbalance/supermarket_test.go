@@ -62,6 +62,9 @@ func TestLeastRequestQueuesAsTheSupermarketModelSays(t *testing.T) {
 		{"three choices", LeastRequestConfig{Choices: 3}.LeastRequest, 0.9, 2.03, 80_000, 0.02},
 		{"three choices", LeastRequestConfig{Choices: 3}.LeastRequest, 0.95, 2.54, 120_000, 0.02},
 	} {
+		if raced && c.load > 0.7 {
+			continue
+		}
 		t.Run(fmt.Sprintf("%s at %v", c.name, c.load), func(t *testing.T) {
 			got := sojourn(c.build, 200, c.load, c.arrivals)
 			t.Logf("%.2f service times, model %.2f", got, c.want)
