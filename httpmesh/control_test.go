@@ -113,12 +113,13 @@ func TestTransportChecksWhatNamesLeadTo(t *testing.T) {
 		base  *http.Transport
 		sends int // connections that are made and closed
 	}{
-		"our dialer":                 {&http.Transport{}, 0},
-		"our dialer, HTTP/2":         {&http.Transport{Protocols: h2c}, 0},
-		"a net.Dialer":               {&http.Transport{DialContext: (&net.Dialer{Resolver: resolver}).DialContext}, 0},
-		"default transport":          {nil, 0},
-		"clone of it":                {http.DefaultTransport.(*http.Transport).Clone(), 0},
-		"a dialer without a context": {&http.Transport{Dial: (&net.Dialer{Resolver: resolver}).Dial}, 1}, //nolint:staticcheck // it is what is tested
+		"our dialer":         {&http.Transport{}, 0},
+		"our dialer, HTTP/2": {&http.Transport{Protocols: h2c}, 0},
+		"a net.Dialer":       {&http.Transport{DialContext: (&net.Dialer{Resolver: resolver}).DialContext}, 0},
+		"default transport":  {nil, 0},
+		"clone of it":        {http.DefaultTransport.(*http.Transport).Clone(), 0},
+		//lint:ignore SA1019 it is what is tested
+		"a dialer without a context": {&http.Transport{Dial: (&net.Dialer{Resolver: resolver}).Dial}, 1},
 		"one that looks up itself":   {&http.Transport{DialContext: looksUpItself}, 1},
 		"by TLS":                     {&http.Transport{DialTLSContext: looksUpItself}, 1},
 	} {

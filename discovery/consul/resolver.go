@@ -52,7 +52,7 @@ type Resolver struct {
 	// healthy instance, as Consul's prepared queries do it. Its instances get the priority of its place or more, and
 	// Meta["consul-datacenter"]. One that does not answer is passed over and tried again. Watching it only then
 	// saves, for each service and process, a request that is always open at its leader, and leaves those instances out that
-	// only the mesh finds bad: a [Resolver] for each datacenter and discovery's combinator of levels does the opposite.
+	// only the mesh finds bad: a [discovery.Failover] of a [Resolver] for each datacenter does the opposite.
 	Failover []string
 	// OnError is told why a datacenter of Failover could not be asked, each time: one that does not exist is found by its
 	// error only. It may be called concurrently and must not block. nil means nobody.

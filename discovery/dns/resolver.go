@@ -29,7 +29,7 @@ type Resolver struct {
 	// SRV asks for SRV records, which tell the port. The underscores belong to Name:
 	// "_http._tcp.{service}.example.com".
 	SRV bool
-	// Port is the port of all endpoints. Required without SRV, not used with it.
+	// Port is the port of all endpoints. Required without SRV, and an error with it.
 	Port uint16
 	// Network says which addresses are used: "ip4", "ip6", or "ip" for both. Empty means IPv4 addresses where a name
 	// has any, else IPv6: an instance with one of each would count as two endpoints otherwise.

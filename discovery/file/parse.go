@@ -2,6 +2,7 @@ package file
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -55,15 +56,15 @@ func tree(path string, data []byte) (*yaml.Node, error) {
 func yamlTree(data []byte) (*yaml.Node, error) {
 	d := yaml.NewDecoder(bytes.NewReader(data))
 	doc := new(yaml.Node)
-	if err := d.Decode(doc); err == io.EOF {
+	if err := d.Decode(doc); errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("there is nothing in the file but comments")
 	} else if err != nil {
-		return nil, fmt.Errorf("%.256s", err)
+		return nil, fmt.Errorf("%.256s", err.Error())
 	}
 	if err := d.Decode(new(yaml.Node)); err == nil {
 		return nil, fmt.Errorf("there is more than one document in the file")
-	} else if err != io.EOF {
-		return nil, fmt.Errorf("%.256s", err)
+	} else if !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%.256s", err.Error())
 	}
 	return doc.Content[0], nil
 }

@@ -48,7 +48,9 @@ func TestDecodeCluster(t *testing.T) {
 	named := edsCluster("a")
 	named.EdsClusterConfig.ServiceName = "endpoints-of-a"
 	byFile := edsCluster("a")
-	byFile.EdsClusterConfig.EdsConfig = &corev3.ConfigSource{ConfigSourceSpecifier: &corev3.ConfigSource_Path{Path: "/eds"}}
+	byFile.EdsClusterConfig.EdsConfig = &corev3.ConfigSource{ConfigSourceSpecifier: &corev3.ConfigSource_PathConfigSource{
+		PathConfigSource: &corev3.PathConfigSource{Path: "/eds"},
+	}}
 	redis := &clusterv3.Cluster{Name: "a", ClusterDiscoveryType: &clusterv3.Cluster_ClusterType{
 		ClusterType: &clusterv3.Cluster_CustomClusterType{TypedConfig: &anypb.Any{TypeUrl: "redis"}},
 	}}
