@@ -11,14 +11,14 @@ import (
 )
 
 // Serving returns server as lifecycle.Run serves and drains it. h must be its Handler, or what all requests that need an
-// answer pass on their way. l is what it serves, with TLS if server.TLSConfig is set, which must hold the certificates then.
+// answer pass on their way. l is what it serves, with TLS if server.TLSConfig holds certificates or a way to get them.
 // It is registered as the given instances.
 func (h *Handler) Serving(server *http.Server, l net.Listener, as ...discovery.Instance) lifecycle.Server {
 	return lifecycle.Server{
 		Listener: l,
 		Serve: func(l net.Listener) error {
 			serve := server.Serve
-			if server.TLSConfig != nil {
+			if c := server.TLSConfig; c != nil && (len(c.Certificates) > 0 || c.GetCertificate != nil || c.GetConfigForClient != nil) {
 				serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
 			}
 			if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
