@@ -20,12 +20,17 @@ const (
 	maxDepth = 64
 )
 
-// codec is the codec of gRPC for protocol buffers. It refuses answers with too many resources before they take memory.
-type codec struct{}
+// codec is the codec of gRPC for protocol buffers, for one stream. It refuses answers with too many resources before they take
+// memory.
+type codec struct {
+	// garbled is set when an answer was no message: gRPC reports that with a status as if the control plane had sent it.
+	// It belongs to who receives.
+	garbled error
+}
 
-func (codec) Name() string { return "proto" }
+func (*codec) Name() string { return "proto" }
 
-func (codec) Marshal(v any) (mem.BufferSlice, error) {
+func (*codec) Marshal(v any) (mem.BufferSlice, error) {
 	m, ok := v.(proto.Message)
 	if !ok {
 		return nil, fmt.Errorf("xds: cannot marshal %T", v)
@@ -37,7 +42,7 @@ func (codec) Marshal(v any) (mem.BufferSlice, error) {
 	return mem.BufferSlice{mem.SliceBuffer(data)}, nil
 }
 
-func (codec) Unmarshal(data mem.BufferSlice, v any) error {
+func (c *codec) Unmarshal(data mem.BufferSlice, v any) error {
 	m, ok := v.(proto.Message)
 	if !ok {
 		return fmt.Errorf("xds: cannot unmarshal %T", v)
@@ -52,13 +57,22 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 				n++
 			}
 		}); err != nil {
-			return err
+			return c.garble(err)
 		}
 		if n > maxResources {
 			return fmt.Errorf("xds: %d resources in one answer are more than %d", n, maxResources)
 		}
 	}
-	return unmarshal(buf.ReadOnlyData(), m)
+	if err := unmarshal(buf.ReadOnlyData(), m); err != nil {
+		return c.garble(err)
+	}
+	return nil
+}
+
+// garble notes that an answer cannot be decoded, and returns that as an error.
+func (c *codec) garble(err error) error {
+	c.garbled = fmt.Errorf("%w: %s", errGarbled, cut(err.Error()))
+	return c.garbled
 }
 
 // unmarshal is proto.Unmarshal for what comes from outside.

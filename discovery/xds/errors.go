@@ -20,6 +20,7 @@ var (
 	errSilent   = errors.New("no answer within 15 s")
 	errFrozen   = errors.New("the connection is open and nobody answers")
 	errFinished = errors.New("the control plane ended the stream")
+	errGarbled  = errors.New("an answer cannot be decoded")
 )
 
 // maxRetryAfter bounds what a control plane can ask us to wait.

@@ -32,6 +32,7 @@ type gate struct {
 type ending struct {
 	at       time.Time
 	answered bool // by the control plane, with at least one answer
+	garbled  bool // by an answer that could not be decoded
 	lasted   time.Duration
 	refused  bool
 	after    time.Duration // what the control plane asked us to wait
@@ -40,7 +41,7 @@ type ending struct {
 
 // ended notes how a stream ended: exponential backoff with full jitter.
 func (g *gate) ended(e ending) {
-	if e.answered {
+	if e.answered && !e.garbled {
 		g.brief++
 		if e.lasted >= steady {
 			g.brief = 0
@@ -56,8 +57,12 @@ func (g *gate) ended(e ending) {
 	g.window = min(max(2*g.window, firstWait), limit)
 	wait := rand.N(g.window) + 1
 	urgent := min(wait, rand.N(shortWait)+1)
-	if g.brief > burst {
+	switch {
+	case g.brief > burst:
 		wait, urgent = steady+wait/2, steady+urgent/2
+	case e.garbled && g.window == shortWait:
+		// Half of it is certain, for 1.1 s on average, as in discovery.Run: each such stream costs a request.
+		wait, urgent = shortWait/2+wait/2, shortWait/2+urgent/2
 	}
 	g.opens = e.at.Add(wait + e.after)
 	g.urgent = e.at.Add(urgent + e.after)

@@ -22,7 +22,8 @@ const linger = 10 * time.Second
 // All watches share one stream, which opens with the first and closes 10 s after the last. When it breaks, all of them end with the
 // reason, and those that follow wait for one new stream; it opens after a random wait that grows from 0.2 s to 1.5 s,
 // and to 30 s if the control plane refuses us and all services, a new one included, have endpoints. A control plane that no longer answers is
-// noticed within 40 s, whatever its policy on pings.
+// noticed within 40 s, whatever its policy on pings. One whose answers cannot be decoded is asked again every 1.1 s on average, for
+// endpoints only once what it says of clusters can be read.
 type Resolver struct {
 	config Config
 	node   *corev3.Node
@@ -38,6 +39,7 @@ type Resolver struct {
 	store    *store
 	session  *session // nil if there is none
 	gate     gate
+	garbled  bool // the last stream ended with an answer that could not be decoded
 	watchers int
 	idle     *time.Timer // ends the session; nil if it has watchers
 }
@@ -211,6 +213,7 @@ func (r *Resolver) tryJoin(name string) (*watcher, time.Duration, error) {
 func (r *Resolver) start() {
 	r.store.restart()
 	s := newSession(r)
+	s.wary = r.garbled
 	r.session = s
 	r.wg.Go(s.run) // ended by end
 }

@@ -44,6 +44,9 @@ type session struct {
 	kick   chan struct{} // there may be something to send
 	began  time.Time
 	talked atomic.Bool // an answer came
+	// wary is set if the stream before brought what could not be decoded. Until the stream is steady, such a control plane gets
+	// requests one by one, and is asked for endpoints only after it has answered for clusters.
+	wary bool
 
 	// subs belongs to the Resolver's lock.
 	subs []*subscription
@@ -85,7 +88,10 @@ func (s *session) run() {
 	}
 	if r.session == s {
 		r.session = nil
-		e := ending{at: time.Now(), answered: s.talked.Load(), lasted: time.Since(s.began), serving: r.store.serving()}
+		r.garbled = errors.Is(s.err, errGarbled)
+		e := ending{
+			at: time.Now(), answered: s.talked.Load(), garbled: r.garbled, lasted: time.Since(s.began), serving: r.store.serving(),
+		}
 		if refused, ok := errors.AsType[*discovery.RefusedError](s.err); ok {
 			e.refused, e.after = true, refused.After
 		}
@@ -123,10 +129,11 @@ func (s *session) stream() error {
 	defer wg.Wait()
 	defer s.end(nil)
 	wg.Go(func() { s.probe(healthv1.NewHealthClient(conn)) })
+	c := new(codec)
 	ads, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).
-		StreamAggregatedResources(s.ctx, grpc.ForceCodecV2(codec{}))
+		StreamAggregatedResources(s.ctx, grpc.ForceCodecV2(c))
 	if err == nil {
-		wg.Go(func() { s.receive(ads) })
+		wg.Go(func() { s.receive(ads, c) })
 		s.send(ads)
 	}
 	if cause := context.Cause(s.ctx); cause != nil {
@@ -178,8 +185,17 @@ func (s *session) next(now time.Time) (req *discoveryv3.DiscoveryRequest, wait t
 		}
 	}
 	r.store.refresh()
+	inRow := burst
+	early := s.began.Add(steady).Sub(now)
+	if s.wary && early > 0 {
+		inRow = 1
+	}
 	for _, sub := range s.subs {
-		req, later := sub.next(now, r.store.wanted(sub.typeURL), len(r.store.roots))
+		if inRow == 1 && sub.typeURL == assignmentType && !s.subs[0].answered {
+			wait = min(wait, early)
+			continue
+		}
+		req, later := sub.next(now, r.store.wanted(sub.typeURL), len(r.store.roots), inRow)
 		if req != nil {
 			r.store.asked(sub.typeURL, req.GetResourceNames(), now)
 			return req, 0, lost
@@ -191,11 +207,14 @@ func (s *session) next(now time.Time) (req *discoveryv3.DiscoveryRequest, wait t
 	return nil, wait, lost
 }
 
-// receive takes answers until the stream breaks.
-func (s *session) receive(ads discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesClient) {
+// receive takes answers, decoded by c, until the stream breaks.
+func (s *session) receive(ads discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesClient, c *codec) {
 	var pace pacer
 	for {
 		resp, err := ads.Recv()
+		if c.garbled != nil {
+			err = c.garbled
+		}
 		if err != nil {
 			s.end(err)
 			return

@@ -212,6 +212,7 @@ func TestRefusals(t *testing.T) {
 		"unauthenticated": {err: status.Error(codes.Unauthenticated, "who"), refused: true, denied: true},
 		"limited":         {err: limited.Err(), refused: true, after: 7 * time.Second},
 		"no such service": {err: status.Error(codes.Unimplemented, "x"), refused: true},
+		"fails":           {err: status.Error(codes.Internal, "grpc: failed to unmarshal the received message"), refused: true},
 		"goes away":       {err: status.Error(codes.Unavailable, "x")},
 		"ends":            {},
 	} {

@@ -29,8 +29,9 @@ type subscription struct {
 }
 
 // next returns the request to be sent now, nil if there is none, and in how long to ask again if that is only a matter of time.
-// watches says how many services share the stream: each may cost one request a second, and all together ten.
-func (sub *subscription) next(now time.Time, want []string, watches int) (*discoveryv3.DiscoveryRequest, time.Duration) {
+// watches says how many services share the stream: each may cost one request a second, and all together ten. inRow is how many may
+// go out at once.
+func (sub *subscription) next(now time.Time, want []string, watches, inRow int) (*discoveryv3.DiscoveryRequest, time.Duration) {
 	// Without names the request would be one for all there is.
 	if len(want) == 0 {
 		want = sub.sent
@@ -39,7 +40,7 @@ func (sub *subscription) next(now time.Time, want []string, watches int) (*disco
 		return nil, 0
 	}
 	interval := time.Second / time.Duration(min(max(watches, 1), 10))
-	wait := sub.pace.wait(now, (burst-1)*interval)
+	wait := sub.pace.wait(now, time.Duration(inRow-1)*interval)
 	if sub.owed && sub.refusal != "" {
 		wait = max(wait, sub.refused.Add(refusalInterval).Sub(now))
 	}

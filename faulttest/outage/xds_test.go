@@ -66,8 +66,7 @@ func xdsFaults(*testing.T) map[string]build {
 			c.begin, c.over, c.bound = g.door.deafen, true, unnoticed
 			return c
 		},
-		// To gRPC what cannot be read is a failed call, and to the resolver a control plane that refuses.
-		"garbage":   with(rpcFault{from: spoil()}, func(c *cell) { c.bound = refused }),
+		"garbage":   with(rpcFault{from: spoil()}, nil),
 		"throttled": with(rpcFault{refusal: errThrottled}, func(c *cell) { c.bound = refused }),
 		"empty": func(t *testing.T, service string) *cell {
 			c, _, p := xdsCell(t, service)
