@@ -235,7 +235,11 @@ func once(ctx context.Context, s settings, resolver discovery.Resolver, p printe
 	}()
 	why := "" // there is no answer
 	for r := range reports {
-		if r.kind != discovery.EventPublished {
+		switch r.kind {
+		case discovery.EventPublished:
+		case discovery.EventWatchFailed: // when it is tried again says nothing here
+			why = clean(r.event.Err.Error())
+		default:
 			why = r.text()
 		}
 		switch {

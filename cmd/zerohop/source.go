@@ -50,7 +50,10 @@ func openSource(text string) (discovery.Resolver, func(), error) {
 		}
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", s.kind, err)
+		if !strings.HasPrefix(err.Error(), s.kind+": ") { // the package of that name says it itself
+			err = fmt.Errorf("%s: %w", s.kind, err)
+		}
+		return nil, nil, err
 	}
 	if done == nil {
 		done = func() {}
