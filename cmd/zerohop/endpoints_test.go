@@ -97,8 +97,11 @@ func watching(t *testing.T, args ...string) (next func() string) {
 	ctx, cancel := context.WithCancel(t.Context())
 	r, w := io.Pipe()
 	var stderr bytes.Buffer
-	code := make(chan int)
-	go func() { code <- run(ctx, append([]string{"endpoints"}, args...), w, &stderr) }()
+	code := make(chan int, 1)
+	go func() {
+		code <- run(ctx, append([]string{"endpoints"}, args...), w, &stderr)
+		w.Close() // next does not wait for a command that has ended
+	}()
 	lines := bufio.NewScanner(r)
 	t.Cleanup(func() {
 		cancel()
@@ -109,7 +112,6 @@ func watching(t *testing.T, args ...string) (next func() string) {
 		if got := <-code; got != exitOK || stderr.Len() > 0 {
 			t.Errorf("the command ends with %d and %q, want 0 and nothing", got, &stderr)
 		}
-		w.Close()
 	})
 	return func() string {
 		t.Helper()
