@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -141,17 +142,39 @@ func TestScopeEndsUnderAContextThatNeverEnds(t *testing.T) {
 func TestScopeHoldsNoGoroutine(t *testing.T) {
 	for _, parent := range []context.Context{t.Context(), context.Background()} {
 		s := newScope(parent)
-		before := runtime.NumGoroutine()
+		before := watchers()
 		for range 10 {
 			child, cancel := context.WithTimeout(s, time.Hour)
 			defer cancel()
 			defer context.AfterFunc(child, func() {})()
 		}
-		if got := runtime.NumGoroutine(); got > before {
+		if got := watchers(); got > before {
 			t.Errorf("children of a scope run %d goroutines", got-before)
 		}
 		s.cancel()
 	}
+	before := watchers()
+	_, cancel := context.WithCancel(foreign{t.Context(), make(chan struct{})})
+	defer cancel()
+	if watchers() <= before {
+		t.Error("a goroutine that waits for a context is not seen")
+	}
+}
+
+// foreign is a context that the context package cannot look into.
+type foreign struct {
+	context.Context
+	done chan struct{}
+}
+
+func (f foreign) Done() <-chan struct{} { return f.done }
+
+// watchers counts the goroutines that the context package runs to learn of the end of a context, and no others: functions
+// that tests before have left to the end of a context may only begin now.
+func watchers() int {
+	stacks := make([]byte, 4<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	return strings.Count(string(stacks), "created by context.(*cancelCtx).propagateCancel")
 }
 
 func TestScopeIsSafeForConcurrentUse(t *testing.T) {
