@@ -14,9 +14,12 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # A simulation happens in one goroutine, where the race detector finds little and takes ten times as long: it only gets the
-# short tests of package sim.
+# short tests of package sim, beside those that need the other core.
 #
-# Most of package loadbalance are such simulations too: under the race detector it makes a part of them, and all without.
+# Many packages wait for servers and timeouts more than they compute: three run at a time, whatever the cores.
+#
+# Most of package loadbalance are such simulations too: under the race detector it makes a part of them, and all without. So do
+# routing, vet, config/gatewayapi and config/istio with what they try at random or in great number.
 #
 # The fault tests hold real processes to latency bounds, which the race detector and a neighbour on the same cores would
 # break: they run last and alone. Those of few calls run four at a time, for which two cores are enough. All runs always
@@ -32,13 +35,14 @@ test: vet cross ## Vet, cross build and test; installs etcd and knot, and builds
 			echo 'no Kubernetes API server could be built (see above): the tests that need one skip' >&2; \
 	fi; \
 	export ZEROHOP_CONSUL ZEROHOP_KUBE_APISERVER; \
-	packages=$$($(GO) list ./... | grep -v -e /faulttest -e /sim$$); rc=0; \
+	packages=$$($(GO) list ./... | grep -v -e /faulttest -e /sim$$ -e /simulate$$); rc=0; \
 	echo '==> go test'; \
-	$(GO) test -race -shuffle=on -timeout=10m $$packages || rc=1; \
-	echo '==> go test ./loadbalance, all simulations'; \
-	$(GO) test -timeout=10m ./loadbalance || rc=1; \
+	$(GO) test -p 3 -race -shuffle=on -timeout=10m $$packages || rc=1; \
+	echo '==> go test, what the race detector would slow down, and ./sim under it'; \
+	$(GO) test -race -short -timeout=5m ./sim & sim=$$!; \
+	$(GO) test -p 1 -timeout=10m ./loadbalance ./examples/simulate ./routing ./vet ./config/gatewayapi ./config/istio || rc=1; \
+	wait $$sim || rc=1; \
 	echo '==> go test ./sim, $(SEEDS) seeds and all mutants'; \
-	$(GO) test -race -short -timeout=5m ./sim || rc=1; \
 	$(GO) test -timeout=10m ./sim -seeds=$(SEEDS) -mutants || rc=1; \
 	$(GO) test -count=1 -parallel=4 -timeout=20m ./faulttest || rc=1; \
 	$(GO) test -count=1 -timeout=5m ./faulttest/outage || rc=1; \

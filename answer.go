@@ -30,7 +30,7 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 	ev := resilience.Event{Kind: resilience.Done, Attempt: a.Number, Unrepeatable: a.gone, Answer: a.answers()}
 	if v.Retry {
 		ev.Random = m.cfg.Rand()
-		ev.Elsewhere = v.After > 0 && c.elsewhere(now)
+		ev.Elsewhere = v.After > 0 && a.elsewhere(now)
 		ev.Nowhere = v.Unsent && c.nowhere()
 	}
 	shut := a.spawned && !c.more.detach[a.Number-1]()
@@ -78,6 +78,9 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 	if ev.Elsewhere {
 		c.rest().sound = true
 	}
+	if !c.stream || a.resumed || v.Outcome != resilience.Success { // else it has only begun
+		a.accepted(now, ev.Kind == resilience.Done) // now: once the call is over, its caller may end the attempt
+	}
 	act := c.stepLocked(now, &ev)
 	a.answer = act.Kind == resilience.Finish && act.Attempt == a.Number
 	mine := a.answer
@@ -88,9 +91,6 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 	}
 	c.mu.Unlock()
 
-	if !c.stream || a.resumed || v.Outcome != resilience.Success { // else it has only begun
-		a.accepted(now, ev.Kind == resilience.Done)
-	}
 	if v.Outcome == resilience.Success && a.latency > 0 {
 		c.learn(now, a)
 	}

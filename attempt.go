@@ -45,14 +45,17 @@ type Attempt struct {
 
 // rarity is what few attempts have. Its fields are set with the lock of the call held.
 type rarity struct {
-	ctx     context.Context // that AttemptStart returned
-	idle    time.Duration   // of the caller, not of the endpoint
-	resends int             // that nobody asked for
-	refused error           // why there is no endpoint
-	record  *AttemptRecord  // of an attempt that was let go of
-	alarm   *time.Timer     // of the attempt timeout
+	ctx     context.Context  // that AttemptStart returned
+	idle    time.Duration    // of the caller, not of the endpoint
+	resends int              // that nobody asked for
+	refused error            // why there is no endpoint
+	record  *AttemptRecord   // of an attempt that was let go of
+	alarm   *time.Timer      // of the attempt timeout
+	ready   *loadbalance.Set // endpoints that a transport which chooses late can reach; nil if it has not said
+	known   *loadbalance.Set // all endpoints, if ready is not nil
 
 	disowned bool // the endpoint had no part in it
+	astray   bool // it has left the lane of the call
 	overdue  bool // another attempt won after this one had run long enough for a backup
 	late     bool // no time was left for it
 }
@@ -99,11 +102,23 @@ func (a *Attempt) OwnEndpoints() bool { return a.call.own }
 // Service returns the name of the service the call goes to.
 func (a *Attempt) Service() string { return a.call.target.service.name }
 
+// Generation returns the number of the Spec that the call is made under.
+func (a *Attempt) Generation() uint64 { return a.call.target.service.generation }
+
 // Pick chooses the endpoint of an attempt whose Request asked for LatePick, from the given set. known are all endpoints
 // of the service, of which set has those that can be reached. It may be called again if the transport finds that
 // it cannot reach the node after all. Its error ends the attempt.
 func (a *Attempt) Pick(set, known *loadbalance.Set) (*loadbalance.Node, error) {
 	return a.pickAt(a.call.mesh().now(), set, known)
+}
+
+// Reach says which endpoints can be reached now, as for Pick. Exchange.Attempt, or who judges an attempt left open, calls it after
+// an attempt that failed: when an endpoint asks for a pause, the call may go on at once with another one.
+func (a *Attempt) Reach(set, known *loadbalance.Set) {
+	a.call.mu.Lock()
+	defer a.call.mu.Unlock()
+	r := a.ownRarity()
+	r.ready, r.known = set, known
 }
 
 func (a *Attempt) pickAt(now time.Duration, set, known *loadbalance.Set) (*loadbalance.Node, error) {
@@ -117,11 +132,12 @@ func (a *Attempt) pickAt(now time.Duration, set, known *loadbalance.Set) (*loadb
 	if g := c.guide(); g != nil {
 		var err error
 		in.Node, in.Strict = g.node, g.strict
-		if set, err = g.choose(set, known); err != nil {
+		if set, err = g.choose(&in, a.rarity().astray, set, known); err != nil {
 			a.Refuse(err)
 			return nil, err
 		}
 	}
+	set = set.By(c.target.algorithm)
 	if in.Sound {
 		in.Sound = set.Sound(in) // there may be none any more
 	}

@@ -97,6 +97,7 @@ func (c *Call) wait() resilience.Action {
 
 	var alarm <-chan time.Time
 	if wake > 0 {
+		defer c.target.service.keep()()
 		t := time.NewTimer(wake - c.mesh().now())
 		defer t.Stop()
 		alarm = t.C

@@ -179,7 +179,7 @@ func TestBackupsThatCannotBeMadeCostNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got := (*m.services.Load())["orders"].budget.Level(); got != 1 {
+		if got := m.known()["orders"].budget.Level(); got != 1 {
 			t.Errorf("budget after slow calls to a lone node = %v, want 1", got)
 		}
 	})

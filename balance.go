@@ -3,7 +3,9 @@ package zerohop
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/zerohop/zerohop/loadbalance"
@@ -158,7 +160,8 @@ func hashes(balance string) bool {
 func (p *Policy) validateBalance(path string, own map[string]loadbalance.Builder) error {
 	var errs []error
 	if p.Balance != "" && balancers[p.Balance] == nil && own[p.Balance] == nil {
-		errs = append(errs, fmt.Errorf("%s.balance: unknown algorithm %q", path, p.Balance))
+		names := slices.Concat(slices.Collect(maps.Keys(own)), slices.Collect(maps.Keys(balancers)))
+		errs = append(errs, fmt.Errorf("%s.balance: unknown algorithm %q, want one of %q", path, p.Balance, slices.Sorted(slices.Values(names))))
 	}
 	for _, s := range []struct {
 		field string
@@ -195,3 +198,19 @@ func (p *Policy) idle(path, balance string, own map[string]loadbalance.Builder) 
 	}
 	return errors.Join(errs...)
 }
+
+// picking is the algorithm of a policy and its parameters.
+type picking struct {
+	balance      string
+	leastRequest LeastRequest
+	prequal      Prequal
+	utilization  Utilization
+	hashing      Hashing
+}
+
+func (p *Policy) picking() picking {
+	return picking{p.Balance, p.LeastRequest, p.Prequal, p.Utilization, p.Hashing}
+}
+
+// keyed reports whether the algorithm of the policy may look at keys.
+func (p *Policy) keyed(m *Mesh) bool { return hashes(p.Balance) || m.cfg.Balancers[p.Balance] != nil }

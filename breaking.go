@@ -28,33 +28,49 @@ func newServiceBreaker(m *Mesh, p *Policy) *resilience.Breaker {
 // it back to its policy, and forgets what was counted. It returns an error if there is no such state, or if the mesh
 // is closed.
 func (m *Mesh) ForceBreaker(service string, state resilience.BreakerState) error {
-	s, err := m.find(service)
-	if err != nil {
-		return err
+	for {
+		s, err := m.find(service)
+		if err != nil {
+			return err
+		}
+		if err := s.force(state); err != nil {
+			return err
+		}
+		if now := s.now.Load(); now.breaker == s.breaker { // else it was replaced meanwhile
+			return nil
+		}
 	}
+}
+
+func (s *service) force(state resilience.BreakerState) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if state == resilience.BreakerClosed {
-		s.breaker.Store(newServiceBreaker(m, &s.policy))
+		s.breaker.Store(newServiceBreaker(s.mesh, &s.policy))
 		return nil
 	}
 	b := s.breaker.Load()
 	if b == nil {
-		c := s.policy.ServiceBreaker.config(&s.policy)
-		c.Seed = m.cfg.Rand()
-		b = resilience.NewBreaker(c)
+		b = s.newBreaker()
 	}
-	if err := b.Force(m.now(), state); err != nil {
+	if err := b.Force(s.mesh.now(), state); err != nil {
 		return err
 	}
 	s.breaker.Store(b)
 	return nil
 }
 
+// newBreaker returns one for the service, whatever its mode.
+func (s *service) newBreaker() *resilience.Breaker {
+	c := s.policy.ServiceBreaker.config(&s.policy)
+	c.Seed = s.mesh.cfg.Rand()
+	return resilience.NewBreaker(c)
+}
+
 // BreakerState returns the state of the circuit breaker of a service, empty if it has none or was never called, and when
 // it admits its next attempt: the zero time if it is not open or nobody knows.
 func (m *Mesh) BreakerState(service string) (state resilience.BreakerState, until time.Time) {
-	s := (*m.services.Load())[strings.ToLower(service)]
+	s := m.known()[strings.ToLower(service)]
 	if s == nil {
 		return "", time.Time{}
 	}

@@ -114,7 +114,7 @@ func TestRefusedRetriesEndWithTheLastAnswer(t *testing.T) {
 		if e.Reason != Failed || e.Detail != resilience.Refused || !errors.Is(e, errDown) || len(e.Attempts) != 1 || !e.Sent || b.sent != 1 {
 			t.Errorf("error = %+v, want that of the only attempt", e)
 		}
-		s := (*m.services.Load())["orders"]
+		s := m.known()["orders"]
 		if got, want := s.budget.Level(), 0.9; got != want {
 			t.Errorf("budget = %v of its size, want %v", got, want)
 		}
@@ -207,7 +207,7 @@ func TestThrottleRefusesWhatTheServiceWould(t *testing.T) {
 			if observed := slices.ContainsFunc(told.list, func(r Refusal) bool { return !r.Enforced }); observed != (c.mode == Observe) {
 				t.Errorf("%s: Hooks.Refused was told of refusals that are not enforced: %v", c.name, observed)
 			}
-			s := (*m.services.Load())["orders"]
+			s := m.known()["orders"]
 			for _, l := range s.throttle {
 				if l != nil && l.Probability(m.now()+time.Hour) != 0 {
 					t.Errorf("%s: refuses after an hour", c.name)
@@ -227,7 +227,7 @@ func TestThrottleDoesNotCountWhatTheBreakerRefuses(t *testing.T) {
 		for range 20 {
 			_ = b.call(t.Context(), m)
 		}
-		throttle := (*m.services.Load())["orders"].throttle[resilience.Critical]
+		throttle := m.known()["orders"].throttle[resilience.Critical]
 		want := throttle.Probability(m.now())
 		if want < 0.5 {
 			t.Fatalf("refuses %v of all after 20 failures, want most", want)

@@ -49,11 +49,14 @@ type Call struct {
 type details struct {
 	start                  time.Time // as the user's clock showed it; zero if nobody asks
 	protocol, host, method string
-	instead                string
+	instead, lane          string
+	mirror                 bool               // the call is a copy
+	delayed                time.Duration      // by a fault
 	outer                  context.Context    // of the call without the bound of its policy, that CallDone gets; nil if there is none
 	cancel                 context.CancelFunc // of that bound
 	ticket                 *resilience.Ticket // nil if calls in flight are not limited
 	guide                  *guide             // nil if the call may go to any endpoint
+	shadow                 *shadowCall        // nil if nobody judges it by another spec
 }
 
 // further is what a call needs when its first attempt is not its last.
@@ -74,6 +77,14 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 		return nil, err
 	}
 	now := c.start
+	if c.target.actions != nil || c.target.backend != nil {
+		if now, err = c.act(now, r); err != nil {
+			return nil, err
+		}
+	}
+	if err = c.bound(r); err != nil {
+		return nil, err
+	}
 	if c.target.rate != nil || c.target.flight != nil {
 		if now, err = c.admit(now); err != nil {
 			return nil, err
@@ -82,11 +93,13 @@ func (c *Call) Run(ctx context.Context, m *Mesh, r *Request, x Exchange) (*Attem
 	return c.proceed(now, r)
 }
 
-// prepare finds out where the call goes, under which policy and until when.
+// prepare finds out where the call goes and under which policy.
 func (c *Call) prepare(ctx context.Context, m *Mesh, r *Request, x Exchange) error {
 	said := heard(ctx)
 	o := &said.options
-	t, err := m.target(&r.Request)
+	lane := m.laneOf(ctx, said, r.Header)
+	r.Lane, r.Key = lane, o.HashKey
+	t, err := r.target(m)
 	switch {
 	case m.ctx.Err() != nil || errors.Is(err, ErrClosed):
 		return &Error{Service: r.Service, Reason: Closed, Detail: resilience.Unroutable, Err: ErrClosed}
@@ -97,24 +110,39 @@ func (c *Call) prepare(ctx context.Context, m *Mesh, r *Request, x Exchange) err
 	c.latency, c.named, c.own = t.latencyOf(r.Operation), r.Operation != "", r.OwnEndpoints
 	c.machine.Config = t.limits
 	c.machine.Config.Criticality = said.criticality(&t.policy)
-	if t.service.keyed && (o.HashKey != "" || len(t.policy.Hash) > 0) {
+	if t.keyed && (o.HashKey != "" || len(t.policy.Hash) > 0) {
 		c.hash = hashOf(o.HashKey, t.policy.Hash, x)
 	}
-	now := c.begin(r)
+	sh := m.shadow.Load()
+	if r.Copy != nil {
+		sh = nil
+	}
+	now := c.begin(r, sh != nil)
 	t.service.touch(now)
+	if lane != "" {
+		c.tag(lane)
+	}
+	if sh != nil {
+		c.details.shadow = sh.begin(ctx, c, r, now)
+	}
 	if !c.own {
-		c.guideBy(t.guide(r.Header, o))
+		c.guideBy(t.guide(r.Header, o, lane))
 	}
 	said.report.add(c)
 	if h := m.cfg.Hooks.CallStart; h != nil {
 		ctx = h(ctx, c.info())
 	}
 	c.ctx = ctx
-	d := pick(max(o.Timeout, 0), t.policy.Timeout)
+	return nil
+}
+
+// bound bounds the call by its options and its policy, unless it is, and ends it if its caller has gone away.
+func (c *Call) bound(r *Request) error {
+	d := pick(max(c.said.options.Timeout, 0), c.target.policy.Timeout)
 	if r.Timeout > 0 && (d == 0 || r.Timeout < d) {
 		d = r.Timeout
 	}
-	if d > 0 {
+	if d > 0 && (c.details == nil || c.details.cancel == nil) {
 		c.limit(d)
 	}
 	if err := c.ctx.Err(); err != nil {
@@ -145,14 +173,14 @@ func (c *Call) proceed(now time.Duration, r *Request) (*Attempt, error) {
 }
 
 // begin notes when the call begins, and the details that somebody will ask for.
-func (c *Call) begin(r *Request) time.Duration {
+func (c *Call) begin(r *Request, shadowed bool) time.Duration {
 	m := c.mesh()
-	if told := m.observed || c.said.report != nil; !told && (c.latency != nil || !c.named) {
+	if told := m.observed || c.said.report != nil || shadowed; !told && (c.latency != nil || !c.named) {
 		c.start = m.now()
 	} else {
 		now := time.Now()
 		c.start = now.Sub(m.base)
-		c.details = &details{start: now, protocol: r.Protocol, host: r.Service, method: pick(r.Operation, r.Method), instead: r.Instead}
+		c.details = &details{start: now, protocol: r.Protocol, host: r.Service, method: pick(r.Operation, r.Method), instead: r.Instead, mirror: r.Copy != nil}
 	}
 	return c.start
 }
@@ -179,6 +207,9 @@ func (c *Call) deadline(now time.Duration) time.Duration {
 	return max(later(now, left), 1)
 }
 
+// Mesh returns the mesh that the call is made by. It must not be called before Run.
+func (c *Call) Mesh() *Mesh { return c.mesh() }
+
 func (c *Call) mesh() *Mesh { return c.target.service.mesh }
 
 // timeout returns the bound of an attempt, 0 if there is none.
@@ -191,7 +222,7 @@ func (c *Call) info() CallInfo {
 	d := c.details
 	return CallInfo{
 		Service: c.target.service.name, Host: d.host, Route: c.target.route,
-		Instead: d.instead, Protocol: d.protocol, Method: d.method, Criticality: c.criticality(), Start: d.start,
+		Instead: d.instead, Lane: d.lane, Mirror: d.mirror, Protocol: d.protocol, Method: d.method, Criticality: c.criticality(), Start: d.start,
 	}
 }
 
@@ -325,7 +356,7 @@ func (c *Call) attempt(now time.Duration, act resilience.Action) resilience.Acti
 
 // open prepares an attempt: its endpoint and its context. It returns false if there is no endpoint, or if it is refused.
 func (c *Call) open(now time.Duration, a *Attempt) bool {
-	if c.target.service.guarded() && !c.pass(now, a) {
+	if c.target.service.guarded() && !c.target.copies && !c.pass(now, a) {
 		return false
 	}
 	if !c.late {
@@ -342,6 +373,7 @@ func (c *Call) open(now time.Duration, a *Attempt) bool {
 		c.mu.Unlock()
 	}
 	a.started = true
+	c.target.service.touch(now)
 	c.target.service.stir()
 	if c.own && a.joinable {
 		c.mesh().overdue.watch(c, a.start+c.machine.Config.Backup)

@@ -172,7 +172,7 @@ func TestKeptAnswerBecomesTheCallsWhenNoTimeIsLeft(t *testing.T) {
 func TestLatePickAndRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := open(t, Config{Resolver: orders(2), Spec: idempotent})
-		set := func() *loadbalance.Set { return (*m.services.Load())["orders"].balancer.Set() }
+		set := func() *loadbalance.Set { return m.known()["orders"].balancer.Set() }
 		x := &exchange{attempt: func(_ context.Context, a *Attempt) resilience.Verdict {
 			first, err := a.Pick(set(), set())
 			if err != nil {

@@ -48,7 +48,7 @@ type DiscoveryState struct {
 // Discovery tells what is known of the endpoints of a service, and false if nobody has asked for them so far: it does not
 // begin to watch them. It takes a lock, but never for long.
 func (m *Mesh) Discovery(service string) (DiscoveryState, bool) {
-	s := (*m.services.Load())[strings.ToLower(service)]
+	s := m.known()[strings.ToLower(service)]
 	if s == nil {
 		return DiscoveryState{}, false
 	}
@@ -68,13 +68,13 @@ func (m *Mesh) Discovery(service string) (DiscoveryState, bool) {
 }
 
 // update takes over a set of endpoints.
-func (s *service) update(eps []discovery.Endpoint) {
+func (s *upstream) update(eps []discovery.Endpoint) {
 	s.zoning.update(s, eps)
 	if s.mesh.snapshots != nil {
 		s.latest = eps
 	}
-	if s.checks != nil {
-		s.checks.update()
+	if c := s.checks.Load(); c != nil {
+		c.update()
 	}
 	s.serving.Store(len(eps) > 0)
 	s.change(func() {
@@ -86,7 +86,7 @@ func (s *service) update(eps []discovery.Endpoint) {
 }
 
 // observe takes note of what happens to the watch.
-func (s *service) observe(ev discovery.Event) {
+func (s *upstream) observe(ev discovery.Event) {
 	switch ev.Kind {
 	case discovery.EventWatchFailed, discovery.EventAnswerRejected:
 		s.change(func() { s.last, s.err = ev, ev.Err })

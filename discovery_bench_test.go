@@ -57,7 +57,7 @@ func BenchmarkHugeSet(b *testing.B) {
 		}
 		next <- one
 		first += <-done
-		balancer := (*m.services.Load())["orders"].balancer
+		balancer := m.known()["orders"].balancer
 		kept += heap() - before
 		stop := make(chan struct{})
 		var picking sync.WaitGroup

@@ -157,7 +157,7 @@ func TestFlappingEndpointLeavesTheOthersAlone(t *testing.T) {
 		if err := ping(t.Context(), m, "orders"); err != nil {
 			t.Fatal(err)
 		}
-		b := (*m.services.Load())["orders"].balancer
+		b := m.known()["orders"].balancer
 		before := b.Set().Nodes()
 		now := time.Now()
 		for i, n := range before[:199] {

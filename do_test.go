@@ -283,7 +283,7 @@ func TestWhoIsToBlameForADeadline(t *testing.T) {
 			m := open(t, Config{Resolver: orders(1), Spec: Spec{Defaults: Policy{
 				Breaker: Breaker{Mode: On, Consecutive: 1}, Backup: Backup{Mode: Off},
 			}}})
-			node := func() *loadbalance.Node { return (*m.services.Load())["orders"].balancer.Set().Nodes()[0] }
+			node := func() *loadbalance.Node { return m.known()["orders"].balancer.Set().Nodes()[0] }
 			for range 50 {
 				_, err := Do(t.Context(), m, "orders", func(context.Context, *loadbalance.Node) (int, error) {
 					if c.learn {
@@ -327,7 +327,7 @@ func TestNeutralAttemptTeachesNothing(t *testing.T) {
 			return 0, &ClassifiedError{Verdict: resilience.Verdict{Outcome: resilience.Neutral}, Err: errDown}
 		})
 		failure(t, err)
-		node := (*m.services.Load())["orders"].balancer.Set().Nodes()[0]
+		node := m.known()["orders"].balancer.Set().Nodes()[0]
 		if cost, known := node.Cost(time.Now()); known {
 			t.Errorf("cost = %v, want none", cost)
 		}

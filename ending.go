@@ -236,6 +236,9 @@ func (c *Call) close(status int, outcome resilience.Outcome, err error) {
 		if d.ticket != nil {
 			c.leave(outcome)
 		}
+		if d.shadow != nil {
+			d.shadow.end(c, outcome)
+		}
 	}
 	h, in := c.mesh().cfg.Hooks.CallDone, c.said.inbound
 	if h == nil && in == nil {
@@ -245,6 +248,9 @@ func (c *Call) close(status int, outcome resilience.Outcome, err error) {
 	c.mu.Lock()
 	result.Detail, result.Attempts = c.next.Reason, c.made()
 	c.mu.Unlock()
+	if c.details != nil {
+		result.Delayed = c.details.delayed
+	}
 	in.learn(outcome, result.Detail, result.Attempts)
 	if h != nil {
 		h(outer, c.info(), result)

@@ -33,6 +33,13 @@ const (
 	// Failed means that the last attempt failed and no other was made, because it would not have helped, the
 	// call is not safe to repeat, or no attempts, budget or time were left; Detail says which.
 	Failed Reason = "failed"
+	// Injected means that a fault of the route (routing.Fault.Abort) made the call fail before anything was sent; Err is a
+	// *RouteError.
+	Injected Reason = "fault injected"
+	// Fixed means that the route has a fixed response for the call, which Do has no use for; Err is a *RouteError.
+	Fixed Reason = "fixed response"
+	// Unrewritable means that what the route makes of the request cannot be sent, such as an ambiguous path; Err says why.
+	Unrewritable Reason = "cannot be rewritten"
 	// Closed means that the mesh was closed.
 	Closed Reason = "mesh closed"
 	// Ended means that the caller cancelled the call, or that its deadline or the Policy.Timeout passed; Err says which.

@@ -21,6 +21,9 @@ type Request struct {
 	Operation string
 	// Instead names the service that this call is a fallback for; see Call.Instead. It has none itself then.
 	Instead string
+	// Copy is set if the call is a copy of another one: it goes to the service of the copy, and the route and the fallback of
+	// that do not matter. It is attempted once.
+	Copy *Copy
 	// Timeout bounds the call further. 0 means not at all.
 	Timeout time.Duration
 	// Idempotent says that the protocol lets the call be executed more than once.
@@ -41,6 +44,18 @@ type Request struct {
 	// OwnEndpoints says that the transport sends attempts to endpoints that it finds and chooses itself. Attempts have
 	// no Node then and are judged by their verdicts alone, and the call neither looks for endpoints nor waits for them.
 	OwnEndpoints bool
+
+	match int    // of the rule that it came under; -1 without one
+	draw  uint64 // the random word of its route; 0 if it needed none
+}
+
+// target finds where the call goes and under which policy.
+func (r *Request) target(m *Mesh) (t *target, err error) {
+	if r.Copy != nil {
+		return r.Copy.mirror.target, nil
+	}
+	t, r.match, err = m.target(&r.Request, &r.draw)
+	return t, err
 }
 
 // Exchange is one call as its protocol sees it. It is implemented by transports.

@@ -24,7 +24,8 @@ type Substitute struct {
 	// Service is the name of the other service. Empty inherits; the built-in default is none.
 	Service string `json:"service,omitempty" yaml:"service,omitempty"`
 	// Credentials says whether the other service gets what the caller proves itself to the first one with: the headers or
-	// metadata Authorization and Cookie. The built-in default is Off. It never gets Proxy-Authorization. Credentials that
+	// metadata Authorization and Cookie. The built-in default is Off. It never gets Proxy-Authorization, nor what a route kept from
+	// the first one (routing.Backend.Credentials), unless it is the service that the caller named. Credentials that
 	// belong to a connection of gRPC (grpc.WithPerRPCCredentials) go with all RPCs on it.
 	Credentials Switch `json:"credentials,omitempty" yaml:"credentials,omitempty"`
 }
@@ -62,21 +63,21 @@ func (f *Substitute) to(name string) string {
 	return f.Service
 }
 
-// fallbacks returns the services that may answer for the named one under any of its policies.
-func (m *Mesh) fallbacks(name string) (list []string) {
-	s, err := m.find(name)
-	if err != nil {
-		return nil
-	}
-	policies := []Policy{s.policy}
-	for _, r := range m.cfg.Spec.Routes {
-		if r.Policy != "" {
-			policies = append(policies, m.cfg.Spec.Policies[r.Policy].over(s.policy))
+// fallbacks returns the services that may answer for the named one under any of its policies, of which p is its own.
+func (s *Spec) fallbacks(name string, p Policy) (list []string) {
+	add := func(f *Substitute) {
+		if to := strings.ToLower(f.to(name)); to != "" && !slices.Contains(list, to) {
+			list = append(list, to)
 		}
 	}
-	for i := range policies {
-		if to := strings.ToLower(policies[i].Fallback.to(s.name)); to != "" && !slices.Contains(list, to) {
-			list = append(list, to)
+	add(&p.Fallback)
+	named := map[string]bool{}
+	for i := range s.Routes {
+		r := &s.Routes[i]
+		if r.Policy != "" && !named[r.Policy] {
+			named[r.Policy] = true
+			f := s.Policies[r.Policy].Fallback.over(p.Fallback)
+			add(&f)
 		}
 	}
 	return list
@@ -85,6 +86,9 @@ func (m *Mesh) fallbacks(name string) (list []string) {
 // lost reports whether a call has failed for good, given what Run returned.
 func lost(a *Attempt, err error) bool {
 	if err != nil {
+		if failed, ok := lostAnswer(err); ok {
+			return failed
+		}
 		e, ok := errors.AsType[*Error](err)
 		return !ok || e.Reason != Closed
 	}
@@ -110,7 +114,7 @@ func (c *Call) caller() context.Context {
 // Request of the call, to that of the call to make instead. It is to be called before Attempt.End. credentials says whether
 // that call may have those of the caller.
 func (c *Call) Instead(a *Attempt, err error, r *Request) (credentials, ok bool) {
-	if !c.Failed(a, err) || r.Instead != "" || c.own {
+	if !c.Failed(a, err) || r.Instead != "" || r.Copy != nil || c.own {
 		return false, false
 	}
 	p := &c.target.policy
@@ -122,12 +126,17 @@ func (c *Call) Instead(a *Attempt, err error, r *Request) (credentials, ok bool)
 		return false, false
 	}
 	if d := pick(max(c.said.options.Timeout, 0), p.Timeout); d > 0 {
-		if r.Timeout = d - (c.mesh().now() - c.start); r.Timeout < time.Millisecond {
+		r.Timeout = d - (c.mesh().now() - c.start)
+		if c.details != nil && c.said.options.Timeout <= 0 { // that of the policy begins after it
+			r.Timeout += c.details.delayed
+		}
+		if r.Timeout < time.Millisecond {
 			return false, false
 		}
 	}
+	credentials = p.Fallback.Credentials == On && (c.target.trusted(r.Service) || strings.EqualFold(to, r.Service))
 	r.Instead, r.Service = c.target.service.name, to
-	return p.Fallback.Credentials == On, true
+	return credentials, true
 }
 
 // FellBack says that something else has answered for the call, which failed with err, or with an answer if that is nil: the

@@ -146,6 +146,12 @@ func (a *Attempt) drop(now time.Duration) {
 
 // sleep waits for a stage, and ends the call if that is in vain.
 func (c *Call) sleep(d time.Duration) error {
+	return c.pause(d, func() {})
+}
+
+// pause is sleep for those who want to know of its end before the call ends.
+func (c *Call) pause(d time.Duration, over func()) error {
+	defer c.target.service.keep()()
 	ctx := c.ctx
 	if w, ok := c.exchange.(Waiter); ok {
 		var cancel func()
@@ -156,10 +162,13 @@ func (c *Call) sleep(d time.Duration) error {
 	defer t.Stop()
 	select {
 	case <-t.C:
+		over()
 		return nil
 	case <-ctx.Done():
+		over()
 		return c.unready(ctx, withCause(ctx, ctx.Err()))
 	case <-c.mesh().ctx.Done():
+		over()
 		return c.unready(ctx, ErrClosed)
 	}
 }
@@ -180,7 +189,7 @@ func refusalOf(err error) (Reason, time.Duration, error) {
 }
 
 // recovery returns when the first of the breakers of the endpoints admits an attempt, 0 if none says.
-func (s *service) recovery() (after time.Duration) {
+func (s *upstream) recovery() (after time.Duration) {
 	for _, n := range s.balancer.Set().Nodes() {
 		if t := n.OpenUntil(); !t.IsZero() {
 			if d := max(time.Until(t), 1); after == 0 || d < after {

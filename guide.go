@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/zerohop/zerohop/loadbalance"
+	"github.com/zerohop/zerohop/resilience"
 	"github.com/zerohop/zerohop/routing"
 )
 
@@ -12,19 +13,32 @@ import (
 type guide struct {
 	selector *selector
 	wanted   metadata
+	lanes    *laner // nil if there are none
+	lane     string // of the call, empty if it is in none
 	session  uint64 // key of the endpoint that the caller's session names, 0 if none
 	node     uint64 // key of the endpoint that the call is bound to, 0 if none
 	strict   bool   // it goes nowhere else
 	sticky   bool   // the caller is to know his endpoint
 }
 
-// guide returns that of a call, nil if it has none.
-func (t *target) guide(h routing.Values, o *CallOptions) *guide {
-	sticky := t.policy.Sticky.on()
-	if !sticky && !t.selector.active() && o.Node == "" && len(o.Select) == 0 {
+// newPlainGuide returns that of calls that ask for nothing themselves, nil if they have none, or if each has one of its own.
+func newPlainGuide(t *target) *guide {
+	if t.lanes == nil && !t.selector.active() || len(t.selector.keys) > 0 {
 		return nil
 	}
-	g := &guide{selector: t.selector, wanted: t.selector.of(h, o.Select), sticky: sticky}
+	return &guide{selector: t.selector, wanted: t.selector.fixed, lanes: t.lanes}
+}
+
+// guide returns that of a call, nil if it has none.
+func (t *target) guide(h routing.Values, o *CallOptions, lane string) *guide {
+	sticky := t.policy.Sticky.on()
+	if t.lanes == nil {
+		lane = ""
+	}
+	if !sticky && len(t.selector.keys) == 0 && o.Node == "" && len(o.Select) == 0 && lane == "" {
+		return t.plain
+	}
+	g := &guide{selector: t.selector, wanted: t.selector.of(h, o.Select), lanes: t.lanes, lane: lane, sticky: sticky}
 	if sticky {
 		g.session = t.policy.Sticky.session(h)
 		g.node = g.session
@@ -38,7 +52,7 @@ func (t *target) guide(h routing.Values, o *CallOptions) *guide {
 
 // guideBy keeps the guide of a call, which few have.
 func (c *Call) guideBy(g *guide) {
-	if g == nil {
+	if g == c.target.plain {
 		return
 	}
 	if c.details == nil {
@@ -49,8 +63,8 @@ func (c *Call) guideBy(g *guide) {
 
 // guide returns that of the call, nil if it has none.
 func (c *Call) guide() *guide {
-	if c.details == nil {
-		return nil
+	if c.details == nil || c.details.guide == nil {
+		return c.target.plain
 	}
 	return c.details.guide
 }
@@ -58,10 +72,14 @@ func (c *Call) guide() *guide {
 // stays reports whether all attempts of the call go to the same endpoint.
 func (g *guide) stays() bool { return g != nil && g.strict }
 
-// choose returns the part of set that the call may go to; see selector.choose.
-func (g *guide) choose(set, known *loadbalance.Set) (*loadbalance.Set, error) {
-	if g == nil {
+// choose returns the part of set that an attempt may go to; see selector.choose. in says what it has tried, and left that the
+// lane was given up.
+func (g *guide) choose(in *loadbalance.Info, left bool, set, known *loadbalance.Set) (*loadbalance.Set, error) {
+	switch {
+	case g == nil:
 		return set, nil
+	case g.lanes != nil:
+		return g.lanes.choose(g, in, left, set, known)
 	}
 	return g.selector.choose(g.wanted, set, known)
 }
@@ -69,7 +87,12 @@ func (g *guide) choose(set, known *loadbalance.Set) (*loadbalance.Set, error) {
 // Wanted returns those of all endpoints of the service that the call may go to by their metadata, for transports that choose
 // endpoints late and cannot reach all of them at any time: known itself if it does not matter.
 func (a *Attempt) Wanted(known *loadbalance.Set) *loadbalance.Set {
-	if set, err := a.call.guide().choose(known, known); err == nil {
+	c := a.call
+	in := loadbalance.Info{Now: c.mesh().at(c.mesh().now()), Other: a.Backup()}
+	if a.cause != resilience.First || a.Node() != nil {
+		in.Avoid, in.Sound = c.avoid()
+	}
+	if set, err := c.guide().choose(&in, a.rarity().astray, known, known); err == nil {
 		return set
 	}
 	return &nothing
@@ -96,15 +119,25 @@ func (a *Attempt) Bound(set *loadbalance.Set) (n *loadbalance.Node, strict bool)
 func (a *Attempt) Age() time.Duration { return a.call.mesh().now() - a.start }
 
 // elsewhere reports whether an endpoint is ready that the call has not tried, so that the pause that another one asked
-// for need not be kept. Where the transport chooses, nobody knows.
-func (c *Call) elsewhere(now time.Duration) bool {
-	tried, _ := c.avoid()
-	if c.late || c.guide().stays() {
+// for need not be kept. Where the transport chooses, it has to have said which are ready.
+func (a *Attempt) elsewhere(now time.Duration) bool {
+	c := a.call
+	if c.guide().stays() {
 		return false
 	}
-	all := c.target.service.balancer.Set()
-	set, err := c.guide().choose(all, all)
-	return err == nil && set.Sound(loadbalance.Info{Now: c.mesh().at(now), Avoid: tried})
+	r := a.rarity()
+	ready, known := r.ready, r.known
+	if !c.late {
+		ready = c.target.service.balancer.Set()
+		known = ready
+	}
+	if ready == nil {
+		return false
+	}
+	in := loadbalance.Info{Now: c.mesh().at(now)}
+	in.Avoid, _ = c.avoid()
+	set, err := c.guide().choose(&in, r.astray, ready, known)
+	return err == nil && set.Sound(in)
 }
 
 // nowhere reports whether there is no endpoint that the call has not tried, or perhaps none at all where the transport has
@@ -118,6 +151,6 @@ func (c *Call) nowhere() bool {
 	}
 	tried, _ := c.avoid()
 	all := c.target.service.balancer.Set()
-	set, err := c.guide().choose(all, all)
+	set, err := c.guide().choose(&loadbalance.Info{Now: c.mesh().at(c.mesh().now()), Avoid: tried}, false, all, all)
 	return err != nil || !slices.ContainsFunc(set.Nodes(), func(n *loadbalance.Node) bool { return !slices.Contains(tried, n) })
 }

@@ -214,20 +214,22 @@ func (h HealthCheck) idle(path string) error {
 // checks are the active health checks of a service.
 type checks struct {
 	*healthcheck.Runner
-	service *service
+	service *upstream
+	policy  HealthCheck
 	checker healthcheck.Checker
 	probe   healthcheck.Probe // what all have in common
 	idle    int64             // seconds without a call that make the service an idle one
+	stop    context.CancelFunc
 }
 
 // newChecks returns those of a service, nil if its policy has none.
-func newChecks(s *service) *checks {
-	h := &s.policy.HealthCheck
+func newChecks(s *upstream, p *Policy) *checks {
+	h := &p.HealthCheck
 	if h.Mode != On {
 		return nil
 	}
-	c := &checks{service: s, checker: checkerOf(h.Protocol, s.mesh.cfg.Checkers), probe: healthcheck.Probe{
-		Service: s.name, Protocol: h.Protocol, Path: h.Path, Host: h.Host, ServerName: s.policy.Connect.ServerName, GRPCService: h.GRPCService, DialControl: s.mesh.DialControl(),
+	c := &checks{service: s, policy: *h, checker: checkerOf(h.Protocol, s.mesh.cfg.Checkers), probe: healthcheck.Probe{
+		Service: s.name, Protocol: h.Protocol, Path: h.Path, Host: h.Host, ServerName: p.Connect.ServerName, GRPCService: h.GRPCService, DialControl: s.mesh.DialControl(),
 	}}
 	c.probe.Statuses, _ = healthcheck.ParseStatuses(h.Statuses) // validate has found no error
 	cfg := h.config()
@@ -238,6 +240,51 @@ func newChecks(s *service) *checks {
 	cfg.Rand = s.mesh.cfg.Rand
 	c.Runner = healthcheck.New(cfg, c.check, c.report, c.unused)
 	return c
+}
+
+// recheck replaces the checks of a service by those of the policy, if they are others. Endpoints stay what they were found to be,
+// unless nobody checks them any more.
+func (s *upstream) recheck(p *Policy) {
+	s.checking.Lock()
+	defer s.checking.Unlock()
+	old := s.checks.Load()
+	if old == nil && p.HealthCheck.Mode != On || old != nil && old.policy == p.HealthCheck && old.probe.ServerName == p.Connect.ServerName {
+		return
+	}
+	next := newChecks(s, p)
+	s.checks.Store(next)
+	if old != nil {
+		old.retire()
+	}
+	if next != nil {
+		next.update()
+		next.begin()
+		return
+	}
+	for _, n := range s.balancer.Set().Nodes() {
+		s.balancer.SetFailing(n.Addr(), false, time.Now())
+	}
+}
+
+// begin makes the checks in the background, if the service is watched. s.checking is held.
+func (c *checks) begin() {
+	s := c.service
+	if c.stop != nil || !s.watched || s.ctx.Err() != nil {
+		return
+	}
+	ctx, stop := context.WithCancel(s.ctx)
+	if s.mesh.task(func() { c.Run(ctx) }) {
+		c.stop = stop
+	} else {
+		stop()
+	}
+}
+
+// retire ends the checks. Results that are still to come do not count.
+func (c *checks) retire() {
+	if c.stop != nil {
+		c.stop()
+	}
 }
 
 // update has the endpoints checked that the balancer has.
@@ -254,7 +301,7 @@ func (c *checks) update() {
 func (c *checks) check(ctx context.Context, ep discovery.Endpoint) error {
 	p := c.probe
 	p.Endpoint, p.Addr = ep, ep.Addr
-	h := &c.service.policy.HealthCheck
+	h := &c.policy
 	port := ""
 	if h.Port > 0 {
 		port = strconv.Itoa(h.Port)
@@ -282,8 +329,11 @@ func (c *checks) check(ctx context.Context, ep discovery.Endpoint) error {
 
 func (c *checks) report(r healthcheck.Result) {
 	s, now := c.service, time.Now()
+	if s.checks.Load() != c {
+		return
+	}
 	changed := s.balancer.SetFailing(r.Endpoint.Addr, !r.Passing, now)
-	if r.Err == nil && s.policy.HealthCheck.EndEjection == On {
+	if r.Err == nil && c.policy.EndEjection == On {
 		s.balancer.EndEjection(r.Endpoint.Addr, now)
 	}
 	if hook := s.mesh.cfg.Hooks.Health; changed && hook != nil {

@@ -35,12 +35,17 @@ type Hooks struct {
 	// Propagate is called once for each attempt, with the context of the attempt, to set headers (HTTP) or
 	// metadata (gRPC) such as traceparent.
 	Propagate func(ctx context.Context, set func(key, value string))
+	// Lane returns the lane that a call made with the context is in, empty if none, where neither WithLane nor the request that
+	// it is made for says so, and Policy.Lane or a route asks: that in the baggage of OpenTelemetry, for example.
+	Lane func(ctx context.Context) string
 	// Discovery is called for everything that happens to the endpoint set of a service. Calls for one
 	// service are sequential.
 	Discovery func(service string, ev discovery.Event)
 	// Health is called when an endpoint begins to fail its active health checks or passes them again; see
 	// Policy.HealthCheck. Calls for one endpoint are sequential.
 	Health func(service string, ev HealthEvent)
+	// Update is called when Mesh.Update has put another Spec in force, or has refused one. It runs in the goroutine of that.
+	Update func(ev UpdateEvent)
 }
 
 // CallInfo describes a call. It is the same in all hooks of the call.
@@ -49,8 +54,13 @@ type CallInfo struct {
 	Service, Host string
 	// Instead names the service that failed, if the call is made as the fallback for it. Empty for other calls.
 	Instead string
+	// Mirror says that the call is a copy of another one, which a route wants to be made, and whose answer is thrown away.
+	Mirror bool
 	// Route is the name of the route that matched, empty if none did.
 	Route string
+	// Lane is the lane of the call, empty if it is in none. It may have come from anybody: it is at most MaxLane bytes of a
+	// token, but no label of a metric.
+	Lane string
 	// Protocol is "http", "grpc" or, for Do, empty.
 	Protocol string
 	// Method is the HTTP method or the full gRPC method.
@@ -69,12 +79,15 @@ type CallResult struct {
 	Status int
 	// Outcome is the class of the answer; Neutral if the caller went away.
 	Outcome resilience.Outcome
-	// Detail says what ended the attempts.
+	// Detail says what ended the attempts. It is resilience.Injected or Fixed if the answer is one that the route has, and
+	// there were no attempts.
 	Detail resilience.Reason
-	// Err is the error of the call, nil if there was an answer.
+	// Err is the error of the call, nil if there was an answer. Where a fault is the answer there are both.
 	Err error
 	// Duration is the time from the start to now.
 	Duration time.Duration
+	// Delayed is how long of that a fault of the route held the call up.
+	Delayed time.Duration
 }
 
 // AttemptInfo describes an attempt.

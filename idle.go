@@ -15,8 +15,8 @@ type optional struct {
 }
 
 func (p *Policy) optional() []optional {
-	b, sb, t, r, l, el, h := p.Breaker, p.ServiceBreaker, p.Throttle, p.RateLimit, p.Limit, p.EndpointLimit, p.HealthCheck
-	b.Mode, sb.Mode, t.Mode, r.Mode, l.Mode, el.Mode, h.Mode = "", "", "", "", "", "", ""
+	b, sb, t, r, l, el, h, lane := p.Breaker, p.ServiceBreaker, p.Throttle, p.RateLimit, p.Limit, p.EndpointLimit, p.HealthCheck, p.Lane
+	b.Mode, sb.Mode, t.Mode, r.Mode, l.Mode, el.Mode, h.Mode, lane.Mode = "", "", "", "", "", "", "", ""
 	return []optional{
 		{"breaker", p.Breaker.Mode, b != Breaker{}},
 		{"serviceBreaker", p.ServiceBreaker.Mode, sb != Breaker{}},
@@ -25,6 +25,7 @@ func (p *Policy) optional() []optional {
 		{"limit", p.Limit.Mode, l != Limit{}},
 		{"endpointLimit", p.EndpointLimit.Mode, el != EndpointLimit{}},
 		{"healthCheck", p.HealthCheck.Mode, h != HealthCheck{}},
+		{"lane", p.Lane.Mode, lane != Lane{}},
 	}
 }
 

@@ -15,10 +15,10 @@ func TestStagesThatNobodySwitchesOnAreMistakes(t *testing.T) {
 	}{
 		{"numbers only", Spec{Services: map[string]Policy{"orders": {
 			Breaker: Breaker{Consecutive: 3}, ServiceBreaker: Breaker{Ratio: 0.3}, Throttle: Throttle{K: 3}, RateLimit: RateLimit{Rate: 10},
-			Limit: full, EndpointLimit: EndpointLimit{Max: 10}, HealthCheck: HealthCheck{Protocol: "grpc"},
+			Limit: full, EndpointLimit: EndpointLimit{Max: 10}, HealthCheck: HealthCheck{Protocol: "grpc"}, Lane: Lane{Key: "branch"},
 		}}}, []string{
 			"services.orders.breaker", "services.orders.serviceBreaker", "services.orders.throttle", "services.orders.rateLimit",
-			"services.orders.limit", "services.orders.endpointLimit", "services.orders.healthCheck",
+			"services.orders.limit", "services.orders.endpointLimit", "services.orders.healthCheck", "services.orders.lane",
 		}},
 		{"on", Spec{Services: map[string]Policy{"orders": {Limit: Limit{Mode: On, Max: 100}}}}, nil},
 		{"observed", Spec{Services: map[string]Policy{"orders": {Limit: Limit{Mode: Observe, Max: 100}}}}, nil},

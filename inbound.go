@@ -18,6 +18,12 @@ type Inbound struct {
 	// Criticality is how bad it is if the request fails. Calls made for it are as critical, unless their CallOptions say
 	// otherwise. Unspecified leaves it to their policies.
 	Criticality resilience.Criticality
+	// Lane is the lane that the request is in. Calls made for it are in it, too, unless WithLane says otherwise; see
+	// Policy.Lane. Empty means that it is in none, or that only what the calls carry themselves tells.
+	Lane string
+	// IgnoreLane says that calls made for the request are in no lane, unless WithLane says otherwise, whatever the baggage
+	// says that they may hand on.
+	IgnoreLane bool
 
 	spent atomic.Bool
 }

@@ -41,7 +41,7 @@ func openLearned(t *testing.T) *Mesh {
 func TestCallsThatHangTogetherDoNotEject(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := openLearned(t)
-		busy := (*m.services.Load())["orders"].balancer.Set().Nodes()[0]
+		busy := m.known()["orders"].balancer.Set().Nodes()[0]
 		var calls sync.WaitGroup
 		for range 30 {
 			calls.Go(func() {

@@ -62,7 +62,7 @@ func newLimit(l *Limit, random func() uint64) *resilience.Limit {
 // LimitState returns what the limit of a service is at present, and false if it has none (Policy.Limit) or was never called. Those
 // that routes have of their own do not count in it.
 func (m *Mesh) LimitState(service string) (resilience.LimitState, bool) {
-	s := (*m.services.Load())[strings.ToLower(service)]
+	s := m.known()[strings.ToLower(service)]
 	if s == nil || s.direct.flight == nil {
 		return resilience.LimitState{}, false
 	}
@@ -101,6 +101,7 @@ func (c *Call) crowdedOut(a resilience.Admission) error {
 
 // awaitPlace blocks until a call that was queued has its place, or ends the call.
 func (c *Call) awaitPlace() error {
+	defer c.target.service.keep()()
 	ctx, stop := context.WithCancel(c.ctx)
 	defer stop()
 	defer context.AfterFunc(c.mesh().ctx, stop)()

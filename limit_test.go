@@ -110,7 +110,7 @@ func TestCallsWaitForAPlace(t *testing.T) {
 						t.Errorf("stepped %v: error = %v, want %q", stepped, err, c.reason)
 					}
 					time.Sleep(time.Second)
-					if got := (*m.services.Load())["orders"].direct.flight.State(); got.InFlight != 0 || got.Queued != 0 {
+					if got := m.known()["orders"].direct.flight.State(); got.InFlight != 0 || got.Queued != 0 {
 						t.Errorf("stepped %v: at rest State() = %+v", stepped, got)
 					}
 				})
@@ -205,7 +205,7 @@ func TestRoutesHaveLimitsOfTheirOwn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		own, same, direct := s.target(0).flight, s.target(1).flight, s.direct.flight
+		own, same, direct := m.present.Load().backends[0][0].flight, m.present.Load().backends[1][0].flight, s.direct.flight
 		if same != direct || own == direct || own.State().Limit != 2 {
 			t.Errorf("limits %p, %p, %p, want one of its own for the first", own, same, direct)
 		}
@@ -222,7 +222,7 @@ func TestLimitBacksOffAfterTimeouts(t *testing.T) {
 			<-ctx.Done()
 			return 0, ctx.Err()
 		})
-		if got := (*m.services.Load())["orders"].direct.flight.State().Limit; got != 10 || err == nil {
+		if got := m.known()["orders"].direct.flight.State().Limit; got != 10 || err == nil {
 			t.Errorf("Limit = %d after %v, want half of 20: it was a whole round", got, err)
 		}
 	})

@@ -76,23 +76,25 @@ const maxDynamicServices = 1000
 // Mesh knows the services, keeps what is learned about them and carries calls to them. It is made by New. Transports
 // share it: the state of a service is one, whatever protocol its calls use. All methods are safe for concurrent use.
 type Mesh struct {
-	cfg    Config
-	routes *routing.Table // nil if there are none
-	// backends are the services behind the routes, by rule and backend.
-	backends [][]*service
+	cfg      Config // but for the spec
+	present  atomic.Pointer[generation]
 	overdue  watchdog
 	base     time.Time // what the clocks of latencies start from
 	observed bool      // there are hooks for calls
+	shadow   atomic.Pointer[Shadow]
 
 	ctx    context.Context // ends with Close; watches run under it
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 
 	site      atomic.Pointer[site]
-	snapshots *snapshots                          // nil if there are none
-	services  atomic.Pointer[map[string]*service] // by name in lower case
-	mu        sync.Mutex                          // guards writes of services, and closed against new tasks
+	snapshots *snapshots // nil if there are none
+	mu        sync.Mutex // guards writes of present and of its services; taken before that of upstreams
+	life      sync.Mutex // guards closed against new tasks; taken after mu
 	closed    bool
+	updating  sync.Mutex // lets one Update in at a time; taken before mu
+	listening sync.Mutex // guards followers, the list of which is not changed in place
+	followers []*follower
 }
 
 // New checks the configuration and starts to look up the services named in the spec, without waiting for them.
@@ -122,14 +124,6 @@ func New(cfg Config) (*Mesh, error) {
 		probers[strings.ToLower(name)] = p
 	}
 	cfg.Probers = probers
-	cfg.Spec.Services, cfg.Spec.Policies = maps.Clone(cfg.Spec.Services), maps.Clone(cfg.Spec.Policies)
-	cfg.Spec.Defaults.Hash, cfg.Spec.Defaults.Select = slices.Clone(cfg.Spec.Defaults.Hash), cfg.Spec.Defaults.Select.clone()
-	for _, policies := range []map[string]Policy{cfg.Spec.Services, cfg.Spec.Policies} {
-		for name, p := range policies {
-			p.Hash, p.Select = slices.Clone(p.Hash), p.Select.clone()
-			policies[name] = p
-		}
-	}
 	a := &cfg.Addresses
 	a.Allow, a.Only, a.Ports = slices.Clone(a.Allow), slices.Clone(a.Only), slices.Clone(a.Ports)
 	if cfg.Rand == nil {
@@ -141,36 +135,19 @@ func New(cfg Config) (*Mesh, error) {
 	if cfg.StartTimeout == 0 {
 		cfg.StartTimeout = 5 * time.Second
 	}
+	spec := cfg.Spec.clone()
+	cfg.Spec = Spec{}
 	m := &Mesh{cfg: cfg, base: time.Now()}
 	m.overdue.base = m.base
 	h := &cfg.Hooks
 	m.observed = cfg.Classify != nil || h.CallStart != nil || h.CallDone != nil || h.AttemptStart != nil || h.AttemptDone != nil || h.Refused != nil || h.FellBack != nil
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	m.services.Store(&map[string]*service{})
 	m.site.Store(cfg.site())
 	m.snapshots = newSnapshots(cfg.Snapshot)
-	rules := cfg.Spec.rules()
-	if len(rules) > 0 {
-		m.routes, _ = routing.Compile(rules) // validate has found no error
-	}
-	for name := range cfg.Spec.Services {
-		m.add(name, true)
-	}
-	for _, name := range m.routes.Services() {
-		m.add(name, true)
-	}
-	for _, s := range *m.services.Load() {
-		for _, to := range m.fallbacks(s.name) {
-			m.add(to, true)
-		}
-	}
-	for _, rule := range rules {
-		list := make([]*service, len(rule.Backends))
-		for i, b := range rule.Backends {
-			list[i] = (*m.services.Load())[b.Service]
-		}
-		m.backends = append(m.backends, list)
-	}
+	table, _ := spec.table() // validate has found no error
+	first := m.succeed(nil, spec, table)
+	m.enact(first)
+	first.settle()
 	if m.snapshots != nil {
 		m.tasks.Go(func() { m.snapshots.run(m.ctx.Done()) })
 	}
@@ -184,9 +161,9 @@ func New(cfg Config) (*Mesh, error) {
 // begun go on to their end, except backups, which are given up; calls that wait for endpoints and new ones fail with
 // ErrClosed. It is idempotent and returns nil.
 func (m *Mesh) Close() error {
-	m.mu.Lock()
+	m.life.Lock()
 	m.closed = true
-	m.mu.Unlock()
+	m.life.Unlock()
 	m.cancel()
 	m.tasks.Wait()
 	if m.snapshots != nil {
@@ -207,12 +184,15 @@ func (m *Mesh) at(d time.Duration) time.Time { return m.base.Add(d) }
 func later(now, d time.Duration) time.Duration { return now + min(d, math.MaxInt64-now) }
 
 // IsService reports whether a URL host means a service rather than a host: it is named in the spec or by a
-// route, or it is a single label without a port, and neither "localhost" nor an IP address. Case does not matter.
+// route, if by a wildcard only, or it is a single label without a port, and neither "localhost" nor an IP address. Case does not matter.
 func (m *Mesh) IsService(host string) bool {
-	if s := (*m.services.Load())[strings.ToLower(host)]; s != nil {
-		return s.host
+	g, name := m.present.Load(), strings.ToLower(host)
+	if s := g.known()[name]; s != nil && s.host {
+		return true
+	} else if s == nil && isLabel(host) {
+		return true
 	}
-	return isLabel(host)
+	return g.table.Covers(name)
 }
 
 // isLabel reports whether a host is a single label. An IP address has a dot or a colon.
@@ -223,14 +203,17 @@ func isLabel(host string) bool {
 
 // task runs f in the background, unless the mesh is closed. Close waits for it.
 func (m *Mesh) task(f func()) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.life.Lock()
+	defer m.life.Unlock()
 	if m.closed {
 		return false
 	}
 	m.tasks.Go(f)
 	return true
 }
+
+// known returns the services there are, by name in lower case. The map is read-only.
+func (m *Mesh) known() map[string]*service { return m.present.Load().known() }
 
 // service returns the service of that name and begins to watch it if it is new.
 func (m *Mesh) service(name string) (*service, error) {
@@ -241,32 +224,38 @@ func (m *Mesh) service(name string) (*service, error) {
 	return s, err
 }
 
-// find returns the service of that name, which may not be watched yet.
-func (m *Mesh) find(name string) (*service, error) {
-	name = strings.ToLower(name) // free if it is
-	if s := (*m.services.Load())[name]; s != nil {
+// find returns the service of that name as the present generation has it, which may not be watched yet.
+func (m *Mesh) find(name string) (s *service, err error) {
+	for s == nil && err == nil {
+		s, err = m.findIn(m.present.Load(), strings.ToLower(name))
+	}
+	return s, err
+}
+
+// findIn returns the service of that name, in lower case, as g has it, or nil without an error if there is none and g has been replaced.
+func (m *Mesh) findIn(g *generation, name string) (*service, error) {
+	if s := g.known()[name]; s != nil {
 		return s, nil
 	}
 	if name == "" || len(name) > maxNameLength {
 		return nil, fmt.Errorf("%w: a name must have 1 to %d bytes", discovery.ErrUnknownService, maxNameLength)
 	}
-	if s := m.add(name, false); s != nil {
-		return s, nil
-	}
-	return nil, ErrClosed
+	return m.add(g, name)
 }
 
-// add returns the service of that name, made if there is none, or nil if the mesh is closed.
-func (m *Mesh) add(name string, named bool) *service {
+// add returns the service of that name in g, made if there is none. It returns nil without an error if g has been replaced.
+func (m *Mesh) add(g *generation, name string) (*service, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	old := *m.services.Load()
-	key := strings.ToLower(name)
-	if s := old[key]; s != nil {
-		return s
+	if m.present.Load() != g {
+		return nil, nil
 	}
-	if m.closed {
-		return nil
+	old := g.known()
+	if s := old[name]; s != nil {
+		return s, nil
+	}
+	if m.ctx.Err() != nil {
+		return nil, ErrClosed
 	}
 	next := make(map[string]*service, len(old)+1)
 	var dynamic int
@@ -281,52 +270,52 @@ func (m *Mesh) add(name string, named bool) *service {
 			idlest = s
 		}
 	}
-	if !named && dynamic >= maxDynamicServices && idlest != nil {
+	if dynamic >= maxDynamicServices && idlest != nil {
 		delete(next, idlest.key)
-		idlest.stop()
+		idlest.stop(errForgotten)
 	}
-	s := newService(m, name, named)
-	next[key] = s
-	m.services.Store(&next)
-	if named {
-		s.watching.Do(func() {
-			s.begin()
-			m.tasks.Go(s.watch)
-		})
-	}
-	return s
+	x := succession{mesh: m, to: g}
+	s := x.service(nil, name, g.spec.complete(Policy{}), false)
+	s.now.Store(s)
+	next[name] = s
+	g.services.Store(&next)
+	return s, nil
 }
 
-// target finds where a call goes and under which policy.
-func (m *Mesh) target(r *routing.Request) (*target, error) {
-	rule, backend := -1, -1
-	if m.routes != nil {
-		if name := strings.ToLower(r.Service); name != r.Service {
-			folded := *r
-			folded.Service, r = name, &folded
-		}
-		rule, backend = m.routes.Route(r, m.cfg.Rand())
+// target finds where a call goes and under which policy, and which match of its rule it fits, -1 without a rule. All of it is of one
+// generation. draw is where the random word of the route is kept.
+func (m *Mesh) target(r *routing.Request, draw *uint64) (t *target, match int, err error) {
+	if name := strings.ToLower(r.Service); name != r.Service {
+		folded := *r
+		folded.Service, r = name, &folded
 	}
-	if backend >= 0 {
-		return m.backends[rule][backend].target(rule), nil
-	}
-	s, err := m.find(r.Service)
-	if err != nil {
-		return nil, err
-	}
-	return s.target(rule), nil
-}
-
-// Reachable returns the services that calls to the named one can be routed to, and those that answer for them by
-// Policy.Fallback.
-func (m *Mesh) Reachable(name string) []string {
-	list := m.routes.Reachable(strings.ToLower(name))
-	for _, to := range list {
-		for _, to := range m.fallbacks(to) {
-			if !slices.Contains(list, to) {
-				list = append(list, to)
+	for {
+		g := m.present.Load()
+		d := routing.Decision{Rule: -1, Match: -1, Backend: -1}
+		if g.table != nil {
+			if *draw == 0 {
+				*draw = m.cfg.Rand()
 			}
+			if g.table.Timed() {
+				dated := *r
+				dated.Now, r = time.Now(), &dated
+			}
+			d = g.table.Route(r, *draw)
+		}
+		if d.Backend >= 0 {
+			return g.backends[d.Rule][d.Backend], d.Match, nil
+		}
+		if s, err := m.findIn(g, r.Service); s != nil || err != nil {
+			if err != nil {
+				return nil, -1, err
+			}
+			return s.target(g, d.Rule), d.Match, nil
 		}
 	}
-	return list
+}
+
+// Reachable returns the services that calls to the named one can be routed to, those that answer for them by Policy.Fallback,
+// and those that get copies of them.
+func (m *Mesh) Reachable(name string) []string {
+	return m.present.Load().reachable(strings.ToLower(name))
 }

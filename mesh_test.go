@@ -55,7 +55,7 @@ func failure(t *testing.T, err error) *Error {
 
 // inFlight returns the load of all nodes of the service.
 func inFlight(m *Mesh, service string) (n int) {
-	for _, node := range (*m.services.Load())[service].balancer.Set().Nodes() {
+	for _, node := range m.known()[service].balancer.Set().Nodes() {
 		n += node.InFlight()
 	}
 	return n
@@ -64,12 +64,16 @@ func inFlight(m *Mesh, service string) (n int) {
 func TestIsService(t *testing.T) {
 	m := open(t, Config{Resolver: discovery.Static{}, Spec: Spec{
 		Services: map[string]Policy{"api.example.com": {}, "orders:80": {}, "localhost": {}},
-		Routes:   []routing.Rule{{Match: routing.Match{Service: "shop.example.com"}, Backends: []routing.Backend{{Service: "shop.v2"}}}},
+		Routes: []routing.Rule{
+			{Match: routing.Match{Service: "shop.example.com"}, Backends: []routing.Backend{{Service: "shop.v2"}}},
+			{Match: routing.Match{Service: "*.Wild.example"}, Backends: []routing.Backend{{Service: "shop.v2"}}},
+		},
 	}})
 	for host, want := range map[string]bool{
 		"orders": true, "Orders_2-x": true, "api.example.com": true, "orders:80": true, "localhost": true,
 		"shop.v2": true, "API.Example.com": true, "Shop.V2": true, "ORDERS:80": true, "": false, "orders:81": false, "LocalHost": true, "localhost:80": false,
 		"127.0.0.1": false, "10.0.0.1:80": false, "[::1]": false, "[::1]:80": false, "::1": false, "fe80::1%eth0": false,
+		"a.wild.example": true, "A.b.WILD.example": true, "wild.example": false, ".wild.example": false, "a.wild.example:80": false,
 		"www.example.com": false, "orders.": false, strings.Repeat("x", 253): true, strings.Repeat("x", 254): false,
 	} {
 		if got := m.IsService(host); got != want {
@@ -152,7 +156,7 @@ func TestRoutesShareCallsOutByWeight(t *testing.T) {
 	count := map[string]int{}
 	const n = 4000
 	for range n {
-		target, err := m.target(&routing.Request{Service: "orders"})
+		target, _, err := m.target(&routing.Request{Service: "orders"}, new(uint64))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -195,7 +199,7 @@ func TestCaseOfNamesDoesNotMatter(t *testing.T) {
 		if got := report.Calls()[0]; got.Host != c.host {
 			t.Errorf("call of %s: host = %q", c.host, got.Host)
 		}
-		target, err := m.target(&routing.Request{Service: c.host, Path: c.path})
+		target, _, err := m.target(&routing.Request{Service: c.host, Path: c.path}, new(uint64))
 		if err != nil || target.service.name != c.service {
 			t.Fatalf("%s%s leads to %+v, %v, want %s", c.host, c.path, target, err, c.service)
 		}
@@ -203,7 +207,7 @@ func TestCaseOfNamesDoesNotMatter(t *testing.T) {
 			t.Errorf("policy of %s = %+v, want that of Ledger", c.host, target.policy.Retry)
 		}
 	}
-	if got := len(*m.services.Load()); got != 3 {
+	if got := len(m.known()); got != 3 {
 		t.Errorf("%d services, want 3", got)
 	}
 	if got, want := m.Reachable("Orders"), []string{"orders", "orders-next"}; !slices.Equal(got, want) {

@@ -56,6 +56,7 @@ type sayings struct {
 	options CallOptions
 	inbound *Inbound
 	report  *Report
+	lane    *string // nil if the context does not say
 }
 
 // saying is a context that says something. It is one allocation where context.WithValue would be two.

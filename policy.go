@@ -43,10 +43,12 @@ type Policy struct {
 	Preset string `json:"preset,omitempty" yaml:"preset,omitempty"`
 	// Balance names the algorithm: "peak-ewma" (the default), "least-request", "prequal", "utilization",
 	// "weighted-round-robin", "random", "rendezvous", "ring-hash", "maglev", or a name in Config.Balancers. Package
-	// loadbalance says which is for what. It belongs to a service, not to a route.
+	// loadbalance says which is for what. Routes may have another one than their service, but for
+	// "prequal" and "utilization".
 	Balance string `json:"balance,omitempty" yaml:"balance,omitempty"`
 	// LeastRequest, Prequal, Utilization and Hashing are parameters of the algorithms of these names, Hashing of those that
-	// hash. They belong to a service, which must have the algorithm. In Spec.Defaults they are for the services that do.
+	// hash. They belong to a service or a route, which must have the algorithm; those of Prequal and Utilization to a
+	// service. In Spec.Defaults they are for the services that do.
 	LeastRequest LeastRequest `json:"leastRequest,omitzero" yaml:"leastRequest,omitempty"`
 	Prequal      Prequal      `json:"prequal,omitzero" yaml:"prequal,omitempty"`
 	Utilization  Utilization  `json:"utilization,omitzero" yaml:"utilization,omitempty"`
@@ -102,7 +104,8 @@ type Policy struct {
 	RateLimit RateLimit `json:"rateLimit,omitzero" yaml:"rateLimit,omitempty"`
 	// Limit bounds how many calls are in flight at once.
 	Limit Limit `json:"limit,omitzero" yaml:"limit,omitempty"`
-	// Budget limits retries and backups of all calls of a service together. It belongs to a service.
+	// Budget limits retries and backups of all calls of a service together. Where a route sets any of it, its calls have one of
+	// their own, for each service that it leads to.
 	Budget Budget `json:"budget,omitzero" yaml:"budget,omitempty"`
 	// Breaker is the circuit breaker of each endpoint. It belongs to a service.
 	Breaker Breaker `json:"breaker,omitzero" yaml:"breaker,omitempty"`
@@ -125,6 +128,8 @@ type Policy struct {
 	Sticky Sticky `json:"sticky,omitzero" yaml:"sticky,omitempty"`
 	// Select keeps calls to the endpoints that have some metadata.
 	Select Select `json:"select,omitzero" yaml:"select,omitempty"`
+	// Lane keeps calls to the endpoints of their lane, such as those of a feature branch.
+	Lane Lane `json:"lane,omitzero" yaml:"lane,omitempty"`
 }
 
 // Connect says how httpmesh connects to endpoints when its base is an *http.Transport. gRPC connects in the background
@@ -209,6 +214,7 @@ var builtin = Policy{
 	HealthCheck: HealthCheck{Mode: Off, Protocol: "tcp", Path: "/", Unproven: Off, EndEjection: Off},
 	Sticky:      Sticky{Mode: On, Strict: Off, Cookie: Cookie{Path: "/"}},
 	Select:      Select{Mode: On, Fallback: FallbackNone},
+	Lane:        Lane{Mode: Off, Key: "lane", Stable: "stable", Fallback: FallbackStable},
 }
 
 func pick[T comparable](narrow, wide T) T {
@@ -279,6 +285,7 @@ func (p Policy) over(wide Policy) Policy {
 		HealthCheck:    p.HealthCheck.over(wide.HealthCheck),
 		Sticky:         p.Sticky.over(wide.Sticky),
 		Select:         p.Select.over(wide.Select),
+		Lane:           p.Lane.over(wide.Lane),
 		Fallback:       p.Fallback.over(wide.Fallback),
 	}
 }
@@ -354,6 +361,6 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 	}
 	errs = append(errs, p.RateLimit.validate(path+".rateLimit"), p.Breaker.validate(path+".breaker"), p.ServiceBreaker.validateService(path+".serviceBreaker"),
 		p.Limit.validate(path+".limit"), p.EndpointLimit.validate(path+".endpointLimit"), p.Throttle.validate(path+".throttle"))
-	errs = append(errs, p.Sticky.validate(path+".sticky"), p.Select.validate(path+".select"), p.Fallback.validate(path+".fallback"))
+	errs = append(errs, p.Sticky.validate(path+".sticky"), p.Select.validate(path+".select"), p.Lane.validate(path+".lane"), p.Fallback.validate(path+".fallback"))
 	return errors.Join(errs...)
 }

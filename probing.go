@@ -11,7 +11,7 @@ import (
 // probing asks endpoints of a service for their load while there are calls, if they are picked by that. It runs in the
 // background: all that calls do is to wake it.
 type probing struct {
-	service *service
+	service *upstream
 	prober  loadbalance.Prober
 	awake   atomic.Bool   // a round is due or under way, or the last one is too recent
 	wake    chan struct{} // of one, so that calls never wait
@@ -29,7 +29,7 @@ func (a *Attempt) WantsProber() bool {
 func (a *Attempt) SetProber(p loadbalance.Prober) { a.call.target.service.ask(p) }
 
 // ask begins to ask endpoints by p. It returns nil if the mesh is closed.
-func (s *service) ask(prober loadbalance.Prober) *probing {
+func (s *upstream) ask(prober loadbalance.Prober) *probing {
 	p := &probing{service: s, prober: prober, wake: make(chan struct{}, 1)}
 	if s.probing.CompareAndSwap(nil, p) && !s.mesh.task(p.run) {
 		return nil
@@ -38,7 +38,7 @@ func (s *service) ask(prober loadbalance.Prober) *probing {
 }
 
 // stir is told that there is a call.
-func (s *service) stir() {
+func (s *upstream) stir() {
 	if s.balancer.Probing() == nil {
 		return
 	}
@@ -72,6 +72,10 @@ func (p *probing) run() {
 			return
 		}
 		c := p.service.balancer.Probing()
+		if c == nil { // another algorithm has come
+			p.service.probing.CompareAndSwap(p, nil)
+			return
+		}
 		pause := time.Duration(min(float64(c.Probes)/c.ProbeRate, 3600) * float64(time.Second))
 		rest := time.NewTimer(pause - time.Since(began))
 		select {

@@ -155,7 +155,7 @@ func TestRoutesHaveRateLimitsOfTheirOwn(t *testing.T) {
 	passed := map[string]int{}
 	for _, path := range []string{"/own", "/other", "/none", "/"} {
 		for range 5 {
-			target, err := m.target(&routing.Request{Service: "orders", Path: path})
+			target, _, err := m.target(&routing.Request{Service: "orders", Path: path}, new(uint64))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -56,11 +56,6 @@ func (s Select) over(wide Select) Select {
 	}
 }
 
-func (s Select) clone() Select {
-	s.Match, s.Headers, s.Default = maps.Clone(s.Match), maps.Clone(s.Headers), maps.Clone(s.Default)
-	return s
-}
-
 // mapped is pick for maps, of which the narrow one replaces the wide one.
 func mapped(narrow, wide map[string]string) map[string]string {
 	if len(narrow) > 0 {

@@ -107,7 +107,7 @@ func TestRoutesSelectPartsOfAService(t *testing.T) {
 			Policies: map[string]Policy{"canary": canary},
 			Routes: []routing.Rule{{
 				Name: "canary", Policy: "canary",
-				Match: routing.Match{Headers: []routing.Header{{Name: "X-Canary", Value: "yes"}}},
+				Match: routing.Match{Headers: []routing.Field{{Name: "X-Canary", Value: "yes"}}},
 			}},
 		}
 		m := open(t, Config{Resolver: versions("1", "1", "2"), Spec: spec})
@@ -143,9 +143,9 @@ func TestCallsWithoutSelectionDoNotPayForIt(t *testing.T) {
 	if err := ping(t.Context(), m, "orders"); err != nil {
 		t.Fatal(err)
 	}
-	s := (*m.services.Load())["orders"]
+	s := m.known()["orders"]
 	if got := testing.AllocsPerRun(100, func() {
-		if s.direct.guide(nil, &CallOptions{}) != nil {
+		if s.direct.guide(nil, &CallOptions{}, "") != nil {
 			t.Error("a call without selection has a guide")
 		}
 	}); got != 0 {

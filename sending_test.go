@@ -63,7 +63,7 @@ func TestResendsAreReportedAndPaidFor(t *testing.T) {
 	if records := report.Calls()[0].Attempts; done.Resends != 2 || records[0].Resends != 2 {
 		t.Errorf("AttemptDone got %+v, the report has %+v, want 2 resends", done, records)
 	}
-	target, err := m.target(&routing.Request{Service: "orders"})
+	target, _, err := m.target(&routing.Request{Service: "orders"}, new(uint64))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -97,7 +97,7 @@ func TestCallsTellWhyTheSourceHasNoEndpointsForThem(t *testing.T) {
 		if err := ping(t.Context(), m, "orders"); err != nil {
 			t.Fatal(err)
 		}
-		s, broken := (*m.services.Load())["orders"], errors.New("broken")
+		s, broken := m.known()["orders"], errors.New("broken")
 		s.balancer.Update(nil) // as it is between the look at the service and the pick
 		for _, want := range []error{loadbalance.ErrNoEndpoints, broken} {
 			err := ping(t.Context(), m, "orders")
@@ -213,7 +213,7 @@ func TestServicesThatCallsNameAreBounded(t *testing.T) {
 		if got, want := watches.Load(), int64(maxDynamicServices+1); got != want {
 			t.Errorf("%d watches, want %d", got, want)
 		}
-		known := *m.services.Load()
+		known := m.known()
 		for name, want := range map[string]bool{"named": true, "subscribed": true, "busy": true, "oldest": false, "s0": false, "s2999": true} {
 			if _, got := known[name]; got != want {
 				t.Errorf("%s is known: %v, want %v", name, got, want)
@@ -262,7 +262,7 @@ func TestCallsOnAForgottenServiceEnd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.AfterFunc(time.Second, s.stop)
+		time.AfterFunc(time.Second, func() { s.stop(errForgotten) })
 		start := time.Now()
 		if err := ping(t.Context(), m, "orders"); !errors.Is(err, errForgotten) || time.Since(start) != time.Second {
 			t.Errorf("call ended after %v with %v, want %v", time.Since(start), err, errForgotten)

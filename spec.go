@@ -14,8 +14,8 @@ import (
 // Spec is the part of the configuration that is plain data and can be kept in a file. The zero value is
 // valid: every service gets the built-in policy, and calls go to the service they name.
 //
-// In JSON durations are numbers of nanoseconds; packages for YAML also read "250ms". Neither complains of
-// fields that do not exist unless the decoder is told to.
+// Package config reads it from YAML and JSON, strictly and with durations such as "250ms" in both. To encoding/json durations
+// are numbers of nanoseconds, and fields that do not exist are no mistake.
 type Spec struct {
 	// Defaults apply to all services.
 	Defaults Policy `json:"defaults,omitzero" yaml:"defaults,omitempty"`
@@ -39,6 +39,9 @@ const maxNameLength = 253
 func (s Spec) Validate() error { return errors.Join(s.validate(nil), s.validateCheckers(nil, false)) }
 
 func (s Spec) validate(own map[string]loadbalance.Builder) error {
+	if err := s.bounded(); err != nil {
+		return err
+	}
 	errs := []error{s.validateDefaults(own), s.validateFallbacks()}
 	keys := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(s.Services)) {
@@ -68,10 +71,9 @@ func (s Spec) validate(own map[string]loadbalance.Builder) error {
 			field string
 			set   bool
 		}{
-			{"preset", p.Preset != ""}, {"balance", p.Balance != ""}, {"leastRequest", p.LeastRequest != LeastRequest{}}, {"prequal", p.Prequal != Prequal{}},
-			{"utilization", p.Utilization != Utilization{}}, {"hashing", p.Hashing != Hashing{}}, {"subset", p.Subset != 0}, {"panic", p.Panic != 0},
+			{"preset", p.Preset != ""}, {"prequal", p.Prequal != Prequal{}}, {"utilization", p.Utilization != Utilization{}}, {"subset", p.Subset != 0}, {"panic", p.Panic != 0},
 			{"overProvisioning", p.OverProvisioning != 0}, {"connect", p.Connect != Connect{}},
-			{"budget", p.Budget != Budget{}}, {"breaker", p.Breaker != Breaker{}}, {"serviceBreaker", p.ServiceBreaker != Breaker{}},
+			{"breaker", p.Breaker != Breaker{}}, {"serviceBreaker", p.ServiceBreaker != Breaker{}},
 			{"endpointLimit", p.EndpointLimit != EndpointLimit{}}, {"throttle", p.Throttle != Throttle{}},
 			{"outlier", p.Outlier != Outlier{}}, {"slowStart", p.SlowStart != SlowStart{}}, {"locality", p.Locality != Locality{}},
 			{"healthCheck", p.HealthCheck != HealthCheck{}},
@@ -79,6 +81,13 @@ func (s Spec) validate(own map[string]loadbalance.Builder) error {
 			if f.set {
 				errs = append(errs, fmt.Errorf("%s.%s: belongs to a service, not to a route", path, f.field))
 			}
+		}
+		switch {
+		case p.Balance == "":
+		case (p.Balance == "prequal" || p.Balance == "utilization") && own[p.Balance] == nil:
+			errs = append(errs, fmt.Errorf("%s.balance: %q goes by what endpoints report to all calls of a service, and belongs to a service", path, p.Balance))
+		default:
+			errs = append(errs, p.idle(path, p.Balance, own))
 		}
 	}
 	if _, err := routing.Compile(s.rules()); err != nil {
@@ -102,15 +111,31 @@ func (s Spec) validateDefaults(own map[string]loadbalance.Builder) error {
 	return errors.Join(whole.validate(path, own), whole.RateLimit.lacking(path+".rateLimit"))
 }
 
+// table returns the routes ready for calls, nil if there are none.
+func (s Spec) table() (*routing.Table, error) {
+	if len(s.Routes) == 0 {
+		return nil, nil
+	}
+	return routing.Compile(s.rules())
+}
+
 // rules returns the routes with the names of services in lower case.
 func (s Spec) rules() []routing.Rule {
 	rules := slices.Clone(s.Routes)
 	for i := range rules {
 		r := &rules[i]
 		r.Match.Service = strings.ToLower(r.Match.Service)
+		r.Or = slices.Clone(r.Or)
+		for j := range r.Or {
+			r.Or[j].Service = strings.ToLower(r.Or[j].Service)
+		}
 		r.Backends = slices.Clone(r.Backends)
 		for j := range r.Backends {
 			r.Backends[j].Service = strings.ToLower(r.Backends[j].Service)
+		}
+		r.Mirrors = slices.Clone(r.Mirrors)
+		for j := range r.Mirrors {
+			r.Mirrors[j].Service = strings.ToLower(r.Mirrors[j].Service)
 		}
 	}
 	return rules

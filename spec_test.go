@@ -56,7 +56,7 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		}}), []string{
 			"policies.x.select.headers: must have at most 4 keys, got 5", `policies.x.select.default: must be set where fallback is "default"`,
 		}},
-		{"balance", service(Policy{Balance: "fair"}), []string{`services.orders.balance: unknown algorithm "fair"`}},
+		{"balance", service(Policy{Balance: "fair"}), []string{`services.orders.balance: unknown algorithm "fair", want one of ["least-request" "maglev" "peak-ewma"`}},
 		{"choices", service(Policy{Balance: "least-request", LeastRequest: LeastRequest{Choices: 1}}), []string{"services.orders.leastRequest.choices: must be between 2 and 10, got 1"}},
 		{"quantile", service(Policy{Balance: "prequal", Prequal: Prequal{Quantile: 1.5}}), []string{"services.orders.prequal.quantile: must not be above 1, got 1.5"}},
 		{"expiration", service(Policy{Balance: "utilization", Utilization: Utilization{Expiration: -1}}), []string{"services.orders.utilization.expiration: must not be negative, got -1ns"}},
@@ -96,7 +96,7 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 			Spec: Spec{Services: map[string]Policy{"orders": {Balance: "least-request", LeastRequest: LeastRequest{Choices: 3}}}},
 		}, []string{`services.orders.leastRequest: does nothing, as the service is balanced by "least-request"`}},
 		{"parameters of a route", route(Policy{LeastRequest: LeastRequest{Choices: 3}, Prequal: Prequal{Pool: 3}, Utilization: Utilization{Update: time.Second}, Hashing: Hashing{Table: 7}}), []string{
-			"policies.x.leastRequest: belongs to a service, not to a route", "policies.x.prequal: ", "policies.x.utilization: ", "policies.x.hashing: ",
+			"policies.x.prequal: belongs to a service, not to a route", "policies.x.utilization: ",
 		}},
 		{"timeout", service(Policy{Timeout: -time.Second}), []string{"services.orders.timeout: must not be negative, got -1s"}},
 		{"attempt timeout", service(Policy{AttemptTimeout: -1}), []string{"services.orders.attemptTimeout: must not be negative, got -1ns"}},
@@ -190,8 +190,8 @@ func TestNewNamesTheFieldOfEveryMistake(t *testing.T) {
 		{"no name", Config{Resolver: discovery.Static{}, Spec: Spec{Services: map[string]Policy{"": {}}}}, []string{"services: a name must have 1 to 253 bytes"}},
 		{"long name", Config{Resolver: discovery.Static{}, Spec: Spec{Services: map[string]Policy{strings.Repeat("x", 254): {}}}}, []string{"services: a name must have 1 to 253 bytes"}},
 		{"policy without a name", Config{Resolver: discovery.Static{}, Spec: Spec{Policies: map[string]Policy{"": {}}}}, []string{"policies: "}},
-		{"balance of a route", route(Policy{Balance: "random"}), []string{"policies.x.balance: belongs to a service, not to a route"}},
-		{"budget of a route", route(Policy{Budget: Budget{Tokens: 1}}), []string{"policies.x.budget: belongs to a service, not to a route"}},
+		{"reports for a route", route(Policy{Balance: "prequal"}), []string{`policies.x.balance: "prequal" goes by what endpoints report`}},
+		{"idle parameters of a route", route(Policy{Balance: "random", Hashing: Hashing{Table: 7}}), []string{`policies.x.hashing: does nothing`}},
 		{"service breaker of a route", route(Policy{ServiceBreaker: Breaker{Mode: On}}), []string{"policies.x.serviceBreaker: belongs to a service, not to a route"}},
 		{"breaker of a route", route(Policy{Breaker: Breaker{Mode: On}}), []string{"policies.x.breaker: belongs to a service, not to a route"}},
 		{"warm connections", service(Policy{Connect: Connect{Warm: 101}}), []string{"services.orders.connect.warm: must be between 0 and 100, got 101"}},
@@ -387,7 +387,7 @@ func TestPoliciesRefineEachOther(t *testing.T) {
 		{"other", "/", CallOptions{Idempotent: Off}, Policy{Timeout: 1, AttemptTimeout: 1, Retry: Retry{Attempts: 2, Base: 1}}, 2, false},
 	} {
 		r := &Request{Request: routing.Request{Service: c.service, Path: c.path}, Idempotent: true}
-		target, err := m.target(&r.Request)
+		target, _, err := m.target(&r.Request, new(uint64))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -413,7 +413,7 @@ func TestSpecIsCopied(t *testing.T) {
 	spec.Services["orders"] = Policy{Timeout: time.Minute}
 	spec.Policies["slow"] = Policy{Retry: Retry{Attempts: 1}}
 	sources[0].Header = "x-other"
-	target, err := m.target(&routing.Request{Service: "orders"})
+	target, _, err := m.target(&routing.Request{Service: "orders"}, new(uint64))
 	if err != nil {
 		t.Fatal(err)
 	}

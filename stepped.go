@@ -20,8 +20,10 @@ type Stepped struct {
 	call    Call
 	request *Request
 	over    bool
+	held    time.Duration // until when a fault holds the call up, 0 if none does
 	turn    time.Duration // of a call that waits for it, 0 if it does not
 	asked   time.Duration // when it began to wait
+	fault   injection
 	place   place
 	answer  *Attempt
 	err     error
@@ -36,7 +38,7 @@ func (s *Stepped) Begin(ctx context.Context, m *Mesh, r *Request, x Exchange) {
 		s.over, s.err = true, err
 		return
 	}
-	s.admit(s.call.start)
+	s.act(s.call.start)
 }
 
 // admit takes the call through the stages that can refuse it, as far as it need not wait for them.
@@ -92,6 +94,9 @@ func (s *Stepped) Wake() time.Time {
 			wake = t
 		}
 	}
+	if s.held > 0 {
+		earlier(c.mesh().at(s.held))
+	}
 	if s.turn > 0 {
 		earlier(c.mesh().at(s.turn))
 	}
@@ -122,6 +127,10 @@ func (s *Stepped) Tick() {
 	}
 	c := &s.call
 	now := c.mesh().now()
+	if s.held > 0 {
+		s.resume(now)
+		return
+	}
 	if s.turn > 0 {
 		s.wait(now)
 		return

@@ -31,18 +31,20 @@ func (e *Endpoints) Hash(ctx context.Context, x Keyed) uint64 {
 }
 
 // Subscribe calls fn with what is known of the endpoints of the service, at once and after each change, until
-// stop is called. Calls are sequential, and none begins after stop returned. fn must not call stop. It is for
+// stop is called. Calls are sequential, and none begins after stop returned. fn must call neither stop nor Update. It is for
 // transports that hold connections of their own; calls need no subscription.
 func (m *Mesh) Subscribe(name string, fn func(Endpoints)) (stop func(), err error) {
 	if m.ctx.Err() != nil {
 		return nil, ErrClosed
 	}
 	sub := &subscription{fn: fn}
-	var s *service
+	var s *upstream
 	for s == nil || !m.enlist(s, sub) {
-		if s, err = m.service(name); err != nil {
+		found, err := m.service(name)
+		if err != nil {
 			return nil, err
 		}
+		s = found.upstream
 	}
 	sub.tell(s)
 	return func() {
@@ -55,10 +57,10 @@ func (m *Mesh) Subscribe(name string, fn func(Endpoints)) (stop func(), err erro
 }
 
 // enlist adds the subscription, unless the service has just given way to others: nobody would tell it anything.
-func (m *Mesh) enlist(s *service, sub *subscription) bool {
+func (m *Mesh) enlist(s *upstream, sub *subscription) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if (*m.services.Load())[s.key] != s {
+	if now := m.known()[s.key]; now == nil || now.upstream != s {
 		return false
 	}
 	s.mu.Lock()
@@ -74,12 +76,13 @@ type subscription struct {
 }
 
 // tell calls fn, unless stop was called.
-func (sub *subscription) tell(s *service) {
+func (sub *subscription) tell(s *upstream) {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
 	s.mu.Lock()
 	_, live := s.subs[sub]
-	eps := Endpoints{Balancer: s.balancer, Known: s.known, Err: s.err, hash: s.policy.Hash, keyed: s.keyed}
+	now := s.now.Load()
+	eps := Endpoints{Balancer: s.balancer, Known: s.known, Err: s.err, hash: now.policy.Hash, keyed: now.keyed}
 	s.mu.Unlock()
 	if live {
 		sub.fn(eps)

@@ -6,20 +6,44 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/zerohop/zerohop/loadbalance"
 	"github.com/zerohop/zerohop/resilience"
+	"github.com/zerohop/zerohop/routing"
 )
 
 // target is a service as reached under one policy: what a route leads to.
 type target struct {
+	*learned
+
 	service *service
-	route   string
+	route   string           // name of the rule
+	rule    *routing.Rule    // nil if the call came under none
+	backend *routing.Backend // that the rule chose; nil if it has none
 	policy  Policy
 	limits  resilience.CallConfig // what all calls have in common
-	latency resilience.Latency    // of successful attempts of operations without a latency of their own
+
+	actions *actions // nil if the rule has none
+	copies  bool     // of calls are what goes there
+	// near and far are what transports are to do with calls that named the service and with those that named another one; nil
+	// if that is nothing.
+	near, far *Directions
+
+	keyed     bool                   // the algorithm may look at keys
+	algorithm *loadbalance.Algorithm // nil if it is that of the service
 
 	selector *selector
-	rate     *resilience.RateLimit // nil if there is none
-	flight   *resilience.Limit     // of calls in flight; nil if there is none
+	lanes    *laner                              // nil if there are none
+	plain    *guide                              // of calls that ask for nothing themselves; nil if those may go to any endpoint
+	rate     *resilience.RateLimit               // nil if there is none
+	flight   *resilience.Limit                   // of calls in flight; nil if there is none
+	budget   *resilience.Budget                  // nil if there is none
+	shared   struct{ rate, flight, budget bool } // with the service
+}
+
+// learned is what calls to a target tell about those to come. It outlives the target, if the next generation has the same.
+type learned struct {
+	tail    float64            // quantile that is learned
+	latency resilience.Latency // of successful attempts of operations without a latency of their own
 
 	operations atomic.Pointer[map[string]*resilience.Latency]
 	mu         sync.Mutex // guards writes of operations
@@ -29,7 +53,7 @@ type target struct {
 const maxOperations = 100
 
 // latencyOf returns where the latency of an operation is learned, nil if nothing is known of it yet.
-func (t *target) latencyOf(operation string) *resilience.Latency {
+func (t *learned) latencyOf(operation string) *resilience.Latency {
 	if operation == "" {
 		return &t.latency
 	}
@@ -47,7 +71,7 @@ func (t *target) latencyOf(operation string) *resilience.Latency {
 }
 
 // learn returns where the latency of an operation is learned from now on.
-func (t *target) learn(operation string) *resilience.Latency {
+func (t *learned) learn(operation string) *resilience.Latency {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if l := t.latencyOf(operation); l != nil {
@@ -57,19 +81,112 @@ func (t *target) learn(operation string) *resilience.Latency {
 	if known := t.operations.Load(); known != nil {
 		next = maps.Clone(*known)
 	}
-	l := &resilience.Latency{Tail: t.policy.Backup.Quantile}
+	l := &resilience.Latency{Tail: t.tail}
 	next[operation] = l
 	t.operations.Store(&next)
 	return l
 }
 
-func newTarget(s *service, route string, p Policy) *target {
-	return &target{service: s, route: route, policy: p, selector: newSelector(&p.Select), rate: newRateLimit(&p.RateLimit), flight: newLimit(&p.Limit, s.mesh.cfg.Rand), latency: resilience.Latency{Tail: p.Backup.Quantile}, limits: resilience.CallConfig{
-		Attempts: p.Retry.Attempts,
-		NoRetry:  p.Retry.Mode == Off,
-		Backoff:  resilience.BackoffConfig{Base: p.Retry.Base, Max: p.Retry.Max},
-		Budget:   s.budget,
-	}}
+// newTarget returns the target for calls to the service, under a rule and to a backend of it if these are not nil. It is to inherit.
+func newTarget(s *service, r *routing.Rule, b *routing.Backend, p Policy) *target {
+	t := &target{
+		service: s, rule: r, backend: b, policy: p, keyed: p.keyed(s.mesh), selector: newSelector(&p.Select), lanes: newLaner(&p.Lane),
+		limits: resilience.CallConfig{
+			Attempts: p.Retry.Attempts,
+			NoRetry:  p.Retry.Mode == Off,
+			Backoff:  resilience.BackoffConfig{Base: p.Retry.Base, Max: p.Retry.Max},
+		},
+		budget: s.budget,
+	}
+	t.shared.budget = true
+	if r != nil {
+		t.route = r.Name
+	}
+	t.plain = newPlainGuide(t)
+	return t
+}
+
+func newLearned(tail float64) *learned {
+	return &learned{tail: tail, latency: resilience.Latency{Tail: tail}}
+}
+
+// target returns a new target for calls to the service that come under a rule, and go to a backend of it, -1 if it has none. It is
+// to inherit.
+func (g *generation) target(s *service, rule, backend int) *target {
+	r := &g.rules[rule]
+	own := g.spec.Policies[r.Policy]
+	p := own.over(s.policy)
+	var b *routing.Backend
+	if backend >= 0 {
+		if b = &r.Backends[backend]; len(b.Select) > 0 {
+			p.Select.Mode, p.Select.Match, p.Select.Headers = On, b.Select, nil
+		}
+	}
+	t := newTarget(s, r, b, p)
+	t.actions = g.actions[rule]
+	t.near, t.far = t.newDirections(false), t.newDirections(true)
+	if p.picking() != s.policy.picking() {
+		t.algorithm = &loadbalance.Algorithm{Builder: p.builder(s.mesh.cfg.Balancers)}
+	}
+	if own.Budget != (Budget{}) {
+		t.budget, t.shared.budget = nil, false
+	}
+	if own.RateLimit == (RateLimit{}) {
+		t.rate, t.shared.rate = s.direct.rate, true
+	}
+	if own.Limit == (Limit{}) {
+		t.flight, t.shared.flight = s.direct.flight, true
+	}
+	return t
+}
+
+// inherit gives the target what it learns and the limits that it does not share with the service: those of others before it where
+// these fit. The first one is the same target, the second one of the same rule and service. Both may be nil.
+func (t *target) inherit(same, like *target, path string, reset func(path, what string)) {
+	tail := t.policy.Backup.Quantile
+	if same != nil && same.tail == tail {
+		t.learned = same.learned
+	} else {
+		t.learned = newLearned(tail)
+		if same != nil {
+			reset(path+".backup.quantile", "latencies are learned anew")
+		}
+	}
+	p := &t.policy
+	if !t.shared.budget && p.Budget.Mode == On {
+		switch {
+		case like == nil || like.shared.budget || like.budget == nil:
+			t.budget = resilience.NewBudget(p.Budget.config())
+		case like.policy.Budget == p.Budget:
+			t.budget = like.budget
+		default:
+			t.budget = like.budget.Successor(p.Budget.config())
+		}
+	}
+	t.limits.Budget = t.budget
+	if t.algorithm != nil && same != nil && same.algorithm != nil && same.policy.picking() == p.picking() {
+		t.algorithm = same.algorithm
+	}
+	if !t.shared.rate {
+		t.rate = newRateLimit(&p.RateLimit)
+		if like != nil && like.rate != nil && t.rate != nil && !like.shared.rate {
+			if like.policy.RateLimit.config() == p.RateLimit.config() {
+				t.rate = like.rate
+			} else {
+				reset(path+".rateLimit", "begins with a full burst")
+			}
+		}
+	}
+	if !t.shared.flight {
+		t.flight = newLimit(&p.Limit, t.service.mesh.cfg.Rand)
+		if like != nil && like.flight != nil && t.flight != nil && !like.shared.flight {
+			if like.policy.Limit.config() == p.Limit.config() {
+				t.flight = like.flight
+			} else {
+				reset(path+".limit", "does not count what is in flight")
+			}
+		}
+	}
 }
 
 // unlearnedBackup is how long an attempt runs before a backup joins it while the latency of the route is not

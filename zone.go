@@ -86,10 +86,10 @@ func (m *Mesh) askZone() (zone string, err error) {
 func (m *Mesh) moveTo(zone string) {
 	m.site.Store(&site{zone: zone, source: "resolver"})
 	m.mu.Lock() // services that come now know it
-	services := *m.services.Load()
+	services := m.known()
 	m.mu.Unlock()
 	for _, s := range services {
-		if s.zoning.moveTo(s, zone) {
+		if s.zoning.moveTo(s.upstream, zone) {
 			s.change(func() {}) // who holds connections looks at the nodes again
 		}
 	}
@@ -102,7 +102,7 @@ type zoning struct {
 	eps  []discovery.Endpoint
 }
 
-func (z *zoning) update(s *service, eps []discovery.Endpoint) {
+func (z *zoning) update(s *upstream, eps []discovery.Endpoint) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	if z.late {
@@ -112,7 +112,7 @@ func (z *zoning) update(s *service, eps []discovery.Endpoint) {
 }
 
 // moveTo reports whether there are endpoints that the zone matters for.
-func (z *zoning) moveTo(s *service, zone string) bool {
+func (z *zoning) moveTo(s *upstream, zone string) bool {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	eps := z.eps

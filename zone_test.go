@@ -106,7 +106,7 @@ func TestZoneOfTheResolverIsAppliedWhenItIsKnown(t *testing.T) {
 			t.Errorf("New and calls took %v, want no wait for the zone", took)
 		}
 		before := told.Load()
-		time.Sleep(20 * time.Second)
+		time.Sleep(30 * time.Second)
 		synctest.Wait()
 		if zone, source := m.Zone(); zone != "b" || source != "resolver" {
 			t.Errorf("Zone() = %q, %q, want that of the resolver", zone, source)

@@ -20,6 +20,7 @@ type attemptState struct {
 	attempt *zerohop.Attempt
 
 	mu     sync.Mutex  // guards what follows
+	pool   *pool       // that the node of the last try is from
 	trying bool        // gRPC's last try is not over
 	over   bool        // gRPC is done with the RPC
 	ending ending      // of the last try
@@ -59,11 +60,11 @@ type ending struct {
 	shed           bool // the server had too much to do and has not begun
 }
 
-// begin notes that gRPC tries the RPC on the node that was picked.
-func (st *attemptState) begin() {
+// begin notes that gRPC tries the RPC on the node that was picked from a pool.
+func (st *attemptState) begin(c *pool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.trying = true
+	st.pool, st.trying = c, true
 }
 
 // end notes that gRPC is done with one try of the RPC. Another may follow: gRPC itself repeats what was never
@@ -124,6 +125,13 @@ func (st *attemptState) ended() ending {
 		e.err, e.sent = errLeftBehind, false
 	}
 	return e
+}
+
+// from returns the pool that the node of the last try is from, nil if the connection is not balanced by this package.
+func (st *attemptState) from() *pool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.pool
 }
 
 // finished reports whether gRPC is done with the RPC.
@@ -234,6 +242,9 @@ func (st *attemptState) judge(ctx context.Context, err error) resilience.Verdict
 	v := e.verdict()
 	if !a.OwnEndpoints() {
 		v = e.picked()
+	}
+	if c := st.from(); c != nil {
+		a.Reach(c.view.Load(), c.known.Load())
 	}
 	if ctx.Err() == nil && (e.refused() || !e.sent && v.Outcome == resilience.Neutral) {
 		a.Disown()

@@ -59,7 +59,7 @@ func TestSizeLimitsBlameNobody(t *testing.T) {
 func TestStreamsLeftBehindAreNoSuccess(t *testing.T) {
 	for _, received := range []bool{false, true} {
 		st := &attemptState{}
-		st.begin()
+		st.begin(nil)
 		st.end(ending{sent: true, received: received})
 		st.finish(nil)
 		e := st.last()

@@ -270,14 +270,17 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		service = st.attempt.Service()
 		c = p.pools[strings.ToLower(service)]
 	}
+	if c == nil && st != nil && p.link.fetch(service, st.attempt.Generation()) {
+		return balancer.PickResult{}, errConnecting
+	}
 	if c == nil {
 		return balancer.PickResult{}, status.Errorf(codes.Unavailable, "grpcmesh: connection to %q does not serve %q", p.link.service, service)
 	}
 	var in loadbalance.Info // attempts have one of their own
 	if st == nil {
 		in.Now = time.Now()
-		if p.link.hash != nil {
-			in.Hash = p.link.hash(info.Ctx, &keys{info.Ctx, info.FullMethodName})
+		if e := p.link.own.Load(); e != nil {
+			in.Hash = e.Hash(info.Ctx, &keys{info.Ctx, info.FullMethodName})
 		}
 	}
 	for range repicks {
@@ -296,7 +299,11 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		switch {
 		case err == nil:
 		case errors.Is(err, loadbalance.ErrNoEndpoints):
-			return balancer.PickResult{}, p.unconnected(st, c, service)
+			err := p.unconnected(st, c, service)
+			if p.leaveLane(st, err) {
+				continue
+			}
+			return balancer.PickResult{}, err
 		case (errors.Is(err, loadbalance.ErrNoNode) || errors.Is(err, loadbalance.ErrNoMatch)) && c.outdated():
 			return balancer.PickResult{}, balancer.ErrNoSubConnAvailable // it may be among those that have come
 		default:
@@ -304,7 +311,7 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		}
 		if res, err := c.picker(node).Pick(info); err == nil {
 			if st != nil {
-				st.begin()
+				st.begin(c)
 			}
 			if node.WantsLoad() {
 				p.ask(st, c, node, &res)

@@ -161,7 +161,7 @@ func newPolicy(b testing.TB, name string) *policy {
 	}
 	if name == balancerName {
 		p.mesh = loadbalance.New(loadbalance.Config{Builder: p.build})
-		p.link = &link{service: "orders", balancers: map[string]*loadbalance.Balancer{"orders": p.mesh}}
+		p.link = &link{shared: &shared{}, service: "orders", balancers: map[string]*loadbalance.Balancer{"orders": p.mesh}}
 	}
 	return p
 }

@@ -205,7 +205,7 @@ func TestLinksShareConnections(t *testing.T) {
 		p.update(many(3, 0))
 		other := loadbalance.New(loadbalance.Config{})
 		other.Update(many(3, 1)) // two of the three
-		both := &link{service: "others", balancers: map[string]*loadbalance.Balancer{"orders": p.mesh, "others": other}}
+		both := &link{shared: &shared{}, service: "others", balancers: map[string]*loadbalance.Balancer{"orders": p.mesh, "others": other}}
 		p.hand(resolver.State{Attributes: attributes.New(linkKey{}, both)})
 		if got := p.conn.made; got != 4 || len(p.conn.conns) != 4 {
 			t.Errorf("%d connections were made, want 4 for 4 addresses", got)

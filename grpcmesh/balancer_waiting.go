@@ -37,6 +37,14 @@ func (p *picker) await(st *attemptState, c *pool, known *loadbalance.Set) error 
 	return errConnecting
 }
 
+// leaveLane reports whether an RPC that cannot be made in the lane of its call for err is to be tried outside.
+func (p *picker) leaveLane(st *attemptState, err error) bool {
+	if st == nil || errors.Is(err, errConnecting) && st.attempt.Age() < firstConnect {
+		return false
+	}
+	return st.attempt.LeaveLane()
+}
+
 // unconnected tells what becomes of an RPC while no node is connected that it may go to.
 func (p *picker) unconnected(st *attemptState, c *pool, service string) error {
 	known := c.known.Load()

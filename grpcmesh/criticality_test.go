@@ -88,7 +88,7 @@ func TestServerKnowsHowCriticalCallsAre(t *testing.T) {
 			pairs = append(pairs, criticalityKey, v)
 		}
 		s := &Server{MaxCriticality: tt.most}
-		in, err := s.admit(inbound(t.Context(), pairs...))
+		in, err := s.admit(inbound(t.Context(), pairs...), "")
 		if err != nil || in.Criticality != tt.want {
 			t.Errorf("a call with %q, up to %v, is %v, %v, want %v", tt.values, tt.most, in.Criticality, err, tt.want)
 		}

@@ -2,9 +2,7 @@ package grpcmesh
 
 import (
 	"context"
-	"slices"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/zerohop/zerohop"
@@ -34,6 +32,7 @@ func (x *unary) fallBack(ctx context.Context, mesh *zerohop.Mesh, a *zerohop.Att
 		defer a.End(a.Verdict().Outcome, nil)
 	} else {
 		failure = statusOf(err)
+		respond(x.opts, err)
 	}
 	if credentials, ok := x.call.Instead(a, failure, r); ok {
 		if err, ok := x.substitute(ctx, mesh, r, credentials); ok {
@@ -53,18 +52,15 @@ func (x *unary) fallBack(ctx context.Context, mesh *zerohop.Mesh, a *zerohop.Att
 func (x *unary) substitute(ctx context.Context, mesh *zerohop.Mesh, r *zerohop.Request, credentials bool) (_ error, ok bool) {
 	opts := x.opts
 	if md, ok := metadata.FromOutgoingContext(ctx); ok { // a copy
-		md.Delete("proxy-authorization")
-		if !credentials {
-			md.Delete("authorization")
-			md.Delete("cookie")
+		if credentials {
+			md.Delete("proxy-authorization")
+		} else {
+			dropCredentials(md)
 		}
 		ctx = metadata.NewOutgoingContext(ctx, md)
 	}
 	if !credentials {
-		opts = slices.DeleteFunc(slices.Clone(opts), func(o grpc.CallOption) bool {
-			_, secret := o.(grpc.PerRPCCredsCallOption)
-			return secret
-		})
+		opts = withoutCredentials(opts)
 	}
 	y := &unary{method: x.method, req: x.req, reply: x.reply, kind: x.kind, cc: x.cc, invoker: x.invoker, opts: opts, header: outgoing{ctx}}
 	if x.kind != nil { // what failed may have left something in the caller's

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/internal/baggage"
 	"github.com/zerohop/zerohop/resilience"
 )
 
@@ -16,10 +17,15 @@ type outgoing struct{ ctx context.Context }
 
 // Get returns the first value of a key, "" if there is none.
 func (o *outgoing) Get(name string) string {
-	if v := metadata.ValueFromOutgoingContext(o.ctx, name); len(v) > 0 {
+	if v := o.Values(name); len(v) > 0 {
 		return v[0]
 	}
 	return ""
+}
+
+// Values returns the values of a key.
+func (o *outgoing) Values(name string) []string {
+	return metadata.ValueFromOutgoingContext(o.ctx, name)
 }
 
 // announce adds to the metadata of an attempt, which is that of the caller otherwise, how often the call was sent before,
@@ -71,12 +77,26 @@ func tells(ctx context.Context) bool {
 	return false
 }
 
-// propagate adds what hooks set to the metadata of an attempt.
+// propagate adds what hooks set to the metadata of an attempt, and the lane of the call.
 func propagate(ctx context.Context, call *zerohop.Call) context.Context {
-	if !call.Propagates() {
+	if call.Propagates() {
+		var pairs []string
+		call.Propagate(ctx, func(key, value string) { pairs = append(pairs, key, value) })
+		ctx = metadata.AppendToOutgoingContext(ctx, pairs...)
+	}
+	if !call.Tags() {
 		return ctx
 	}
-	var pairs []string
-	call.Propagate(ctx, func(key, value string) { pairs = append(pairs, key, value) })
-	return metadata.AppendToOutgoingContext(ctx, pairs...)
+	if v, ok := call.Baggage(metadata.ValueFromOutgoingContext(ctx, baggage.Name)); ok {
+		md, _ := metadata.FromOutgoingContext(ctx) // a copy
+		if md == nil {
+			md = metadata.MD{}
+		}
+		delete(md, baggage.Name)
+		if v != "" {
+			md[baggage.Name] = []string{v}
+		}
+		ctx = metadata.NewOutgoingContext(ctx, md)
+	}
+	return ctx
 }

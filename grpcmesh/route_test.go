@@ -25,8 +25,8 @@ func to(name string, match routing.Match, backends ...routing.Backend) routing.R
 func TestRoutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setUp(t, 1, zerohop.Config{Spec: zerohop.Spec{Routes: []routing.Rule{
-			to("tester", routing.Match{Headers: []routing.Header{{Name: "tester", Value: "yes"}}}, routing.Backend{Service: "beta"}),
-			to("lost", routing.Match{Headers: []routing.Header{{Name: "lost", Present: true}}}, routing.Backend{Service: "empty"}),
+			to("tester", routing.Match{Headers: []routing.Field{{Name: "tester", Value: "yes"}}}, routing.Backend{Service: "beta"}),
+			to("lost", routing.Match{Headers: []routing.Field{{Name: "lost", Present: true}}}, routing.Backend{Service: "empty"}),
 			to("chat", routing.Match{Path: routing.Path{Exact: echopb.Echo_Chat_FullMethodName}}, routing.Backend{Service: "chats"}),
 			to("split", routing.Match{}, routing.Backend{Service: "orders", Weight: 80}, routing.Backend{Service: "canary", Weight: 20}),
 		}}})

@@ -29,6 +29,10 @@ type Server struct {
 	// anybody. Unspecified means Critical: where strangers cannot reach the server, set it to CriticalPlus to let callers
 	// have that.
 	MaxCriticality resilience.Criticality
+	// IgnoreLane has calls be in no lane, whatever their baggage says, which may come from anybody: handlers get it without the
+	// lane, and calls that they make are in none, unless they say otherwise by zerohop.WithLane. It is for the edge,
+	// where strangers would choose which version of a service works for them, if only among the lanes that there are.
+	IgnoreLane bool
 	// Admission decides which calls are worked on; it may be shared by all servers of the process. nil means all.
 	//
 	// What it refuses because the server has too much to do gets RESOURCE_EXHAUSTED; on a mesh it is tried elsewhere, out of
@@ -80,6 +84,7 @@ func ServerOptions() []grpc.ServerOption { return new(Server).ServerOptions() }
 //     multiplied by every one of them. Failures are the codes UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL,
 //     UNAVAILABLE and DATA_LOSS.
 //   - Those calls are as critical as the call says by its metadata, up to MaxCriticality.
+//   - Those calls are in the lane of the call, which its baggage names; see zerohop.Lane and IgnoreLane.
 //   - Answers carry the load of the server in their trailers, if there is Load. To clients that ask, with the metadata
 //     zerohop-load, they also tell what the Server itself has measured, which is what loadbalance.Prequal and
 //     UtilizationRoundRobin need: how many calls are in flight and how long unary ones take that begin with about as many
@@ -92,7 +97,8 @@ func ServerOptions() []grpc.ServerOption { return new(Server).ServerOptions() }
 // for too long is refused, and so should one that is to see refusals, such as for metrics. One that answers in place of
 // the handler should run after them.
 //
-// The metadata may come from anybody: all it can do is give up retries of the call that carries it.
+// The metadata may come from anybody: all it can do is give up retries of the call that carries it, and choose among the lanes
+// that there are.
 func (s *Server) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream)}
 }
@@ -104,7 +110,8 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 		return next(ctx, req)
 	}
 	t := s.time(ctx, others)
-	in, err := s.admit(ctx)
+	ctx, carried := s.lane(ctx)
+	in, err := s.admit(ctx, carried)
 	if err == nil && s.Admission != nil && info != nil && !exempt(info.FullMethod) {
 		reply, err = s.admitted(ctx, in, req, info.FullMethod, next)
 	} else if err == nil {
@@ -121,11 +128,12 @@ func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServ
 	defer s.inflight.Add(-1)
 	t := s.time(stream.Context(), others)
 	t.began = time.Time{} // streams last as long as there is something to say
-	in, err := s.admit(stream.Context())
+	ctx, carried := s.lane(stream.Context())
+	in, err := s.admit(ctx, carried)
 	if err == nil && s.Admission != nil && !exempt(info.FullMethod) {
-		err = s.admittedStream(in, srv, stream, info.FullMethod, next)
+		err = s.admittedStream(ctx, in, srv, stream, info.FullMethod, next)
 	} else if err == nil {
-		err = next(srv, &serverStream{stream, zerohop.WithInbound(stream.Context(), in)})
+		err = next(srv, &serverStream{stream, zerohop.WithInbound(ctx, in)})
 	}
 	if trailer := s.trailer(in, err, &t); trailer != nil {
 		stream.SetTrailer(trailer)
@@ -144,7 +152,7 @@ func (s *serverStream) Context() context.Context { return s.ctx }
 var errNoTime = status.Error(codes.DeadlineExceeded, "no time left to serve the call")
 
 // admit returns what is known of a call, or the error that refuses it.
-func (s *Server) admit(ctx context.Context) (*zerohop.Inbound, error) {
+func (s *Server) admit(ctx context.Context, lane string) (*zerohop.Inbound, error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		if left := time.Until(deadline); left <= 0 || left < s.MinTime {
 			return nil, errNoTime
@@ -153,7 +161,9 @@ func (s *Server) admit(ctx context.Context) (*zerohop.Inbound, error) {
 	if err := ctx.Err(); err != nil { // the caller has gone
 		return nil, status.FromContextError(err).Err()
 	}
-	return &zerohop.Inbound{Attempt: sentBefore(ctx), Criticality: criticalityOf(ctx, s.MaxCriticality)}, nil
+	return &zerohop.Inbound{
+		Attempt: sentBefore(ctx), Criticality: criticalityOf(ctx, s.MaxCriticality), Lane: lane, IgnoreLane: s.IgnoreLane,
+	}, nil
 }
 
 // criticalityOf returns the level that a call asks for, as far as the server lets it: Unspecified if it has none, or none

@@ -32,8 +32,7 @@ func (s *Server) admitted(ctx context.Context, in *zerohop.Inbound, req any, met
 }
 
 // admittedStream works on a stream if the Admission lets it.
-func (s *Server) admittedStream(in *zerohop.Inbound, srv any, stream grpc.ServerStream, method string, next grpc.StreamHandler) error {
-	ctx := stream.Context()
+func (s *Server) admittedStream(ctx context.Context, in *zerohop.Inbound, srv any, stream grpc.ServerStream, method string, next grpc.StreamHandler) error {
 	v := &zerohop.Visit{Arrival: arrival(ctx, in, method)}
 	v.Stream = true
 	if err := s.Admission.Admit(ctx, v); err != nil {

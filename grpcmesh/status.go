@@ -25,6 +25,9 @@ func (e *statusError) GRPCStatus() *status.Status {
 	if s, ok := status.FromError(e.cause.Err); ok && s.Code() == e.code {
 		return s // with its details
 	}
+	if a := zerohop.Answer(e.cause); a != nil && a.Body != "" {
+		return status.New(e.code, a.Body)
+	}
 	return status.New(e.code, e.Error())
 }
 
@@ -45,6 +48,12 @@ func statusOf(err error) error {
 		code = codes.Canceled
 	case e.Reason == zerohop.RateLimited, e.Reason == zerohop.Limited, e.Reason == zerohop.Throttled:
 		code = codes.ResourceExhausted
+	case e.Reason == zerohop.Injected, e.Reason == zerohop.Fixed:
+		if a := zerohop.Answer(e); a != nil {
+			code = codes.Code(a.Code)
+		}
+	case e.Reason == zerohop.Unrewritable:
+		code = codes.Internal
 	case e.Reason == zerohop.Failed:
 		code = codeOf(e)
 	}

@@ -39,7 +39,12 @@ func streamInterceptor(mesh *zerohop.Mesh, service string, p patience) grpc.Stre
 		x := &stream{cc: cc, method: method, header: outgoing{ctx}, single: !desc.ServerStreams}
 		opts = x.finishers.take(opts)
 		x.open = func(ctx context.Context, finish func(error)) (grpc.ClientStream, error) {
-			return streamer(ctx, desc, cc, method, append(opts[:len(opts):len(opts)], grpc.OnFinish(finish))...)
+			own := x.options(opts)
+			s, err := streamer(ctx, desc, cc, method, append(own[:len(own):len(own)], grpc.OnFinish(finish))...)
+			if c := x.answer(); c != nil && err == nil {
+				s = rewriting{s, c}
+			}
+			return s, err
 		}
 		r := request(name, method, &x.header, opts, p)
 		r.Stream, r.OwnEndpoints = true, !ours
@@ -67,6 +72,7 @@ func streamInterceptor(mesh *zerohop.Mesh, service string, p patience) grpc.Stre
 
 // stream is one call of a streaming method.
 type stream struct {
+	routed
 	call      zerohop.Call
 	cc        *grpc.ClientConn
 	method    string
@@ -98,7 +104,7 @@ func (x *stream) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Ver
 		}
 	}
 	ctx = context.WithValue(ctx, attemptKey{}, st)
-	s, err := x.open(propagate(announce(ctx, &x.call, a, 0), &x.call), finish)
+	s, err := x.open(propagate(announce(x.edit(ctx), &x.call, a, 0), &x.call), finish)
 	if err != nil {
 		return st.judge(ctx, err)
 	}

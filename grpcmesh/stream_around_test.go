@@ -238,7 +238,7 @@ func TestRepeatedStreamsAreSeenAndCompressed(t *testing.T) {
 
 // However large or small messages are, what is kept of a stream is within its bound.
 func TestReplayMemoryIsBounded(t *testing.T) {
-	const streams = 1000
+	const streams = 100
 	for _, size := range []int{0, 1, 100, 5000, 60 << 10, 1 << 20} {
 		logs, m := make([]replayLog, streams), say(strings.Repeat("x", size))
 		before := heap()

@@ -36,6 +36,12 @@ import (
 //		}},
 //	}
 //
+// What a route wants besides (routing.Rule) is done for RPCs, too, streams included: metadata is rewritten for each attempt, from
+// that of the caller; Rewrite.Host is the :authority, which TLS verifies; faults and fixed responses are statuses, with
+// Response.Headers as the header of a unary call. Unary calls are mirrored if their messages are of protobuf, on connections to
+// a Target. A call that is routed to another service, unless Backend.Credentials says so, does not take along the metadata that its
+// caller proves himself with, nor grpc.PerRPCCredentials; credentials of the connection (grpc.WithPerRPCCredentials) go with all.
+//
 // A method is matched as it is, case and all. One that is not of the form "/package.Service/Method" has no route with a
 // path, and is idempotent only if the policy of its service or zerohop.CallOptions say so.
 func UnaryInterceptor(mesh *zerohop.Mesh, service string) grpc.UnaryClientInterceptor {
@@ -105,6 +111,7 @@ func request(service, method string, header routing.Values, opts []grpc.CallOpti
 
 // unary is one unary call.
 type unary struct {
+	routed
 	call       zerohop.Call
 	method     string
 	req, reply any
@@ -144,7 +151,10 @@ func (x *unary) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Verd
 	st := x.state(a)
 	st.attempt = a
 	sent := int(x.begun.Add(1)) - 1
-	ctx = propagate(announce(ctx, &x.call, a, sent), &x.call)
+	if a.Number == 0 && !a.OwnEndpoints() {
+		x.mirror()
+	}
+	ctx = propagate(announce(x.edit(ctx), &x.call, a, sent), &x.call)
 	reply, opts := x.reply, x.opts
 	if a.Backup() { // another attempt may be writing to what the caller gave
 		p := newResults(x.reply, x.kind, x.opts)
@@ -156,7 +166,7 @@ func (x *unary) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Verd
 		seen = &evidence{}
 		opts = seen.options(opts)
 	}
-	err := x.invoker(ctx, x.method, x.req, reply, x.cc, opts...)
+	err := x.invoker(ctx, x.method, x.req, reply, x.cc, x.options(opts)...)
 	if err == nil {
 		a.Status = 0
 		return resilience.Verdict{Outcome: resilience.Success}
@@ -199,6 +209,9 @@ func (x *unary) Wait(ctx context.Context) (context.Context, context.CancelFunc) 
 func (x *unary) deliver(a *zerohop.Attempt) {
 	if a.Backup() {
 		x.rest().private[a.Number-1].deliver(x.reply, x.opts, a.Err == nil)
+	}
+	if c := x.answer(); c != nil {
+		headerOf(x.opts, func(md metadata.MD) { change(md, c) })
 	}
 }
 

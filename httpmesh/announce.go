@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +17,9 @@ import (
 // The headers of the caller stay as they are.
 func (x *exchange) announce(ctx context.Context, req *http.Request, a *zerohop.Attempt, sent int) {
 	h := headers{req: req}
+	if y := x.routed(); y != nil {
+		y.edit(&h, a.Number == 0)
+	}
 	if a.Policy().Propagate == zerohop.On {
 		// The attempt timeout is over with the head of the answer, and so has a header of its own: with that of the deadline
 		// the server would end the body.
@@ -53,12 +57,32 @@ func (x *exchange) announce(ctx context.Context, req *http.Request, a *zerohop.A
 		h.own()
 		x.call.Propagate(ctx, req.Header.Set)
 	}
+	if x.call.Tags() {
+		if v, ok := x.call.Baggage(spelled(req.Header, BaggageHeader)); ok {
+			h.set(BaggageHeader, v)
+		}
+	}
+}
+
+// spelled returns the values of a header, however the caller has spelled it.
+func spelled(h http.Header, name string) []string {
+	var other []string
+	for k, v := range h {
+		if k != name && len(k) == len(name) && strings.EqualFold(k, name) {
+			other = append(other, v...)
+		}
+	}
+	if other == nil {
+		return h[name]
+	}
+	return append(slices.Clone(h[name]), other...)
 }
 
 // headers are those of a request, copied at the first change.
 type headers struct {
 	req    *http.Request
 	copied bool
+	values []string // room for new ones
 }
 
 // own makes the headers ones that may be changed.

@@ -34,7 +34,7 @@ type exchange struct {
 	first     delivery
 
 	mu   sync.Mutex // guards what follows, and req against its owner
-	more *further
+	more atomic.Pointer[further]
 	over bool
 
 	protocol protocol
@@ -46,8 +46,9 @@ type delivery struct {
 	trip trip
 }
 
-// further is what calls have that do not succeed at once.
+// further is what calls have that do not succeed at once, or come under a route that acts on them.
 type further struct {
+	routed     routed // does not change once the first attempt begins
 	deliveries [resilience.MaxAttempts - 1]delivery
 	failed     *zerohop.Attempt // the last that did
 }
@@ -94,10 +95,10 @@ func (x *exchange) delivery(i int) *delivery {
 
 // rest returns what calls have that do not succeed at once. x.mu is held.
 func (x *exchange) rest() *further {
-	if x.more == nil {
-		x.more = &further{}
+	if x.more.Load() == nil {
+		x.more.Store(&further{})
 	}
-	return x.more
+	return x.more.Load()
 }
 
 // Attempt sends the request to the node of a and waits for the response headers.
@@ -140,7 +141,7 @@ func (x *exchange) try(ctx context.Context, a *zerohop.Attempt, sent int) resili
 		way  trip
 	)
 	if a.WantsProber() {
-		a.SetProber(x.transport.prober(a, x.req.URL))
+		a.SetProber(x.transport.prober(a, req))
 	}
 	if t := x.transport; t.pool != nil {
 		resp, way, err = t.poolOf(a, req, x.protocol).send(req)
@@ -203,6 +204,12 @@ func (x *exchange) request(ctx context.Context, a *zerohop.Attempt, sent int) (*
 	default:
 		if req = x.copy(ctx); req == nil {
 			return nil, context.Canceled
+		}
+	}
+	if y := x.routed(); y != nil {
+		y.direct(req)
+		if y.Mirrored && a.Number == 0 {
+			x.mirror(y)
 		}
 	}
 	if err := x.load(ctx, a, req); err != nil {
@@ -272,6 +279,11 @@ func (x *exchange) load(ctx context.Context, a *zerohop.Attempt, req *http.Reque
 		}
 		req.Body = p
 	}
+	if y := x.routed(); y != nil {
+		if e := y.tee.Load(); e != nil {
+			req.Body = &teed{ReadCloser: req.Body, tee: e}
+		}
+	}
 	req.Body = observed(req)
 	return nil
 }
@@ -289,6 +301,11 @@ func (x *exchange) copy(ctx context.Context) *http.Request {
 
 // end says that the call is over.
 func (x *exchange) end() {
+	if y := x.routed(); y != nil {
+		if e := y.tee.Load(); e != nil {
+			e.end()
+		}
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.over = true
@@ -313,6 +330,7 @@ func (x *exchange) deliver(a *zerohop.Attempt) *http.Response {
 	d := x.delivery(a.Number)
 	resp := d.resp
 	resp.Request = x.req
+	x.rewriteAnswer(resp)
 	bind(resp, x.req, a)
 	if !kept(resp) {
 		resp.Body = guard(&x.body, resp, d.trip, a, x.protocol.watched(resp))

@@ -40,22 +40,26 @@ func (x *exchange) fallBack(a *zerohop.Attempt, err error, r *zerohop.Request) (
 		}
 		if other != nil {
 			by = r.Service
+			x.rewriteAnswer(other)
 		}
 	}
 	if other == nil || x.replay == nil {
 		x.free(a)
 	}
+	failure := err
 	if a != nil {
 		resp = x.deliver(a)
+	} else if e := zerohop.Answer(err); e != nil {
+		resp, failure = x.respond(e), nil
 	}
 	if f := x.transport.Fallback; other == nil && f != nil && x.call.Failed(a, err) {
-		if other = f(x.req, resp, err); other == resp {
+		if other = f(x.req, resp, failure); other == resp {
 			other = nil
 		}
 	}
 	if other == nil {
 		returned = true
-		return resp, err
+		return resp, failure
 	}
 	if resp != nil && resp.Body != other.Body { // else it is the same answer in other words
 		resp.Body.Close()
@@ -108,10 +112,11 @@ func (x *exchange) instead(a *zerohop.Attempt, err error, r *zerohop.Request) (r
 		req.Host = ""
 	}
 	req.Header = req.Header.Clone()
-	req.Header.Del("Proxy-Authorization")
-	if !credentials {
-		req.Header.Del("Authorization")
-		req.Header.Del("Cookie")
+	if credentials {
+		drop(req.Header, "Proxy-Authorization")
+	} else {
+		u.User = nil
+		(&headers{req: req, copied: true}).dropCredentials()
 	}
 	r.Header = req.Header
 	rest = -1

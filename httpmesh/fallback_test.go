@@ -12,6 +12,7 @@ import (
 
 	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/routing"
 )
 
 // pair is a service and the one that answers for it.
@@ -237,5 +238,33 @@ func TestFallbackThatPanicsLeavesNothingBehind(t *testing.T) {
 			resp, err := get(t.Context(), t, p.transport, "http://orders/")
 			read(t, resp, err) // the place of the call is free
 		})
+	}
+}
+
+// What a route kept from a service, a fallback of that does not get either.
+func TestFallbackGetsNoMoreThanTheServiceThatItIsFor(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		backend  routing.Backend
+		fallback zerohop.Substitute
+		want     string
+	}{
+		{"a service that got none", routing.Backend{Service: "orders-next"}, zerohop.Substitute{Service: "replica", Credentials: zerohop.On}, "replica||||"},
+		{"one that got them", routing.Backend{Service: "orders-next", Credentials: true}, zerohop.Substitute{Service: "replica", Credentials: zerohop.On}, "replica|secret|session=1||"},
+		{"which keeps them", routing.Backend{Service: "orders-next", Credentials: true}, zerohop.Substitute{Service: "replica"}, "replica||||"},
+	} {
+		other := addr(serve(t, echo))
+		set := discovery.Static{"orders": {{Addr: other}}, "replica": {{Addr: other}}, "orders-next": {{Addr: addr(serve(t, unavailable))}}}
+		spec := zerohop.Spec{
+			Services: map[string]zerohop.Policy{"orders-next": {Fallback: c.fallback, Retry: zerohop.Retry{Mode: zerohop.Off}}},
+			Routes:   []routing.Rule{{Match: routing.Match{Service: "orders"}, Backends: []routing.Backend{c.backend}}},
+		}
+		tr := client(t, open(t, zerohop.Config{Resolver: set, Spec: spec}))
+		req := request(t.Context(), t, http.MethodGet, "http://orders/", nil)
+		req.Header = http.Header{"authorization": {"secret"}, "cookie": {"session=1"}, "proxy-authorization": {"p"}}
+		resp, err := tr.RoundTrip(req)
+		if got := read(t, resp, err); got != c.want {
+			t.Errorf("%s: the other service got %q, want %q", c.name, got, c.want)
+		}
 	}
 }

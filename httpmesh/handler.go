@@ -33,6 +33,10 @@ type HandlerOptions struct {
 	// MaxCriticality is the highest level that a request can ask for by its CriticalityHeader, which may come from anybody.
 	// Unspecified means Critical: where strangers cannot reach the server, set it to CriticalPlus to let callers have that.
 	MaxCriticality resilience.Criticality
+	// IgnoreLane has requests be in no lane, whatever their BaggageHeader says, which may come from anybody: next gets it
+	// without the lane, and calls made for the request are in none, unless next says otherwise by zerohop.WithLane. It is for the
+	// edge, where strangers would choose which version of a service works for them, if only among the lanes that there are.
+	IgnoreLane bool
 	// Admission decides which requests are worked on; it may be shared by all servers of the process. nil means all.
 	//
 	// What it refuses because the server has too much to do gets 503 with a RefusedHeader, and Retry-After if a place is
@@ -74,6 +78,7 @@ type HandlerOptions struct {
 //     the caller not to repeat the request, by NoRetryHeader. So an outage at the bottom of a chain of services is not
 //     multiplied by every one of them.
 //   - Those calls are as critical as the request says by its CriticalityHeader, up to HandlerOptions.MaxCriticality.
+//   - Those calls are in the lane of the request, which its BaggageHeader names; see zerohop.Lane and HandlerOptions.IgnoreLane.
 //   - Answers carry the load of the server, if there is HandlerOptions.Load. To clients that ask, by WantLoadHeader or at
 //     LoadPath, they also tell what the Handler itself has measured, which is what loadbalance.Prequal and
 //     UtilizationRoundRobin need: how many requests are in flight and how long those take that begin with about as
@@ -86,7 +91,8 @@ type HandlerOptions struct {
 // that next gets has Flush, Hijack, ReadFrom, Push and CloseNotify if that of the server has them, and works with
 // http.ResponseController. Panics of next pass.
 //
-// The headers may come from anybody: all they can do is give up time or retries of the request that carries them.
+// The headers may come from anybody: all they can do is give up time or retries of the request that carries them, and choose
+// among the lanes that there are.
 func NewHandler(next http.Handler, o HandlerOptions) *Handler {
 	if next == nil {
 		next = http.DefaultServeMux
@@ -132,7 +138,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		defer a.leave(ctx)
 	}
+	header := h.lane(a, r.Header)
 	in := r.WithContext(zerohop.WithInbound(ctx, &a.inbound))
+	in.Header = header
 	h.next.ServeHTTP(a.writer(), in)
 	a.begin(http.StatusOK) // if next wrote nothing, the server will
 	// The server removes the files of a form, and handlers around this one read the pattern, from the request that they

@@ -22,6 +22,9 @@ const (
 	// CriticalityHeader of a request is how bad it is if the call fails: "Zerohop-Criticality: sheddable", and alike
 	// sheddable-plus and critical-plus. Critical calls, which most are, have none.
 	CriticalityHeader = "Zerohop-Criticality"
+	// BaggageHeader of a request is W3C baggage (https://www.w3.org/TR/baggage/), with the lane of the call among what others
+	// put there: "Baggage: zerohop-lane=feature-x". See zerohop.Lane.
+	BaggageHeader = "Baggage"
 	// NoRetryHeader of a response, if not empty, asks the caller not to repeat the call: below, it was repeated
 	// already, all servers probably have too much to do, or, if the value is "deadline", there is no time for it. Then the
 	// server has done nothing, and is not to blame.
@@ -30,6 +33,11 @@ const (
 	// begun with the request, which may be sent elsewhere whatever it is. A Handler whose service hands on such an answer
 	// makes that "below": it has begun itself.
 	RefusedHeader = "Zerohop-Refused"
+	// FaultHeader of a response says that it comes from no service but from a fault of a route (routing.Fault.Abort):
+	// "Zerohop-Fault: abort".
+	FaultHeader = "Zerohop-Fault"
+	// MirrorHeader of a request says that it is a copy (routing.Mirror), whose answer nobody reads: "Zerohop-Mirror: 1".
+	MirrorHeader = "Zerohop-Mirror"
 	// LoadHeader of a response is the load of the server, in the format of ORCA that Envoy and others read, too:
 	// "Endpoint-Load-Metrics: TEXT cpu_utilization=0.7".
 	LoadHeader = "Endpoint-Load-Metrics"

@@ -49,8 +49,12 @@ type prober struct {
 }
 
 // prober returns one that asks as the attempt does.
-func (t *Transport) prober(a *zerohop.Attempt, u *url.URL) *prober {
-	return &prober{transport: t, connect: a.Policy().Connect, url: url.URL{Scheme: u.Scheme, Host: u.Host, Path: LoadPath}}
+func (t *Transport) prober(a *zerohop.Attempt, req *http.Request) *prober {
+	u := url.URL{Scheme: req.URL.Scheme, Host: req.URL.Host, Path: LoadPath}
+	if t.pool == nil && !t.direct {
+		u.Host = req.Host // the URL names the endpoint
+	}
+	return &prober{transport: t, connect: a.Policy().Connect, url: u}
 }
 
 var wantLoad = http.Header{WantLoadHeader: {"1"}}

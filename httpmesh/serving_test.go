@@ -21,6 +21,7 @@ func TestServingUsesTLSWhereThereIsACertificate(t *testing.T) {
 	for _, scheme := range []string{"http", "https"} {
 		h := NewHandler(http.NotFoundHandler(), HandlerOptions{Quiet: -1})
 		server := &http.Server{Handler: h}
+		//lint:ignore SA1019 servers that speak HTTP/2 by it are still about
 		if err := http2.ConfigureServer(server, nil); err != nil {
 			t.Fatal(err)
 		}

@@ -24,8 +24,9 @@ type Transport struct {
 	base    http.RoundTripper
 	pool    *http.Transport // what the transports of nodes are cloned from; nil if base is of another type
 
-	unrepeated atomic.Uint64
-	direct     bool // services are hosts that base finds itself, so requests keep their URL
+	unrepeated, mirrored, unmirrored atomic.Uint64
+
+	direct bool // services are hosts that base finds itself, so requests keep their URL
 
 	mu    sync.Mutex // guards nodes
 	nodes map[*loadbalance.Node]*endpoint
@@ -89,7 +90,7 @@ func (t *Transport) call(req *http.Request, service string) (*http.Response, err
 	x := newExchange(t, req)
 	r := zerohop.Request{
 		Request: routing.Request{
-			Service: service, Method: req.Method, Path: req.URL.EscapedPath(), Header: req.Header,
+			Service: service, Method: req.Method, Path: pathOf(req.URL), Query: req.URL.RawQuery, Header: req.Header,
 		},
 		Protocol:   "http",
 		Idempotent: idempotent(req),
@@ -118,10 +119,16 @@ type Stats struct {
 	// GetBody, and more of it was read than is kept: 64 KiB if the call may be executed twice, else nothing; or it was
 	// silent for too long when the next attempt needed it.
 	Unrepeated uint64
+	// Mirrored is the number of copies that were sent for routes with mirrors, and Unmirrored that of those that were wanted but
+	// not sent: as many as may be were under way, the body was too large or not complete when the answer came, or it was a
+	// stream, an upgrade or a file.
+	Mirrored, Unmirrored uint64
 }
 
 // Stats returns the counters as they are now.
-func (t *Transport) Stats() Stats { return Stats{Unrepeated: t.unrepeated.Load()} }
+func (t *Transport) Stats() Stats {
+	return Stats{Unrepeated: t.unrepeated.Load(), Mirrored: t.mirrored.Load(), Unmirrored: t.unmirrored.Load()}
+}
 
 // CloseIdleConnections closes the idle connections to endpoints and those of the base transport.
 func (t *Transport) CloseIdleConnections() {

@@ -42,12 +42,16 @@ func TestEveryRequestReachesTheNodeThatWasPicked(t *testing.T) {
 		servers = append(servers, addr(s))
 	}
 	picked := make(chan string, 1)
-	m := open(t, zerohop.Config{Resolver: source(servers...), Hooks: zerohop.Hooks{
-		AttemptStart: func(ctx context.Context, _ zerohop.CallInfo, a zerohop.AttemptInfo) context.Context {
-			picked <- a.Node.Addr()
-			return ctx
+	m := open(t, zerohop.Config{
+		Resolver: source(servers...),
+		Spec:     zerohop.Spec{Defaults: zerohop.Policy{Backup: zerohop.Backup{Mode: zerohop.Off}}}, // which picks, too, if the machine stalls
+		Hooks: zerohop.Hooks{
+			AttemptStart: func(ctx context.Context, _ zerohop.CallInfo, a zerohop.AttemptInfo) context.Context {
+				picked <- a.Node.Addr()
+				return ctx
+			},
 		},
-	}})
+	})
 	c := &http.Client{Transport: client(t, m)}
 	for range 200 {
 		resp, err := c.Get("http://orders/")
@@ -260,7 +264,7 @@ func TestRoutesChooseServiceAndPolicy(t *testing.T) {
 		Spec: zerohop.Spec{
 			Policies: map[string]zerohop.Policy{"once": {Retry: zerohop.Retry{Mode: zerohop.Off}}},
 			Routes: []routing.Rule{
-				{Match: routing.Match{Service: "orders", Headers: []routing.Header{{Name: "X-Canary", Present: true}}}, Backends: []routing.Backend{{Service: "canary"}}},
+				{Match: routing.Match{Service: "orders", Headers: []routing.Field{{Name: "X-Canary", Present: true}}}, Backends: []routing.Backend{{Service: "canary"}}},
 				{Match: routing.Match{Service: "orders", Path: routing.Path{Prefix: "/reports"}}, Backends: []routing.Backend{{Service: "reports"}}, Policy: "once"},
 			},
 		},

@@ -42,7 +42,7 @@ func (a *absences) add(n *Node, out int64, now time.Duration) {
 	e := &absence{
 		addr: n.Addr(), since: now, cost: n.cost.bits.Load(),
 		penaltyUntil: n.penalty.until.Load(), penaltyStreak: n.penalty.streak.Load(),
-		out: out, health: n.health, breaker: n.breaker,
+		out: out, health: n.health.Load(), breaker: n.breaker.Load(),
 	}
 	if a.byAddr == nil {
 		a.byAddr = map[string]*absence{}
@@ -75,7 +75,10 @@ func (a *absences) resume(n *Node) bool {
 	n.penalty.until.Store(e.penaltyUntil)
 	n.penalty.streak.Store(e.penaltyStreak)
 	n.out.Store(e.out)
-	n.health, n.breaker = e.health, e.breaker
+	if e.health != nil {
+		n.health.Store(e.health)
+	}
+	n.breaker.Store(e.breaker)
 	if len(a.queue) > fewAbsent && len(a.queue) > 2*len(a.byAddr) {
 		a.queue = slices.DeleteFunc(a.queue, func(e *absence) bool { return a.byAddr[e.addr] != e })
 	}

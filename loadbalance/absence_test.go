@@ -46,7 +46,7 @@ func TestWhatIsKnownSurvivesAShortAbsence(t *testing.T) {
 		if n := after[2]; !n.Ejected() || !n.Penalized(time.Now()) || n.BreakerState(time.Now()) != "open" {
 			t.Errorf("failed node: ejected %v, penalized %v, breaker %s", n.Ejected(), n.Penalized(time.Now()), n.BreakerState(time.Now()))
 		}
-		if got := b.outliers.out; got != 1 {
+		if got := b.setup.Load().outliers.out; got != 1 {
 			t.Errorf("ejected nodes = %d, want 1", got)
 		}
 		b.Update(eps[:1])

@@ -55,13 +55,9 @@ type Config struct {
 // Balancer picks endpoints of one service and keeps their Nodes. Picks take one atomic load of an immutable
 // snapshot; updates are serialised by a lock that picks do not see. All methods are safe for concurrent use.
 type Balancer struct {
-	cfg       Config
-	base      time.Time // what times of nodes are measured from
-	outliers  *outliers // nil if nothing is ejected
-	slowStart *SlowStart
-	limit     *LimitConfig
-	locality  *locality // nil if zones do not matter
-	timed     bool      // latencies of nodes are averaged
+	rand  func() uint64 // nil means math/rand/v2
+	base  time.Time     // what times of nodes are measured from
+	setup atomic.Pointer[setup]
 	// changes counts what makes sets plan anew: ejections, failed checks, returns, and moves of calls between zones.
 	changes atomic.Uint64
 	checked atomic.Bool // SetFailing was called, or is to be
@@ -71,39 +67,16 @@ type Balancer struct {
 
 	mu      sync.Mutex // guards what follows and serialises updates; taken before that of outliers
 	nodes   map[string]*Node
+	others  []discovery.Endpoint // of the last update, that Subset has left out
 	absent  absences
-	updates uint64 // made so far
+	updates uint64    // made so far
+	judge   *outliers // of the first Config with Outlier
 }
 
 // New returns a Balancer without endpoints.
 func New(cfg Config) *Balancer {
-	if cfg.Builder == nil {
-		cfg.Builder = PeakEWMA
-	}
-	if cfg.Panic == 0 || cfg.Panic != cfg.Panic {
-		cfg.Panic = 0.5
-	}
-	cfg.Panic = min(cfg.Panic, 1)
-	if !(cfg.OverProvisioning > 0) {
-		cfg.OverProvisioning = 1.4
-	}
-	cfg.OverProvisioning = max(cfg.OverProvisioning, 1)
-	b := &Balancer{cfg: cfg, base: time.Now(), nodes: map[string]*Node{}}
-	if cfg.Outlier != nil {
-		b.outliers = newOutliers(*cfg.Outlier, b.random, &b.changes)
-		b.timed = b.outliers.cfg.Latency > 0
-	}
-	if cfg.SlowStart != nil {
-		c := cfg.SlowStart.withDefaults()
-		b.slowStart = &c
-	}
-	if cfg.Limit != nil {
-		c := cfg.Limit.withDefaults()
-		b.limit = &c
-	}
-	if cfg.Locality.Zone != "" || cfg.Locality.Late {
-		b.locality = newLocality(cfg.Locality)
-	}
+	b := &Balancer{rand: cfg.Rand, base: time.Now(), nodes: map[string]*Node{}}
+	b.setup.Store(b.prepare(cfg, nil))
 	b.checked.Store(cfg.Unproven)
 	b.set.Store(&Set{balancer: b})
 	return b
@@ -114,9 +87,16 @@ func New(cfg Config) *Balancer {
 // in the set a short while ago with what was known then. It does not keep the slice.
 func (b *Balancer) Update(eps []discovery.Endpoint) {
 	now := time.Since(b.base)
-	eps = b.cfg.Subset.of(eps, b.locality.zone())
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.update(eps, now)
+}
+
+// update is Update with the lock held.
+func (b *Balancer) update(all []discovery.Endpoint, now time.Duration) {
+	is := b.setup.Load()
+	eps := is.cfg.Subset.of(all, is.locality.zone())
+	b.others = without(all, eps)
 	b.absent.expire(now)
 	old := b.set.Load().nodes
 	start := medianCost(old, now)
@@ -144,11 +124,11 @@ func (b *Balancer) Update(eps []discovery.Endpoint) {
 				if start > 0 {
 					n.cost.observe(now, start)
 				}
-				if b.slowStart != nil && len(old) > 0 {
+				if is.slowStart != nil && len(old) > 0 {
 					n.grow(now)
 				}
 			}
-			if b.cfg.Unproven {
+			if is.cfg.Unproven {
 				n.out.Store(unfit)
 			}
 			b.nodes[n.Addr()] = n
@@ -168,8 +148,8 @@ func (b *Balancer) Update(eps []discovery.Endpoint) {
 			b.absent.add(n, n.leave(), now)
 		}
 	}
-	if b.outliers != nil {
-		b.outliers.renew(list, set.healthy(), now)
+	if is.outliers != nil {
+		is.outliers.renew(list, set.healthy(), now)
 	}
 }
 
@@ -205,8 +185,9 @@ func (b *Balancer) reachable(nodes, awaited, known []*Node) *Set {
 	if len(nodes) == 0 || len(s.levels) == 1 && len(awaited) == 0 {
 		return b.planned(s)
 	}
-	coming, _ := count(awaited, b.locality, nil)
-	_, all := count(known, b.locality, nil)
+	near := s.setup.locality
+	coming, _ := count(awaited, near, nil)
+	_, all := count(known, near, nil)
 	for r, n := range coming[:s.levels[0].rank] {
 		if n > 0 && all[r] > 0 {
 			return &Set{balancer: b}
@@ -222,12 +203,12 @@ func (b *Balancer) reachable(nodes, awaited, known []*Node) *Set {
 
 // view returns a set without a plan.
 func (b *Balancer) view(nodes []*Node) *Set {
-	s := &Set{balancer: b, nodes: nodes, limited: b.limit != nil}
+	is := b.setup.Load()
+	s := &Set{balancer: b, setup: is, nodes: nodes, limited: is.limit != nil}
 	if len(nodes) > 0 {
-		s.levels = levels(nodes, b.cfg.Builder, b.locality)
+		s.levels = levels(nodes, is.cfg.Builder, is.locality)
 		s.banded = slices.ContainsFunc(s.levels, func(l level) bool { return l.band != nil })
-		_, turns := s.levels[0].picker.(*roundRobin)
-		s.chance = !turns || len(s.levels) > 1
+		s.chance = chancy(s.levels)
 	}
 	return s
 }
@@ -237,8 +218,8 @@ func (b *Balancer) Pick(in Info) (Pick, error) { return b.set.Load().pick(&in) }
 
 // random draws a random word.
 func (b *Balancer) random() uint64 {
-	if b.cfg.Rand != nil {
-		return b.cfg.Rand()
+	if b.rand != nil {
+		return b.rand()
 	}
 	return rand.Uint64()
 }

@@ -30,17 +30,17 @@ func (b *Balancer) SetFailing(addr string, fails bool, now time.Time) (changed b
 		}
 	}
 	if !fails {
-		if n.health != nil {
-			n.health.reset(at)
+		if h := n.health.Load(); h != nil {
+			h.reset(at)
 		}
-		if b.slowStart != nil && !crowded {
+		if b.setup.Load().slowStart != nil && !crowded {
 			n.grow(at)
 		}
 	}
 	b.checked.Store(true)
 	b.changes.Add(1)
-	if b.outliers != nil {
-		b.outliers.renew(set.nodes, set.healthy(), at)
+	if d := b.setup.Load().outliers; d != nil {
+		d.renew(set.nodes, set.healthy(), at)
 	}
 	return true
 }
@@ -49,7 +49,7 @@ func (b *Balancer) SetFailing(addr string, fails bool, now time.Time) (changed b
 func (b *Balancer) EndEjection(addr string, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if n, d := b.nodes[addr], b.outliers; n != nil && d != nil && n.Ejected() {
+	if n, d := b.nodes[addr], b.setup.Load().outliers; n != nil && d != nil && n.Ejected() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.restore(n, b.since(now))

@@ -17,9 +17,8 @@ import (
 //
 // Times are those since the base of the Balancer.
 type outliers struct {
-	cfg  OutlierConfig
-	slot time.Duration
-	rand func() uint64
+	config atomic.Pointer[judgement]
+	rand   func() uint64
 
 	changes *atomic.Uint64 // those of the Balancer
 
@@ -38,13 +37,49 @@ type outliers struct {
 	nodes   []*Node    // of the present set
 	healthy int        // those of them that the source calls so and that do not fail their checks
 	out     int        // those of them that are ejected
+	ended   bool       // nothing is ejected any more
 }
 
+// judgement is what outliers go by.
+type judgement struct {
+	OutlierConfig // with defaults
+	slot          time.Duration
+}
+
+func (d *outliers) cfg() *judgement { return d.config.Load() }
+
 func newOutliers(cfg OutlierConfig, rand func() uint64, changes *atomic.Uint64) *outliers {
-	cfg = cfg.withDefaults()
-	d := &outliers{cfg: cfg, slot: cfg.Window / slots, rand: rand, changes: changes}
+	d := &outliers{rand: rand, changes: changes}
+	d.configure(cfg)
 	d.crowd.Store(math.MinInt64 / 2)
 	return d
+}
+
+// configure makes it go by another config. What was counted is forgotten if it is counted otherwise from now on.
+func (d *outliers) configure(cfg OutlierConfig) {
+	cfg = cfg.withDefaults()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ended = false
+	was := d.cfg()
+	d.config.Store(&judgement{cfg, cfg.Window / slots})
+	if was == nil || was.Window == cfg.Window {
+		return
+	}
+	for _, n := range d.nodes {
+		n.health.Load().clear()
+	}
+	d.next.Store(0)
+}
+
+// end returns all nodes to service, and ejects none from then on.
+func (d *outliers) end(now time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ended = true
+	for _, n := range d.nodes {
+		d.restore(n, now)
+	}
 }
 
 // finding is what an attempt tells about its node.
@@ -66,7 +101,7 @@ func (d *outliers) report(n *Node, start, now time.Duration, f finding, probe bo
 		d.prove(n, start, now, f, probe)
 		return
 	}
-	h := n.health
+	h := n.health.Load()
 	if f == nothing || int64(start) < h.since.Load() || f == silent && !h.silence(start, now) {
 		return
 	}
@@ -74,7 +109,7 @@ func (d *outliers) report(n *Node, start, now time.Duration, f finding, probe bo
 		h.speak()
 		return
 	}
-	slot := uint32(now / d.slot)
+	slot := uint32(now / d.cfg().slot)
 	h.count(slot, f != good)
 	var run int
 	switch {
@@ -86,7 +121,7 @@ func (d *outliers) report(n *Node, start, now time.Duration, f finding, probe bo
 	case h.run.Load() != 0:
 		h.run.Store(0)
 	}
-	if next := d.next.Load(); int64(now) >= next && d.next.CompareAndSwap(next, int64(now+d.slot)) {
+	if next := d.next.Load(); int64(now) >= next && d.next.CompareAndSwap(next, int64(now+d.cfg().slot)) {
 		d.compare(n.owner.set.Load().nodes, slot, now)
 	}
 	bad := func() bool { return f == failed && d.broken(run) || d.outlying(h, slot, f) }
@@ -112,8 +147,8 @@ const chance = 1e-6
 
 // broken reports whether the node failed so often in a row that it is not by chance.
 func (d *outliers) broken(run int) bool {
-	return d.cfg.Consecutive > 0 && run >= d.cfg.Consecutive &&
-		(d.cfg.Absolute || math.Pow(math.Float64frombits(d.failing.Load()), float64(run)) < chance)
+	return d.cfg().Consecutive > 0 && run >= d.cfg().Consecutive &&
+		(d.cfg().Absolute || math.Pow(math.Float64frombits(d.failing.Load()), float64(run)) < chance)
 }
 
 // siblingFactor is how many times the siblings' mean share of failures a node must have. Much more and two failing ones of
@@ -128,18 +163,18 @@ func (d *outliers) outlying(h *health, slot uint32, f finding) bool {
 		return false
 	}
 	all, bad := h.sum(slot)
-	if tooSlow && all >= max(d.cfg.MinResponses, latencySamples) {
+	if tooSlow && all >= max(d.cfg().MinResponses, latencySamples) {
 		return true
 	}
 	if f != failed {
 		return false
 	}
 	ratio := float64(bad) / float64(max(all, 1))
-	if all >= d.cfg.MinResponses && d.cfg.FailureRatio >= 0 && ratio > d.cfg.FailureRatio &&
-		(d.cfg.Absolute || ratio > siblingFactor*math.Float64frombits(d.failing.Load())) {
+	if all >= d.cfg().MinResponses && d.cfg().FailureRatio >= 0 && ratio > d.cfg().FailureRatio &&
+		(d.cfg().Absolute || ratio > siblingFactor*math.Float64frombits(d.failing.Load())) {
 		return true
 	}
-	return all >= d.cfg.MinVolume && 1-ratio < math.Float64frombits(d.floor.Load())
+	return all >= d.cfg().MinVolume && 1-ratio < math.Float64frombits(d.floor.Load())
 }
 
 // compared is how many nodes are looked at for what is usual. Their mean is as good as that of all, and a caller pays
@@ -165,19 +200,19 @@ func (d *outliers) compare(nodes []*Node, slot uint32, now time.Duration) {
 		if n.out.Load() != 0 {
 			continue
 		}
-		all, bad := n.health.sum(slot)
-		if all < d.cfg.MinResponses {
+		all, bad := n.health.Load().sum(slot)
+		if all < d.cfg().MinResponses {
 			continue
 		}
 		ratio := float64(bad) / float64(all)
 		ratios += ratio
 		known++
-		if all >= d.cfg.MinVolume {
+		if all >= d.cfg().MinVolume {
 			sum += 1 - ratio
 			sq += (1 - ratio) * (1 - ratio)
 			voluminous++
 		}
-		if l := n.health.average(); l > 0 && all >= latencySamples {
+		if l := n.health.Load().average(); l > 0 && all >= latencySamples {
 			latencies[timed] = l
 			timed++
 		}
@@ -186,13 +221,13 @@ func (d *outliers) compare(nodes []*Node, slot uint32, now time.Duration) {
 	if known > 1 {
 		failing = ratios / float64(known)
 	}
-	if d.cfg.Deviations > 0 && voluminous >= d.cfg.MinHosts {
+	if d.cfg().Deviations > 0 && voluminous >= d.cfg().MinHosts {
 		mean := sum / float64(voluminous)
-		floor = mean - d.cfg.Deviations*math.Sqrt(max(sq/float64(voluminous)-mean*mean, 0))
+		floor = mean - d.cfg().Deviations*math.Sqrt(max(sq/float64(voluminous)-mean*mean, 0))
 	}
-	if d.cfg.Latency > 0 && timed >= d.cfg.MinHosts {
+	if d.cfg().Latency > 0 && timed >= d.cfg().MinHosts {
 		slices.Sort(latencies[:timed])
-		slow = d.cfg.Latency * float64(latencies[timed/2])
+		slow = d.cfg().Latency * float64(latencies[timed/2])
 	}
 	d.failing.Store(math.Float64bits(failing))
 	d.floor.Store(math.Float64bits(floor))
@@ -208,16 +243,16 @@ func (d *outliers) compare(nodes []*Node, slot uint32, now time.Duration) {
 func (d *outliers) eject(n *Node, now time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	h := n.health
-	if n.out.Load() != 0 || n.ep.Load().Health != discovery.Healthy {
+	h := n.health.Load()
+	if d.ended || n.out.Load() != 0 || n.ep.Load().Health != discovery.Healthy {
 		return
 	}
 	h.reset(now) // one that is spared gets a new chance
-	if !d.cfg.mayEject(d.out, d.healthy) {
+	if !d.cfg().mayEject(d.out, d.healthy) {
 		d.crowded(now)
 		return
 	}
-	h.times = max(h.times-int(max(now-h.back, 0)/d.cfg.Window), 0)
+	h.times = max(h.times-int(max(now-h.back, 0)/d.cfg().Window), 0)
 	if !d.expel(n, now, 0) {
 		return
 	}
@@ -230,11 +265,11 @@ func (d *outliers) eject(n *Node, now time.Duration) {
 
 // expel ejects the node, or again, unless it has left. d.mu is held.
 func (d *outliers) expel(n *Node, now time.Duration, before int64) bool {
-	h := n.health
+	h := n.health.Load()
 	if d.common(now) {
 		h.times = 0
 	}
-	pause := d.cfg.duration(h.times, d.rand())
+	pause := d.cfg().duration(h.times, d.rand())
 	h.lease.Store(int64(pause))
 	if !n.out.CompareAndSwap(before, int64(now+pause)) {
 		return false
@@ -246,13 +281,13 @@ func (d *outliers) expel(n *Node, now time.Duration, before int64) bool {
 
 // common reports whether it is less the nodes than the service that fails, or did within a Window.
 func (d *outliers) common(now time.Duration) bool {
-	return int64(now)-d.crowd.Load() < int64(d.cfg.Window)
+	return int64(now)-d.crowd.Load() < int64(d.cfg().Window)
 }
 
 // crowded is told that more nodes fail than may be ejected, or most. How long they do tells nothing about any of them
 // then: ejections are cut to the shortest, so that all are back soon after the service has recovered. d.mu is held.
 func (d *outliers) crowded(now time.Duration) {
-	if d.cfg.Absolute {
+	if d.cfg().Absolute {
 		return
 	}
 	first := !d.common(now)
@@ -262,9 +297,9 @@ func (d *outliers) crowded(now time.Duration) {
 	}
 	for _, n := range d.nodes {
 		if until := n.out.Load(); until > 0 {
-			pause := d.cfg.duration(0, d.rand())
-			n.health.times = 1
-			n.health.lease.Store(int64(pause))
+			pause := d.cfg().duration(0, d.rand())
+			n.health.Load().times = 1
+			n.health.Load().lease.Store(int64(pause))
 			n.out.CompareAndSwap(until, min(until, int64(now+pause)))
 		}
 	}
@@ -273,7 +308,7 @@ func (d *outliers) crowded(now time.Duration) {
 
 // prove takes in the result of an attempt on a node that is out of service: a probe, or one that had no choice.
 func (d *outliers) prove(n *Node, start, now time.Duration, f finding, probe bool) {
-	h := n.health
+	h := n.health.Load()
 	switch {
 	case f == nothing && probe: // the next attempt is a probe
 		if until := int64(start) + h.lease.Load(); n.out.CompareAndSwap(until, max(int64(now), 1)) {
@@ -307,11 +342,11 @@ func (d *outliers) restore(n *Node, now time.Duration) {
 			break
 		}
 	}
-	n.health.reset(now)
-	n.health.back = now
+	n.health.Load().reset(now)
+	n.health.Load().back = now
 	d.out--
 	d.changes.Add(1)
-	if n.owner.slowStart != nil && !d.common(now) {
+	if n.owner.setup.Load().slowStart != nil && !d.common(now) {
 		n.grow(now)
 	}
 }
@@ -325,7 +360,7 @@ func (d *outliers) probe(nodes []*Node, now time.Duration, r uint64) (due *Node,
 		n := nodes[(start+k)%len(nodes)]
 		until := n.out.Load()
 		if until > 0 && until <= int64(now) && due == nil {
-			lease := int64(now) + n.health.lease.Load()
+			lease := int64(now) + n.health.Load().lease.Load()
 			if n.out.CompareAndSwap(until, lease) {
 				due, until = n, lease
 			}
@@ -353,12 +388,12 @@ func (d *outliers) renew(nodes []*Node, healthy int, now time.Duration) {
 		}
 	}
 	d.out = len(out)
-	if d.out == 0 || d.cfg.mayEject(d.out-1, d.healthy) {
+	if d.out == 0 || d.cfg().mayEject(d.out-1, d.healthy) {
 		return
 	}
 	slices.SortFunc(out, func(a, b *Node) int { return cmp.Compare(a.out.Load(), b.out.Load()) })
 	for _, n := range out {
-		if d.restore(n, now); d.out == 0 || d.cfg.mayEject(d.out-1, d.healthy) {
+		if d.restore(n, now); d.out == 0 || d.cfg().mayEject(d.out-1, d.healthy) {
 			return
 		}
 	}

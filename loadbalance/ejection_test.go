@@ -187,7 +187,7 @@ func TestServiceThatFailsEverywhereKeepsItsNodes(t *testing.T) {
 			most = max(most, len(b.ejected()))
 		}
 		for _, k := range b.ejected() { // let probes pass
-			b.outliers.prove(b.node(k), b.since(b.now)+1, b.since(b.now)+2, good, true)
+			b.setup.Load().outliers.prove(b.node(k), b.since(b.now)+1, b.since(b.now)+2, good, true)
 		}
 	}
 	if most > 1 {
@@ -395,9 +395,9 @@ func TestCeilingHoldsInAnyOrder(t *testing.T) {
 			b.pick().Done(Report{Now: b.now, Outcome: resilience.Neutral}) // always finds a node
 		}
 		if t.Failed() {
-			t.Fatalf("seed %d, %+v", seed, b.cfg.Outlier)
+			t.Fatalf("seed %d, %+v", seed, b.setup.Load().cfg.Outlier)
 		}
-		if b.outliers.cfg.MaxEjected >= 0.5 && most == 0 {
+		if b.setup.Load().outliers.cfg().MaxEjected >= 0.5 && most == 0 {
 			t.Fatalf("seed %d: nothing was ever ejected", seed)
 		}
 	}
@@ -410,12 +410,12 @@ func TestSmallerSetGetsItsNodesBack(t *testing.T) {
 	}
 	b.want("of ten", 0, 1, 2, 3, 4)
 	b.Update(endpoints(6))
-	if got := len(b.ejected()); got != 3 || b.outliers.out != 3 {
-		t.Errorf("ejected of six = %d, counted %d, want 3", got, b.outliers.out)
+	if got := len(b.ejected()); got != 3 || b.setup.Load().outliers.out != 3 {
+		t.Errorf("ejected of six = %d, counted %d, want 3", got, b.setup.Load().outliers.out)
 	}
 	b.Update(endpoints(1))
-	if got := len(b.ejected()); got != 0 || b.outliers.out != 0 {
-		t.Errorf("ejected of one = %d, counted %d, want 0", got, b.outliers.out)
+	if got := len(b.ejected()); got != 0 || b.setup.Load().outliers.out != 0 {
+		t.Errorf("ejected of one = %d, counted %d, want 0", got, b.setup.Load().outliers.out)
 	}
 }
 
@@ -637,7 +637,7 @@ func TestEjectionsAreSafeForConcurrentUse(t *testing.T) {
 // checkOutliers checks what must hold whenever nothing is going on.
 func checkOutliers(t *testing.T, b *Balancer) {
 	t.Helper()
-	d := b.outliers
+	d := b.setup.Load().outliers
 	out, healthy := 0, b.Set().healthy()
 	for _, n := range b.Set().Nodes() {
 		if n.gone() {
@@ -653,7 +653,7 @@ func checkOutliers(t *testing.T, b *Balancer) {
 	if out != d.out {
 		t.Errorf("counts %d ejected nodes, want %d", d.out, out)
 	}
-	if out > 0 && !d.cfg.mayEject(out-1, healthy) {
+	if out > 0 && !d.cfg().mayEject(out-1, healthy) {
 		t.Errorf("%d of %d nodes are ejected", out, healthy)
 	}
 }

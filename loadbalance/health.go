@@ -140,6 +140,11 @@ func (h *health) reset(now time.Duration) {
 	h.since.Store(int64(now))
 	h.run.Store(0)
 	h.latency.Store(0)
+	h.clear()
+}
+
+// clear forgets the responses of the last slots of time.
+func (h *health) clear() {
 	for i := range h.ring {
 		h.ring[i].Store(0)
 	}

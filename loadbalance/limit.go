@@ -53,6 +53,9 @@ func (c LimitConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
+// WithDefaults returns the configuration as a Balancer takes it: with the defaults in place of fields that are 0.
+func (c LimitConfig) WithDefaults() LimitConfig { return c.withDefaults() }
+
 func (c LimitConfig) withDefaults() LimitConfig {
 	switch {
 	case c.Max > 0:
@@ -100,21 +103,25 @@ func (l *limit) observe(now time.Duration, r *Report, inflight int64) {
 
 // Limit returns how many attempts may be in flight on the node, and false if there is no limit.
 func (n *Node) Limit() (max int, ok bool) {
-	if n.limit == nil || n.limit.now() == math.MaxInt32 {
+	l := n.limit.Load()
+	if l == nil || l.now() == math.MaxInt32 {
 		return 0, false
 	}
-	return int(n.limit.now()), true
+	return int(l.now()), true
 }
 
 // full reports whether as much is in flight on the node as may be.
-func (n *Node) full() bool { return n.limit != nil && n.inflight.Load() >= n.limit.now() }
+func (n *Node) full() bool {
+	l := n.limit.Load()
+	return l != nil && n.inflight.Load() >= l.now()
+}
 
 // claim begins an attempt on the node unless its limit or its breaker is against that.
 func (n *Node) claim(now time.Time) (Pick, bool) {
-	if n.limit == nil {
+	if l := n.limit.Load(); l == nil {
 		n.inflight.Add(1)
 	} else {
-		for most := n.limit.now(); ; {
+		for most := l.now(); ; {
 			v := n.inflight.Load()
 			if v >= most {
 				return Pick{}, false
@@ -125,9 +132,9 @@ func (n *Node) claim(now time.Time) (Pick, bool) {
 		}
 	}
 	var permit resilience.Permit
-	if n.breaker != nil {
+	if b := n.breaker.Load(); b != nil {
 		ok := false
-		if permit, ok = n.breaker.Allow(n.since(now)); !ok {
+		if permit, ok = b.Allow(n.since(now)); !ok {
 			n.end()
 			return Pick{}, false
 		}

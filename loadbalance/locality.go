@@ -81,15 +81,14 @@ const (
 
 // locality is what a Balancer keeps for Locality: one band per priority. It outlives updates.
 type locality struct {
-	cfg   Locality
 	named atomic.Pointer[string] // the zone
 	mu    sync.Mutex             // guards bands
 	bands map[uint8]*band
 }
 
-func newLocality(cfg Locality) *locality {
-	l := &locality{cfg: cfg.withDefaults(), bands: map[uint8]*band{}}
-	l.named.Store(&l.cfg.Zone)
+func newLocality(zone string) *locality {
+	l := &locality{bands: map[uint8]*band{}}
+	l.named.Store(&zone)
 	return l
 }
 
@@ -103,8 +102,8 @@ func (l *locality) zone() string {
 
 // SetZone tells a Balancer whose Locality is Late in which zone the caller is. It takes effect with the next Update.
 func (b *Balancer) SetZone(zone string) {
-	if b.locality != nil && b.cfg.Locality.Late {
-		b.locality.named.Store(&zone)
+	if is := b.setup.Load(); is.locality != nil && is.cfg.Locality.Late {
+		is.locality.named.Store(&zone)
 	}
 }
 
@@ -244,7 +243,7 @@ func (s *Set) measure(now time.Duration) (changed bool) {
 		b.last = now
 		s.levels[i].measure(&b.here, passed)
 		s.levels[i].around.measure(&b.there, passed)
-		if b.decide(&s.balancer.locality.cfg, passed) {
+		if b.decide(&s.setup.cfg.Locality, passed) {
 			changed = true
 		}
 		b.mu.Unlock()
@@ -260,7 +259,7 @@ func (l *level) measure(p *pace, passed time.Duration) {
 	step := 1 + (len(l.nodes)-1)/compared
 	for i := 0; i < len(l.nodes); i += step {
 		n := l.nodes[i]
-		k, d := n.health.toll.since()
+		k, d := n.health.Load().toll.since()
 		if n.out.Load() != 0 {
 			continue
 		}

@@ -290,7 +290,7 @@ func TestRetriesLeaveTheZone(t *testing.T) {
 
 func TestBand(t *testing.T) {
 	cfg := Locality{}.withDefaults()
-	b := newLocality(cfg).band(0)
+	b := newLocality(cfg.Zone).band(0)
 	// after makes so many decisions on the same state, latencies in units of 50 ms and 0 if unknown, and returns what stays.
 	after := func(times int, load, here, there float64) float64 {
 		pace := func(latency float64) pace {

@@ -19,10 +19,46 @@ const (
 	maxSubsets = 128
 )
 
-// grouping divides the nodes of a set by what they have under some keys.
+// grouping divides the nodes of a set by what they have under some keys, or by their lane.
 type grouping struct {
-	keys  []string
+	division
 	parts map[string]*part // by the joined values; those with nodes only
+}
+
+// division is how nodes are told apart.
+type division struct {
+	keys   []string
+	lanes  bool   // there is one key, and who does not have it, or has nothing or stable there, has nothing there
+	stable string // used if lanes
+}
+
+// values finds what the node has under the keys. It reports whether it has all of them.
+func (d *division) values(n *Node, values []string) bool {
+	meta := n.ep.Load().Meta
+	for i, k := range d.keys {
+		v, ok := meta[k]
+		if d.lanes && v == d.stable {
+			v = ""
+		}
+		if values[i] = v; !ok && !d.lanes {
+			return false
+		}
+	}
+	return true
+}
+
+// has reports whether the node has the values.
+func (d *division) has(n *Node, values []string) bool {
+	own := make([]string, len(values))
+	return d.values(n, own) && slices.Equal(own, values)
+}
+
+// of returns the part of another set that has the values, nil if that has no nodes.
+func (d *division) of(s *Set, values []string) *Set {
+	if d.lanes {
+		return s.Lane(d.keys[0], d.stable, values[0])
+	}
+	return s.Matching(d.keys, values)
 }
 
 // part are the nodes with the same values.
@@ -44,7 +80,10 @@ func (s *Set) Matching(keys, values []string) *Set {
 	if len(s.nodes) == 0 {
 		return nil
 	}
-	g := s.grouping(keys)
+	g := find(s.groupings.Load(), keys)
+	if g == nil {
+		g = s.group(division{keys: keys})
+	}
 	var p *part
 	if len(values) == 1 {
 		p = g.parts[values[0]]
@@ -58,7 +97,7 @@ func (s *Set) Matching(keys, values []string) *Set {
 	if sub := p.set.Load(); sub != nil {
 		return sub
 	}
-	return s.subset(p, keys, values)
+	return s.subset(p, &g.division, values)
 }
 
 // join makes one key of several values such that different lists make different ones.
@@ -74,7 +113,7 @@ func join(b []byte, values []string) []byte {
 func find(list *[]*grouping, keys []string) *grouping {
 	if list != nil {
 		for _, g := range *list {
-			if slices.Equal(g.keys, keys) {
+			if !g.lanes && slices.Equal(g.keys, keys) {
 				return g
 			}
 		}
@@ -82,30 +121,26 @@ func find(list *[]*grouping, keys []string) *grouping {
 	return nil
 }
 
-func (s *Set) grouping(keys []string) *grouping {
-	if g := find(s.groupings.Load(), keys); g != nil {
-		return g
-	}
+// group returns the grouping for a division, made if there is none.
+func (s *Set) group(d division) *grouping {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.groupings.Load()
-	if g := find(old, keys); g != nil {
-		return g
-	}
-	g := &grouping{keys: keys, parts: map[string]*part{}}
-	values := make([]string, len(keys))
-	var joined []byte
-nodes:
-	for _, n := range s.nodes {
-		meta := n.ep.Load().Meta
-		for i, k := range keys {
-			v, ok := meta[k]
-			if !ok {
-				continue nodes
+	if old != nil {
+		for _, g := range *old {
+			if g.lanes == d.lanes && g.stable == d.stable && slices.Equal(g.keys, d.keys) {
+				return g
 			}
-			values[i] = v
 		}
-		if joined = append(joined[:0], values[0]...); len(keys) > 1 {
+	}
+	g := &grouping{division: d, parts: map[string]*part{}}
+	values := make([]string, len(d.keys))
+	var joined []byte
+	for _, n := range s.nodes {
+		if !d.values(n, values) {
+			continue
+		}
+		if joined = append(joined[:0], values[0]...); len(d.keys) > 1 {
 			joined = join(joined[:0], values)
 		}
 		p := g.parts[string(joined)]
@@ -124,12 +159,12 @@ nodes:
 }
 
 // subset makes the set of a part, in the place of the one that was made first if there are too many.
-func (s *Set) subset(p *part, keys, values []string) *Set {
+func (s *Set) subset(p *part, d *division, values []string) *Set {
 	var known *Set
 	var awaited []*Node
 	if s.known != nil {
-		known = s.known.Matching(keys, values)
-		awaited = slices.DeleteFunc(slices.Clone(s.awaited), func(n *Node) bool { return !n.has(keys, values) })
+		known = d.of(s.known, values)
+		awaited = slices.DeleteFunc(slices.Clone(s.awaited), func(n *Node) bool { return !d.has(n, values) })
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,10 +173,12 @@ func (s *Set) subset(p *part, keys, values []string) *Set {
 	}
 	sub := s
 	switch {
+	case known == s.known && len(p.nodes) == len(s.nodes):
 	case known != nil:
 		s.balancer.mu.Lock()
 		sub = s.balancer.reachable(p.nodes, awaited, known.nodes)
 		s.balancer.mu.Unlock()
+		sub.known, sub.awaited = known, awaited
 	case len(p.nodes) < len(s.nodes):
 		s.balancer.mu.Lock() // what the source says of the nodes must not change meanwhile
 		sub = s.balancer.View(p.nodes)
@@ -154,15 +191,4 @@ func (s *Set) subset(p *part, keys, values []string) *Set {
 	s.subsets = append(s.subsets, p)
 	p.set.Store(sub)
 	return sub
-}
-
-// has reports whether the metadata of the node has the values under the keys.
-func (n *Node) has(keys, values []string) bool {
-	meta := n.ep.Load().Meta
-	for i, k := range keys {
-		if v, ok := meta[k]; !ok || v != values[i] {
-			return false
-		}
-	}
-	return true
 }

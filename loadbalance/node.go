@@ -19,14 +19,14 @@ type Node struct {
 	inflight atomic.Int64
 	cost     ewma
 	penalty  penalty
-	out      atomic.Int64  // 0 in service, until when the node is ejected, unfit or left
-	inverse  atomic.Uint32 // float32 bits of 1/weight
-	young    atomic.Uint32 // the tick in which a slow start began, 0 if none is under way
-	breaker  *resilience.Breaker
+	out      atomic.Int64                       // 0 in service, until when the node is ejected, unfit or left
+	inverse  atomic.Uint32                      // float32 bits of 1/weight
+	young    atomic.Uint32                      // the tick in which a slow start began, 0 if none is under way
+	breaker  atomic.Pointer[resilience.Breaker] // nil if there is none
 	owner    *Balancer
 
-	health *health // nil if nothing is ejected or timed
-	limit  *limit  // nil if there is none
+	health atomic.Pointer[health] // nil if nothing is ejected or timed
+	limit  atomic.Pointer[limit]  // nil if there is none
 	// What the node last said, for the picker that goes by it. It is not with the rest of the report, as what a pick looks
 	// at should be in one place: the processor fetches the lines of a node together.
 	said   atomic.Uint64 // latency, and when; see pack
@@ -52,16 +52,13 @@ type attachment struct {
 
 func (b *Balancer) newNode(ep *discovery.Endpoint) *Node {
 	n := &Node{owner: b}
-	if b.cfg.Breaker != nil {
-		c := *b.cfg.Breaker
-		c.Seed = b.random()
-		n.breaker = resilience.NewBreaker(c)
+	is := b.setup.Load()
+	n.breaker.Store(is.breaker(b))
+	if is.outliers != nil || is.locality != nil {
+		n.health.Store(&health{})
 	}
-	if b.outliers != nil || b.locality != nil {
-		n.health = &health{}
-	}
-	if b.limit != nil {
-		n.limit = &limit{cfg: b.limit}
+	if is.limit != nil {
+		n.limit.Store(&limit{cfg: is.limit})
 	}
 	n.set(ep)
 	return n
@@ -103,22 +100,25 @@ func (n *Node) Cost(now time.Time) (time.Duration, bool) {
 func (n *Node) Penalized(now time.Time) bool { return n.penalty.active(n.since(now)) }
 
 // Breaker returns the circuit breaker of the node, nil if its policy has none. Its times are those of Since.
-func (n *Node) Breaker() *resilience.Breaker { return n.breaker }
+func (n *Node) Breaker() *resilience.Breaker { return n.breaker.Load() }
 
 // BreakerState returns the state of the circuit breaker of the node, empty if it has none.
 func (n *Node) BreakerState(now time.Time) resilience.BreakerState {
-	if n.breaker == nil {
+	b := n.breaker.Load()
+	if b == nil {
 		return ""
 	}
-	return n.breaker.State(n.since(now))
+	return b.State(n.since(now))
 }
 
 // OpenUntil returns when the breaker of the node, if it is open, admits an attempt again, and else the zero time.
 func (n *Node) OpenUntil() time.Time {
-	if n.breaker == nil || n.breaker.OpenUntil() == 0 {
-		return time.Time{}
+	if b := n.breaker.Load(); b != nil {
+		if until := b.OpenUntil(); until > 0 {
+			return n.owner.base.Add(until)
+		}
 	}
-	return n.owner.base.Add(n.breaker.OpenUntil())
+	return time.Time{}
 }
 
 // Ejected reports whether the node gets no attempts for now, but for one at a time that probes it, because it failed
@@ -133,10 +133,13 @@ func (n *Node) FailsChecks() bool { return n.out.Load() == unfit }
 func (n *Node) Available(now time.Time) bool { return n.out.Load() == 0 && n.admits(now) }
 
 // plain reports whether nothing but its load speaks against the node.
-func (n *Node) plain() bool { return n.out.Load() == 0 && n.breaker == nil }
+func (n *Node) plain() bool { return n.out.Load() == 0 && n.breaker.Load() == nil }
 
 // admits reports whether the breaker of the node is not open.
-func (n *Node) admits(now time.Time) bool { return n.breaker == nil || !n.breaker.Open(n.since(now)) }
+func (n *Node) admits(now time.Time) bool {
+	b := n.breaker.Load()
+	return b == nil || !b.Open(n.since(now))
+}
 
 // Attach returns the value that belongs to the node under key, made by build if there is none yet. It is
 // meant for what a transport keeps per node, such as connections: release is called when the node has left

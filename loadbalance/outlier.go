@@ -57,6 +57,10 @@ type OutlierConfig struct {
 	One bool
 }
 
+// WithDefaults returns the configuration as a Balancer takes it: with the defaults in place of fields that are 0, and those
+// out of range brought into it.
+func (c OutlierConfig) WithDefaults() OutlierConfig { return c.withDefaults() }
+
 func (c OutlierConfig) withDefaults() OutlierConfig {
 	set := func(v *time.Duration, def, least time.Duration) {
 		if *v <= 0 {

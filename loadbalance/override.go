@@ -78,7 +78,7 @@ func (s *Set) bound(p *plan, in *Info) (Pick, error) {
 		return Pick{}, ErrNoNode
 	} else if out != 0 && !p.panicking {
 		// Calls that may go nowhere else are the only ones to find out whether it is back where there are no others.
-		if probe = out > 0 && in.Strict && s.balancer.outliers.claim(n, s.balancer.since(in.Now)); !probe {
+		if probe = out > 0 && in.Strict && s.setup.outliers.claim(n, s.balancer.since(in.Now)); !probe {
 			return Pick{}, ErrNoNode
 		}
 	}

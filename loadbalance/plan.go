@@ -45,7 +45,7 @@ func (s *Set) replan(old *plan) *plan {
 	for i := range s.levels {
 		l := &s.levels[i]
 		serving[i] = len(l.nodes)
-		if s.balancer.outliers != nil || s.balancer.checked.Load() {
+		if s.setup.outliers != nil || s.balancer.checked.Load() {
 			for _, n := range l.nodes {
 				switch until := n.out.Load(); {
 				case until == unfit:
@@ -57,7 +57,7 @@ func (s *Set) replan(old *plan) *plan {
 				}
 			}
 		}
-		loads[i] = levelHealth(serving[i]+l.awaited, l.all+l.awaited+l.missing, s.balancer.cfg.OverProvisioning)
+		loads[i] = levelHealth(serving[i]+l.awaited, l.all+l.awaited+l.missing, s.setup.cfg.OverProvisioning)
 		if l.band != nil {
 			loads[i] *= l.band.stays()
 		}
@@ -67,7 +67,7 @@ func (s *Set) replan(old *plan) *plan {
 	var sum float64
 	for i := range s.levels {
 		l := &s.levels[i]
-		panicking := !enough && serving[i] < len(l.nodes) && float64(serving[i]) < s.balancer.cfg.Panic*float64(l.all)
+		panicking := !enough && serving[i] < len(l.nodes) && float64(serving[i]) < s.setup.cfg.Panic*float64(l.all)
 		if loads[i] == 0 {
 			continue
 		}

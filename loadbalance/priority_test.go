@@ -108,7 +108,7 @@ func TestLevelsStandChangesMeanwhile(t *testing.T) {
 	b.Update(eps)
 	nodes := b.Set().Nodes()
 	var got []int
-	b.cfg.Builder = func(list []*Node) Picker {
+	b.setup.Load().cfg.Builder = func(list []*Node) Picker {
 		got = append(got, len(list))
 		for _, n := range nodes[2:] { // as an update does that comes while the levels are made
 			ep := n.Endpoint()

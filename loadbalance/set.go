@@ -12,6 +12,7 @@ import (
 // Set is an immutable snapshot of the nodes of a service, ready to pick from.
 type Set struct {
 	balancer *Balancer
+	setup    *setup  // of the balancer, when the snapshot was made; nil if it is empty
 	nodes    []*Node // all of the snapshot
 	levels   []level // of those that may take traffic
 	plan     atomic.Pointer[plan]
@@ -24,10 +25,11 @@ type Set struct {
 	awaited []*Node
 
 	// What only some calls ask for is made when the first one does.
-	index     atomic.Pointer[map[uint64]*Node] // by NodeKey
-	groupings atomic.Pointer[[]*grouping]
-	mu        sync.Mutex // guards subsets and writes of the above
-	subsets   []*part    // that have a set, in the order in which they were made
+	index      atomic.Pointer[map[uint64]*Node] // by NodeKey
+	groupings  atomic.Pointer[[]*grouping]
+	algorithms atomic.Pointer[[]algorithmic]
+	mu         sync.Mutex // guards subsets and writes of the above
+	subsets    []*part    // that have a set, in the order in which they were made
 }
 
 // Nodes returns all nodes of the snapshot. The slice is shared and read-only.
@@ -93,10 +95,11 @@ func (s *Set) pick(in *Info) (Pick, error) {
 	if s.limited {
 		return s.within(p, in, n)
 	}
-	if n.breaker == nil {
+	b := n.breaker.Load()
+	if b == nil {
 		return begin(n, in.Now, resilience.Permit{}), nil
 	}
-	if permit, ok := n.breaker.Allow(n.since(in.Now)); ok {
+	if permit, ok := b.Allow(n.since(in.Now)); ok {
 		return begin(n, in.Now, permit), nil
 	}
 	return s.admitted(p, in, n)
@@ -160,7 +163,7 @@ func (s *Set) probe(p *plan, in *Info) (Pick, bool) {
 	if int64(now) < p.wake.Load() || len(in.Avoid) > 0 || in.Other || in.Sound {
 		return Pick{}, false
 	}
-	n, wake := s.balancer.outliers.probe(p.ejected, now, in.Random)
+	n, wake := s.setup.outliers.probe(p.ejected, now, in.Random)
 	p.wake.Store(wake)
 	if n == nil {
 		return Pick{}, false
@@ -275,23 +278,24 @@ func (p Pick) done(r *Report) {
 		return
 	}
 	start, now := p.start, n.since(r.Now)
-	d := n.owner.outliers
+	is, h := n.owner.setup.Load(), n.health.Load()
+	d := is.outliers
 	if d != nil && (r.Outcome == resilience.Failure || r.Overdue) && d.common(now) {
 		n.penalty.soften()
 	}
-	if n.owner.timed && r.Outcome != resilience.Success {
-		n.health.bound(r.Latency)
+	if is.timed && h != nil && r.Outcome != resilience.Success {
+		h.bound(r.Latency)
 	}
-	if n.owner.locality != nil && r.Latency > 0 {
-		n.health.toll.add(r.Latency, r.Outcome == resilience.Success)
+	if is.locality != nil && h != nil && r.Latency > 0 {
+		h.toll.add(r.Latency, r.Outcome == resilience.Success)
 	}
 	var f finding
 	switch r.Outcome {
 	case resilience.Success:
 		if r.Latency > 0 {
 			n.cost.observe(now, r.Latency)
-			if n.owner.timed {
-				n.health.time(r.Latency)
+			if is.timed && h != nil {
+				h.time(r.Latency)
 			}
 		}
 		n.penalty.succeed(start)
@@ -321,8 +325,8 @@ func (p Pick) done(r *Report) {
 		d.report(n, start, now, f, p.probe)
 	}
 	p.permit.Done(now, r.Outcome, r.Latency)
-	if n.limit != nil {
-		n.limit.observe(now, r, n.inflight.Load())
+	if l := n.limit.Load(); l != nil {
+		l.observe(now, r, n.inflight.Load())
 	}
 	n.end()
 }

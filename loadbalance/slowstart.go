@@ -69,8 +69,13 @@ func (n *Node) part(now time.Duration) float64 {
 	if began == 0 {
 		return 1
 	}
+	is := n.owner.setup.Load()
+	if is.slowStart == nil { // any more
+		n.young.CompareAndSwap(began, 0)
+		return 1
+	}
 	age := time.Duration(max(int32(ticks(now)-began), 0)) << tickShift
-	part := n.owner.slowStart.part(age)
+	part := is.slowStart.part(age)
 	if part >= 1 {
 		n.young.CompareAndSwap(began, 0)
 	}

@@ -31,6 +31,20 @@ type Subset struct {
 	// Clients is how many there are, 0 or less if that is not known, and Index which of them this one is, from 0 on. An
 	// Index outside counts modulo Clients.
 	Clients, Index int
+	// Lane is the key of the metadata that tells lanes apart, as for Set.Lane, and Stable what it has for those in none: endpoints
+	// of each lane are chosen from separately, too, as a lane has a few of a large service. Empty means that there are none.
+	Lane, Stable string
+}
+
+// lane returns the lane of an endpoint.
+func (s *Subset) lane(ep *discovery.Endpoint) string {
+	if s.Lane == "" {
+		return ""
+	}
+	if lane := ep.Meta[s.Lane]; lane != s.Stable {
+		return lane
+	}
+	return ""
 }
 
 // fewEndpoints are so few that every client may know them all.
@@ -44,10 +58,11 @@ func (s *Subset) of(eps []discovery.Endpoint, zone string) []discovery.Endpoint 
 	type group struct {
 		priority uint8
 		near     bool
+		lane     string
 	}
 	groups := map[group][]int{}
 	for i := range eps {
-		g := group{eps[i].Priority, zone != "" && eps[i].Zone == zone}
+		g := group{eps[i].Priority, zone != "" && eps[i].Zone == zone, s.lane(&eps[i])}
 		groups[g] = append(groups[g], i)
 	}
 	own := make([]int, 0, len(eps))

@@ -44,6 +44,10 @@ const (
 	Refused
 	// Uncritical calls would have been repeated, were they not Sheddable.
 	Uncritical
+	// Injected calls were made to fail on purpose, before their first attempt.
+	Injected
+	// Fixed calls got an answer that their route has for all of them, and made no attempt.
+	Fixed
 )
 
 // String returns the reason in words.
@@ -73,6 +77,10 @@ func (r Reason) String() string {
 		return "refused by the client"
 	case Uncritical:
 		return "not critical enough to repeat"
+	case Injected:
+		return "fault injected"
+	case Fixed:
+		return "fixed response"
 	default:
 		return "unknown"
 	}

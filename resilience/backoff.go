@@ -20,14 +20,20 @@ const (
 	defaultBackoffMax  = 250 * time.Millisecond
 )
 
-// pause returns the wait before retry number n (1 is the first), drawn with the random word r.
-func (c BackoffConfig) pause(n int, r uint64) time.Duration {
+// WithDefaults returns the configuration with the defaults in place of fields that are 0.
+func (c BackoffConfig) WithDefaults() BackoffConfig {
 	if c.Base <= 0 {
 		c.Base = defaultBackoffBase
 	}
 	if c.Max <= 0 {
 		c.Max = max(defaultBackoffMax, c.Base)
 	}
+	return c
+}
+
+// pause returns the wait before retry number n (1 is the first), drawn with the random word r.
+func (c BackoffConfig) pause(n int, r uint64) time.Duration {
+	c = c.WithDefaults()
 	b := backoff.ExponentialBackOff{
 		InitialInterval: c.Base,
 		MaxInterval:     c.Max,

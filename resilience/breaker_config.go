@@ -57,6 +57,10 @@ const (
 	maxProbes = 1000
 )
 
+// WithDefaults returns the configuration as a breaker takes it: with the defaults in place of fields that are 0, and those
+// out of range brought into it.
+func (c BreakerConfig) WithDefaults() BreakerConfig { return c.withDefaults() }
+
 func (c BreakerConfig) withDefaults() BreakerConfig {
 	if c.Consecutive == 0 {
 		c.Consecutive = 5

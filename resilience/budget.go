@@ -144,40 +144,55 @@ const (
 	resendRatio = (MaxAttempts - 1) * milli
 )
 
+// WithDefaults returns the configuration as a budget takes it: with the defaults in place of fields that are 0, and those
+// out of range brought into it. No floor is less than 0.
+func (c BudgetConfig) WithDefaults() BudgetConfig {
+	d := BudgetConfig{Kind: c.Kind, Tokens: defaultTokens, Ratio: defaultRatio}
+	switch c.Kind {
+	case BudgetRatio:
+		d.Ratio, d.Floor, d.Window = defaultShare, 10, 10*time.Second
+		if c.Window > 0 {
+			d.Window = min(max(c.Window, minBudgetWindow), maxBudgetWindow)
+		}
+	case BudgetConcurrent:
+		d.Ratio, d.Floor = defaultShare, 3
+	case BudgetGRPC:
+	default:
+		d.Kind = BudgetSuccess
+	}
+	if c.Floor > 0 {
+		d.Floor = math.Min(c.Floor, maxFloor)
+	} else if c.Floor < 0 {
+		d.Floor = 0
+	}
+	if c.Ratio > 0 {
+		d.Ratio = math.Min(c.Ratio, 1)
+	}
+	if c.Tokens > 0 {
+		d.Tokens = math.Min(c.Tokens, maxTokens)
+	}
+	return d
+}
+
 // NewBudget returns a full budget. Fields out of range are brought into it; see Validate.
 func NewBudget(c BudgetConfig) *Budget {
 	b := &Budget{}
-	ratio, floor := defaultRatio, 0.0
+	c = c.WithDefaults()
+	floor := c.Floor
 	switch c.Kind {
 	case BudgetRatio:
 		b.kind = kindRatio
-		ratio, floor = defaultShare, 10
-		if c.Window <= 0 {
-			c.Window = 10 * time.Second
-		}
-		b.calls = &tally{slot: min(max(c.Window, minBudgetWindow), maxBudgetWindow) / tallySlots}
+		b.calls = &tally{slot: c.Window / tallySlots}
 	case BudgetConcurrent:
 		b.kind = kindConcurrent
-		ratio, floor = defaultShare, 3
 	case BudgetGRPC:
 		b.kind = kindGRPC
-	}
-	if c.Floor > 0 {
-		floor = math.Min(c.Floor, maxFloor)
-	} else if c.Floor < 0 {
-		floor = 0
 	}
 	if b.calls != nil { // it is there for the whole window, as in Finagle
 		floor *= (b.calls.slot * tallySlots).Seconds()
 	}
-	if !(c.Ratio > 0) {
-		c.Ratio = ratio
-	}
-	if !(c.Tokens > 0) {
-		c.Tokens = defaultTokens
-	}
-	size := max(1, int64(math.Min(c.Tokens, maxTokens)*milli))
-	b.ratio, b.floor = max(1, int64(math.Min(c.Ratio, 1)*milli)), int64(floor*milli)
+	size := max(1, int64(c.Tokens*milli))
+	b.ratio, b.floor = max(1, int64(c.Ratio*milli)), int64(floor*milli)
 	b.half = size / 2
 	b.spare = size - b.half
 	b.successes.slot = time.Second
@@ -186,6 +201,23 @@ func NewBudget(c BudgetConfig) *Budget {
 	b.resends.Store(minResends)
 	b.resendLimit.Store(minResends)
 	return b
+}
+
+// Successor returns a budget with another config that is as full as b: what was used up is not there again.
+func (b *Budget) Successor(c BudgetConfig) *Budget {
+	next := NewBudget(c)
+	level := b.Level()
+	switch next.kind {
+	case kindRatio:
+		next.calls.cells[0].n.Add(-int64((1 - level) * float64(next.floor)))
+	case kindConcurrent: // what is under way ends soon
+	default:
+		next.tokens.Store(int64(level * float64(next.limit.Load())))
+		if b != nil {
+			next.resends.Store(min(b.resends.Load(), minResends))
+		}
+	}
+	return next
 }
 
 // Level returns the share of the bucket that is filled, from 0 to 1. For BudgetRatio that is what is left of the floor,

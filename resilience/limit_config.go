@@ -85,6 +85,10 @@ func (c LimitConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
+// WithDefaults returns the configuration as a limit takes it: with the defaults in place of fields that are 0, and those
+// out of range brought into it.
+func (c LimitConfig) WithDefaults() LimitConfig { return c.withDefaults() }
+
 func (c LimitConfig) withDefaults() LimitConfig {
 	if c.Max <= 0 {
 		c.Max = defaultMaxAdaptive

@@ -13,8 +13,8 @@ import (
 
 func TestCompileNamesEveryMistake(t *testing.T) {
 	const notPlain = ` must not hold an empty, "." or ".." segment, any of ; \ ? # % or a control character`
-	header := func(hs ...Header) Rule { return Rule{Match: Match{Headers: hs}} }
-	path := func(exact, prefix string) Rule { return Rule{Match: Match{Path: Path{exact, prefix}}} }
+	header := func(hs ...Field) Rule { return Rule{Match: Match{Headers: hs}} }
+	path := func(exact, prefix string) Rule { return Rule{Match: Match{Path: Path{Exact: exact, Prefix: prefix}}} }
 	tests := []struct {
 		name string
 		rule Rule
@@ -30,7 +30,7 @@ func TestCompileNamesEveryMistake(t *testing.T) {
 		{"method in lower case", Rule{Match: Match{Method: "get"}}, `match.method: "get" must be in upper case`},
 		{"method not a token", Rule{Match: Match{Method: "GET /"}}, `match.method: "GET /" is not a valid token`},
 		{"method too long", Rule{Match: Match{Method: strings.Repeat("M", 254)}}, `match.method: 254 bytes, at most 253 are allowed`},
-		{"exact and prefix", path("/a", "/b"), `match.path: exact and prefix exclude each other`},
+		{"exact and prefix", path("/a", "/b"), `match.path: exact, prefix and regex exclude each other`},
 		{"relative prefix", path("", "v1"), `match.path.prefix: must start with "/"`},
 		{"relative exact", path("pkg.Service/Method", ""), `match.path.exact: must start with "/"`},
 		{"longest path", path("/"+strings.Repeat("p", 1023), ""), ""},
@@ -41,32 +41,31 @@ func TestCompileNamesEveryMistake(t *testing.T) {
 		{"empty segment", path("", "/a//b"), `match.path.prefix: "/a//b"` + notPlain},
 		{"dot segment", path("", "/a/.."), `match.path.prefix: "/a/.."` + notPlain},
 		{"query", path("/a?b", ""), `match.path.exact: "/a?b"` + notPlain},
-		{"header present", header(Header{Name: "x-a", Present: true}), ""},
-		{"header without name", header(Header{Value: "v"}), `match.headers[0].name: must not be empty`},
-		{"pseudo-header", header(Header{Name: ":path", Value: "/"}), `match.headers[0].name: ":path" is not a valid token`},
-		{"header not a token", header(Header{Name: "a b", Value: "v"}), `match.headers[0].name: "a b" is not a valid token`},
-		{"hop-by-hop header", header(Header{Name: "transfer-ENCODING", Value: "v"}),
+		{"header present", header(Field{Name: "x-a", Present: true}), ""},
+		{"header without name", header(Field{Value: "v"}), `match.headers[0].name: must not be empty`},
+		{"pseudo-header", header(Field{Name: ":path", Value: "/"}), `match.headers[0].name: ":path" is not a valid token`},
+		{"header not a token", header(Field{Name: "a b", Value: "v"}), `match.headers[0].name: "a b" is not a valid token`},
+		{"hop-by-hop header", header(Field{Name: "transfer-ENCODING", Value: "v"}),
 			`match.headers[0].name: "transfer-ENCODING" is not a header that a call can be routed by`},
-		{"host header", header(Header{Name: "host", Value: "v"}),
+		{"host header", header(Field{Name: "host", Value: "v"}),
 			`match.headers[0].name: "host" is not a header that a call can be routed by`},
-		{"header twice", header(Header{Name: "x-a", Value: "v"}, Header{Name: "X-A", Value: "w"}),
-			`match.headers[1].name: "X-A" is already the name of headers[0]`},
-		{"header without condition", header(Header{Name: "x-a"}), `match.headers[0]: needs a value, or present`},
-		{"header with two conditions", header(Header{Name: "x-a", Value: "v", Present: true}),
-			`match.headers[0]: value and present exclude each other`},
-		{"header value with line break", header(Header{Name: "x-a", Value: "v\r\nx: y"}),
+		{"header twice", header(Field{Name: "x-a", Value: "v"}, Field{Name: "X-A", Value: "w"}), ""},
+		{"header without condition", header(Field{Name: "x-a"}), `match.headers[0]: needs a value, prefix, regex or present`},
+		{"header with two conditions", header(Field{Name: "x-a", Value: "v", Present: true}),
+			`match.headers[0]: value, prefix, regex and present exclude each other`},
+		{"header value with line break", header(Field{Name: "x-a", Value: "v\r\nx: y"}),
 			`match.headers[0].value: must not hold control characters`},
-		{"header value too long", header(Header{Name: "x-a", Value: strings.Repeat("v", 1025)}),
+		{"header value too long", header(Field{Name: "x-a", Value: strings.Repeat("v", 1025)}),
 			`match.headers[0].value: 1025 bytes, at most 1024 are allowed`},
-		{"too many headers", header(make([]Header, 65)...), `match.headers: 65 headers, at most 64 are allowed`},
+		{"too many headers", header(make([]Field, 65)...), `match.headers: 65 headers, at most 64 are allowed`},
 		{"too many backends", Rule{Backends: make([]Backend, 65)}, `backends: 65 backends, at most 64 are allowed`},
 		{"backend without service", Rule{Backends: []Backend{{}}}, `backends[0].service: must not be empty`},
 		{"backend name too long", Rule{Backends: []Backend{{Service: strings.Repeat("b", 254)}}},
 			`backends[0].service: 254 bytes, at most 253 are allowed`},
-		{"heaviest weight", Rule{Backends: []Backend{{"a", 1_000_000}}}, ""},
-		{"weight too large", Rule{Backends: []Backend{{"a", 1}, {"b", 1_000_001}}},
+		{"heaviest weight", Rule{Backends: []Backend{{Service: "a", Weight: 1_000_000}}}, ""},
+		{"weight too large", Rule{Backends: []Backend{{Service: "a", Weight: 1}, {Service: "b", Weight: 1_000_001}}},
 			`backends[1].weight: 1000001, at most 1000000 is allowed`},
-		{"no weight for several", Rule{Backends: []Backend{{"a", 0}, {"b", 0}}}, `backends: every weight is 0`},
+		{"no weight for several", Rule{Backends: []Backend{{Service: "a", Weight: 0}, {Service: "b", Weight: 0}}}, `backends: every weight is 0`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -121,8 +120,8 @@ func TestCompileBoundsTheList(t *testing.T) {
 
 func TestCompileCopiesTheRules(t *testing.T) {
 	rules := []Rule{{
-		Match:    Match{Headers: []Header{{Name: "x-tenant", Value: "a"}}},
-		Backends: []Backend{{"old", 1}},
+		Match:    Match{Headers: []Field{{Name: "x-tenant", Value: "a"}}},
+		Backends: []Backend{{Service: "old", Weight: 1}},
 	}}
 	table, err := Compile(rules)
 	if err != nil {
@@ -130,11 +129,11 @@ func TestCompileCopiesTheRules(t *testing.T) {
 	}
 	rules[0].Match.Headers[0].Value = "b"
 	rules[0].Backends[0].Service = "new"
-	want := Rule{Match: Match{Headers: []Header{{Name: "x-tenant", Value: "a"}}}, Backends: []Backend{{"old", 1}}}
+	want := Rule{Match: Match{Headers: []Field{{Name: "x-tenant", Value: "a"}}}, Backends: []Backend{{Service: "old", Weight: 1}}}
 	if diff := gocmp.Diff(want, table.Rule(0)); diff != "" {
 		t.Errorf("Rule(0) (-want +got):\n%s", diff)
 	}
-	if got, _ := table.Route(&Request{Header: http.Header{"X-Tenant": {"a"}}}, 0); got != 0 {
+	if got := table.Route(&Request{Header: http.Header{"X-Tenant": {"a"}}}, 0).Rule; got != 0 {
 		t.Errorf("Route() = %d, want 0", got)
 	}
 }
@@ -187,7 +186,7 @@ func FuzzCompile(f *testing.F) {
 			for _, h := range r.Match.Headers {
 				header.Set(h.Name, cmp.Or(h.Value, "any"))
 			}
-			got, _ := table.Route(&Request{r.Match.Service, r.Match.Method, r.Match.Path.Exact, header}, 0)
+			got := table.Route(&Request{Service: r.Match.Service, Method: r.Match.Method, Path: r.Match.Path.Exact, Header: header}, 0).Rule
 			if got < 0 {
 				t.Errorf("Route() = no rule for the request that rule %d describes", i)
 			}

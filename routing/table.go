@@ -1,201 +1,170 @@
 package routing
 
-import (
-	"math/bits"
-	"slices"
-)
+import "strings"
 
 // Table is a compiled list of rules. It never changes, so any number of goroutines may use it at once, and a holder
 // can replace it with one atomic store. A nil Table has no rules.
 type Table struct {
-	rules  []Rule
-	groups map[string]*group // by Match.Service; "" is for any service
+	rules     []Rule
+	groups    map[string]*group // by Match.Service; "" is for any service
+	wildcards map[string]*group // by what the service ends in, from the "." on
+	longest   int               // length of the longest key of wildcards
+	paths     []*pathRewrite    // by rule; nil if a rule leaves the path
+	timed     bool              // a rule looks at the time
 }
 
-// group has the rules for one service by their path, each list in the order of precedence.
+// Decision is what a table says to a call.
+type Decision struct {
+	// Rule is the index of the rule that the call comes under, -1 if there is none.
+	Rule int
+	// Match says which match of the rule the call fits: 0 is Rule.Match, 1 is Rule.Or[0], and so on; -1 without a rule.
+	Match int
+	// Backend is the index of the backend that gets the call, -1 without a rule, or if the rule has no backends: then the call
+	// stays with the service that the caller named.
+	Backend int
+}
+
+// none is the decision on a call that no rule is for.
+var none = Decision{Rule: -1, Match: -1, Backend: -1}
+
+// group has the candidates for one service, or one wildcard, by their path.
 type group struct {
-	exact  map[string][]candidate
-	prefix map[string][]candidate // without the "/" at the end
-	rest   []candidate            // without a path condition
-
-	longest int // length of the longest key of prefix, -1 without one
+	all     []*candidate // in the order of precedence
+	exact   map[string]*node
+	regex   *node
+	prefix  map[string]*node
+	lengths []int // of the keys of prefix, longest first
+	method  map[string]*node
+	any     *node
 }
 
-// candidate is the part of a rule that is left to decide once service and path fit.
-type candidate struct {
-	rule    int
-	method  string
-	headers []Header // names canonical
-	sums    []uint64 // running sums of the weights of the backends
-}
-
-// Values gives the first value of a header, or "" if there is none. Names are asked for in the canonical form of
-// net/http. [net/http.Header] is one, without an allocation.
-type Values interface{ Get(name string) string }
-
-// Request has what rules look at in a call.
-type Request struct {
-	// Service is the logical service that the caller named.
-	Service string
-	// Method is the HTTP method. Empty means GET, as in net/http.
-	Method string
-	// Path is the path as sent, still encoded and without the query: URL.EscapedPath for HTTP, the full method name for
-	// gRPC. Empty means "/".
-	Path string
-	// Header has the headers of the call. Nil means none.
-	Header Values
-}
-
-// Route returns the index of the rule that the call comes under and the index of the backend in it that gets the
-// call; random is a word of 64 random bits that picks the backend. Without a matching rule both are -1. If the rule
-// has no backends, only backend is -1: the call stays with the service that the caller named.
+// Route returns the rule that the call comes under and the backend that gets the call; random is a word of 64 random bits for
+// what is left to chance.
 //
-// Route takes no lock and does not allocate. It does not keep r.
-func (t *Table) Route(r *Request, random uint64) (rule, backend int) {
+// Route takes no lock and, but for a few unusual regular expressions on encoded paths, does not allocate. It does not keep r.
+func (t *Table) Route(r *Request, random uint64) Decision {
 	if t == nil {
-		return -1, -1
+		return none
 	}
-	path := r.Path
+	q := call{Request: r, random: random}
+	c := t.route(&q)
+	if c == nil {
+		return none
+	}
+	return Decision{c.rule, c.match, c.split.backend(&q)}
+}
+
+// route returns the candidate of highest precedence that fits, nil if there is none.
+func (t *Table) route(q *call) *candidate {
+	path := q.Path
 	if path == "" {
 		path = "/"
 	}
-	var c *candidate
 	switch formOf(path) {
 	case plain:
 		// Rules have at most maxPath bytes; one more tells whether a segment ends there.
-		c = find(t, r, path[:min(len(path), maxPath+1)])
+		return find(t, q, path[:min(len(path), maxPath+1)])
 	case encoded:
-		var buf [maxPath + 1]byte
-		c = find(t, r, buf[:decode(buf[:], path)])
-	default:
-		c = find(t, r, "")
+		return findEncoded(t, q, path)
 	}
-	if c == nil {
-		return -1, -1
-	}
-	return c.rule, c.backend(random)
+	return find(t, q, "")
 }
 
-// find returns the candidate of highest precedence, nil if there is none. With an empty path it looks only at rules
+// findEncoded is apart so that other calls need not clear the memory.
+func findEncoded(t *Table, q *call, path string) *candidate {
+	var buf [maxPath + 1]byte
+	return find(t, q, buf[:decode(buf[:], path)])
+}
+
+// find returns the candidate of highest precedence, nil if there is none. With an empty path it looks only at those
 // without a path condition. It is generic so that a decoded path need not become a string: indexing a map with
 // string(bytes) does not allocate.
-func find[P string | []byte](t *Table, r *Request, path P) *candidate {
-	for _, service := range [2]string{r.Service, ""} {
-		g := t.groups[service]
-		if g == nil {
-			continue
-		}
-		if len(path) > 0 {
-			if c := first(g.exact[string(path)], r); c != nil {
+func find[P string | []byte](t *Table, q *call, path P) *candidate {
+	q.isRPC = len(method(path)) > 0
+	if q.Service != "" {
+		if g := t.groups[q.Service]; g != nil {
+			if c := search(g, q, path); c != nil {
 				return c
 			}
-			for n := min(len(path), g.longest); n >= 0; n-- {
-				if n == len(path) || path[n] == '/' {
-					if c := first(g.prefix[string(path[:n])], r); c != nil {
+		}
+		if t.longest > 0 {
+			for suffix := range t.suffixes(q.Service) {
+				if g := t.wildcards[suffix]; g != nil {
+					if c := search(g, q, path); c != nil {
 						return c
 					}
 				}
 			}
 		}
-		if c := first(g.rest, r); c != nil {
+	}
+	if g := t.groups[""]; g != nil {
+		return search(g, q, path)
+	}
+	return nil
+}
+
+// suffixes yields what wildcards for the service may end in, longest first.
+func (t *Table) suffixes(service string) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		i := max(1, len(service)-t.longest) // something has to come before the "."
+		for i < len(service) {
+			dot := strings.IndexByte(service[i:], '.')
+			if dot < 0 || !yield(service[i+dot:]) {
+				return
+			}
+			i += dot + 1
+		}
+	}
+}
+
+// method returns the second of two segments, nothing if the path has other than two or is too long for an RPC.
+func method[P string | []byte](path P) P {
+	if len(path) > maxPath {
+		return path[:0]
+	}
+	slash := 0 // the one after that at the beginning
+	for i := 1; i < len(path); i++ {
+		if path[i] == '/' {
+			if slash > 0 {
+				return path[:0]
+			}
+			slash = i
+		}
+	}
+	if slash == 0 {
+		return path[:0]
+	}
+	return path[slash+1:]
+}
+
+// search returns the candidate of the group of highest precedence, nil if there is none.
+func search[P string | []byte](g *group, q *call, path P) *candidate {
+	if len(path) > 0 {
+		if c := leading(g.exact[string(path)], q, path, noBound); c != nil {
 			return c
 		}
-	}
-	return nil
-}
-
-// first returns the first candidate whose method and headers fit.
-func first(cs []candidate, r *Request) *candidate {
-	for i := range cs {
-		if cs[i].fits(r) {
-			return &cs[i]
+		if c := leading(g.regex, q, path, noBound); c != nil {
+			return c
 		}
-	}
-	return nil
-}
-
-func (c *candidate) fits(r *Request) bool {
-	if c.method != "" && c.method != r.Method && (c.method != "GET" || r.Method != "") {
-		return false
-	}
-	if len(c.headers) > 0 && r.Header == nil {
-		return false
-	}
-	for i := range c.headers {
-		h := &c.headers[i]
-		if v := r.Header.Get(h.Name); v == "" || !h.Present && v != h.Value {
-			return false
-		}
-	}
-	return true
-}
-
-// backend maps the random word to [0, sum of weights) by multiply-shift: the share of a backend is off by at most
-// sum/2^64.
-func (c *candidate) backend(random uint64) int {
-	last := len(c.sums) - 1
-	if last <= 0 {
-		return last // none, or the only one
-	}
-	x, _ := bits.Mul64(random, c.sums[last])
-	i := 0
-	for x >= c.sums[i] {
-		i++
-	}
-	return i
-}
-
-// Rule returns rule i as it was given to Compile. Its slices are shared and must not be changed. It panics if there is
-// no such rule.
-func (t *Table) Rule(i int) Rule { return t.rules[i] }
-
-// Services returns the services that rules name, in a match or as a backend, sorted.
-func (t *Table) Services() []string {
-	if t == nil {
-		return nil
-	}
-	var names []string
-	for i := range t.rules {
-		if s := t.rules[i].Match.Service; s != "" {
-			names = append(names, s)
-		}
-		for _, b := range t.rules[i].Backends {
-			names = append(names, b.Service)
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
-}
-
-// Reachable returns the services that calls to the service may go to, sorted: the backends with a weight of each rule
-// that may match, and the service itself unless rules send every call elsewhere.
-func (t *Table) Reachable(service string) []string {
-	if t == nil {
-		return []string{service}
-	}
-	var names []string
-	caught := false // by a rule that leaves nothing to those of lower precedence
-	for _, key := range [2]string{service, ""} {
-		outer := caught
-		for i := range t.rules {
-			r := &t.rules[i]
-			if outer || r.Match.Service != key || caught && r.Match.catchAll() {
-				continue
-			}
-			caught = caught || r.Match.catchAll()
-			if len(r.Backends) == 0 {
-				names = append(names, service)
-			}
-			for j, b := range r.Backends {
-				if r.share(j) > 0 {
-					names = append(names, b.Service)
+		for _, n := range g.lengths {
+			if n == len(path) || n < len(path) && path[n] == '/' {
+				if c := leading(g.prefix[string(path[:n])], q, path, noBound); c != nil {
+					return c
 				}
 			}
 		}
+		if q.isRPC && len(g.method) > 0 {
+			if c := leading(g.method[string(method(path))], q, path, noBound); c != nil {
+				return c
+			}
+		}
 	}
-	if !caught {
-		names = append(names, service)
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	return leading(g.any, q, path, noBound)
 }
+
+// Timed reports whether a rule looks at the time of a call.
+func (t *Table) Timed() bool { return t != nil && t.timed }
+
+// Rule returns rule i as it was given to Compile. What it refers to is shared and must not be changed. It panics if there is
+// no such rule.
+func (t *Table) Rule(i int) Rule { return t.rules[i] }

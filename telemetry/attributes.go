@@ -41,6 +41,7 @@ const (
 	attemptKind    = attribute.Key("zerohop.attempt.kind")
 	discoveryEvent = attribute.Key("zerohop.discovery.event")
 	healthState    = attribute.Key("zerohop.health.state")
+	updateState    = attribute.Key("zerohop.spec.update")
 )
 
 // Protocols of zerohop.CallInfo.
@@ -221,4 +222,13 @@ func (k healthKey) canonical(n *names) healthKey {
 
 func (k healthKey) attributes() []attribute.KeyValue {
 	return appendName([]attribute.KeyValue{service.String(k.service), healthState.String(k.state)}, errorType, k.errType)
+}
+
+// updateKey is the key of zerohop.spec.updates.
+type updateKey struct{ state string }
+
+func (k updateKey) canonical(*names) updateKey { return k }
+
+func (k updateKey) attributes() []attribute.KeyValue {
+	return []attribute.KeyValue{updateState.String(k.state)}
 }

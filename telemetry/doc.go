@@ -24,6 +24,8 @@
 //	zerohop.discovery.events      counter             what discovery.Event tells: sets published, removals held, and so on
 //	zerohop.discovery.failures    counter             watches that broke and answers that were rejected
 //	zerohop.health.changes        counter             endpoints that began to fail their checks or pass them again
+//	zerohop.spec.updates          counter             updates of the spec that changed something, "applied", or were "refused"
+//	zerohop.spec.generation       gauge, observable   number of the spec in force, once there was an update
 //
 // Nothing that a peer or a caller can invent makes the number of series grow without bound: paths and headers are
 // no attributes, unknown methods are "_OTHER", and so are names beyond the first 500 services and hosts and 1,000

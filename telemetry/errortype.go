@@ -34,6 +34,8 @@ func typeOf(err error) string {
 		return "throttled"
 	case errors.As(err, &call) && call.Reason == zerohop.BreakerOpen:
 		return "breaker_open"
+	case errors.As(err, &call) && call.Reason == zerohop.Injected:
+		return "fault_injected"
 	case errors.Is(err, zerohop.ErrClosed):
 		return "closed"
 	case errors.Is(err, discovery.ErrUnknownService):

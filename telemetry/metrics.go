@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -30,6 +31,8 @@ type metrics struct {
 	endpoints metric.Int64ObservableUpDownCounter
 	held      metric.Int64ObservableUpDownCounter
 	age       metric.Float64ObservableGauge
+	updates   metric.Int64Counter
+	spec      metric.Int64ObservableGauge
 
 	byRequest *series[clientKey]
 	byRPC     *series[clientKey]
@@ -38,6 +41,9 @@ type metrics struct {
 	byEvent   *series[discoveryKey]
 	byFailure *series[discoveryKey]
 	byHealth  *series[healthKey]
+	byUpdate  *series[updateKey]
+
+	generation atomic.Uint64 // of the spec; 0 until an update is heard of
 
 	mu       sync.Mutex // guards supplies
 	supplies map[string]*supply
@@ -60,9 +66,10 @@ func newMetrics(meter metric.Meter, n *names) (*metrics, error) {
 		byEvent:   newSeries[discoveryKey](n),
 		byFailure: newSeries[discoveryKey](n),
 		byHealth:  newSeries[healthKey](n),
+		byUpdate:  newSeries[updateKey](n),
 		supplies:  map[string]*supply{},
 	}
-	var errs [10]error
+	var errs [12]error
 	histogram := func(name, text string) (metric.Float64Histogram, error) {
 		return meter.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(text), seconds)
 	}
@@ -83,11 +90,14 @@ func newMetrics(meter metric.Meter, n *names) (*metrics, error) {
 	m.held, errs[8] = upDown("zerohop.discovery.held", "Endpoints in use that the source does not list any more.")
 	m.age, errs[9] = meter.Float64ObservableGauge("zerohop.discovery.age", metric.WithUnit("s"),
 		metric.WithDescription("How long the source of endpoints has not been heard; 0 while it is."))
+	m.updates, errs[10] = counter("zerohop.spec.updates", "{update}", "Updates of the spec that changed something or were refused.")
+	m.spec, errs[11] = meter.Int64ObservableGauge("zerohop.spec.generation", metric.WithUnit("{generation}"),
+		metric.WithDescription("Number of the spec in force; unknown until it is first updated."))
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
 	// Observed rather than counted, so that a provider that is set later learns of sets found before.
-	_, err := meter.RegisterCallback(m.observe, m.endpoints, m.held, m.age)
+	_, err := meter.RegisterCallback(m.observe, m.endpoints, m.held, m.age, m.spec)
 	return m, err
 }
 
@@ -155,7 +165,19 @@ func (m *metrics) healthChanged(name string, ev zerohop.HealthEvent) {
 	m.health.Add(context.Background(), 1, m.byHealth.get(k).add...)
 }
 
+func (m *metrics) updated(ev zerohop.UpdateEvent) {
+	k := updateKey{state: "applied"}
+	if ev.Err != nil {
+		k.state = "refused"
+	}
+	m.updates.Add(context.Background(), 1, m.byUpdate.get(k).add...)
+	m.generation.Store(ev.Generation)
+}
+
 func (m *metrics) observe(_ context.Context, o metric.Observer) error {
+	if g := m.generation.Load(); g > 0 {
+		o.ObserveInt64(m.spec, int64(g))
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range m.supplies {

@@ -230,6 +230,7 @@ func TestInstruments(t *testing.T) {
 	h.Discovery("orders", discovery.Event{Kind: discovery.EventWatchFailed, Err: io.EOF, Endpoints: 3})
 	h.Health("orders", zerohop.HealthEvent{Err: context.DeadlineExceeded})
 	h.Health("orders", zerohop.HealthEvent{Passing: true})
+	h.Update(zerohop.UpdateEvent{Generation: 2})
 	m := r.instruments(t)
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(m)) {
@@ -267,6 +268,29 @@ func TestInstruments(t *testing.T) {
 	}
 	if got, want := total(t, m["zerohop.discovery.endpoints"], service.String("orders")), int64(3); got != want {
 		t.Errorf("endpoints = %d, want %d", got, want)
+	}
+}
+
+func TestUpdatesOfTheSpecAreCounted(t *testing.T) {
+	r := newRecorder(t)
+	mesh := newMesh(t, zerohop.Config{Resolver: discovery.Static{}, Hooks: r.hooks(t)})
+	if m := r.instruments(t); m["zerohop.spec.generation"].Data != nil {
+		t.Error("there is a generation before an update")
+	}
+	for i, attempts := range []int{2, 3, 3, 99, -1} { // the third changes nothing, the last two are invalid
+		spec := zerohop.Spec{Defaults: zerohop.Policy{Retry: zerohop.Retry{Attempts: attempts}}}
+		if _, err := mesh.Update(spec); (err != nil) != (i > 2) {
+			t.Errorf("Update() with %d attempts = %v", attempts, err)
+		}
+	}
+	m := r.instruments(t)
+	for state, want := range map[string]int64{"applied": 2, "refused": 2} {
+		if got := total(t, m["zerohop.spec.updates"], updateState.String(state)); got != want {
+			t.Errorf("%d updates were %s, want %d", got, state, want)
+		}
+	}
+	if got, want := total(t, m["zerohop.spec.generation"]), int64(3); got != want {
+		t.Errorf("generation = %d, want %d", got, want)
 	}
 }
 
@@ -336,7 +360,7 @@ func kindOfData(data metricdata.Aggregation) string {
 			return "counter"
 		}
 		return "up-down counter"
-	case metricdata.Gauge[float64]:
+	case metricdata.Gauge[int64], metricdata.Gauge[float64]:
 		return "gauge"
 	case metricdata.Histogram[float64]:
 		return fmt.Sprint("histogram ", data.DataPoints[0].Bounds)

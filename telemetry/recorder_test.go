@@ -85,6 +85,10 @@ func points(t *testing.T, m metricdata.Metrics) (list []point) {
 		for _, p := range data.DataPoints {
 			list = append(list, point{p.Attributes, p.Value})
 		}
+	case metricdata.Gauge[int64]:
+		for _, p := range data.DataPoints {
+			list = append(list, point{p.Attributes, p.Value})
+		}
 	case metricdata.Gauge[float64]: // in seconds
 		for _, p := range data.DataPoints {
 			list = append(list, point{p.Attributes, int64(p.Value)})

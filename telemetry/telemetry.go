@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
@@ -65,8 +66,10 @@ func New(cfg Config) (zerohop.Hooks, error) {
 				p.Inject(ctx, carrier(set))
 			}
 		},
+		Lane:      func(ctx context.Context) string { return baggage.FromContext(ctx).Member(zerohop.LaneKey).Value() },
 		Discovery: m.discovery,
 		Health:    m.healthChanged,
+		Update:    m.updated,
 	}, nil
 }
 

@@ -1,28 +1,18 @@
 package consul
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"github.com/zerohop/zerohop/internal/consulapi"
 )
-
-// maxAnswer bounds an answer of the agent, decompressed. The 10,000 instances that discovery takes at most fit, at the 1.4 KB that
-// one has at least and twice that; an endless answer does not fill the memory of every client.
-const maxAnswer = 32 << 20
-
-// maxRetryAfter bounds what an agent can ask us to wait.
-const maxRetryAfter = time.Minute
 
 // pingTime is the silence of a connection before a ping, and the time that this has to be answered. Twice of it is well
 // below the 45 s within which a watch must notice. A ping a quarter of a minute costs nothing.
 const pingTime = 15 * time.Second
-
-var errTooLarge = errors.New("the answer is larger than 32 MiB")
 
 // NewClient returns api.NewClient(&config) with an HTTP client that adds what api.Client leaves open:
 //
@@ -59,50 +49,7 @@ func NewClient(config api.Config) (*api.Client, error) {
 		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingTime, PingTimeout: pingTime}
 		next = newDirect(t)
 	}
-	config.HttpClient.Transport = guard{next: next, indexes: newIndexes()}
+	config.HttpClient.Transport = consulapi.Guard{Next: next, Owner: newIndexes()}
 	config.HttpClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return client, nil
-}
-
-// guard bounds the answers of an agent and notes what api.Client drops of them.
-type guard struct {
-	next    http.RoundTripper
-	indexes *indexes
-}
-
-func (g guard) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := g.next.RoundTrip(req)
-	if err != nil {
-		return nil, err
-	}
-	if x, ok := req.Context().Value(exchangeKey{}).(*exchange); ok {
-		x.answered(retryAfter(resp.Header.Get("Retry-After"), time.Now()), g.indexes)
-	}
-	resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxAnswer}
-	return resp, nil
-}
-
-// boundedBody fails once more than left bytes were read, so that api.Client stops draining it, too.
-type boundedBody struct {
-	io.ReadCloser
-	left int
-}
-
-func (b *boundedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if b.left -= n; b.left < 0 {
-		return 0, errTooLarge
-	}
-	return n, err
-}
-
-// retryAfter reads the header of this name: seconds or a date. What cannot be read or lies in the past is 0.
-func retryAfter(value string, now time.Time) time.Duration {
-	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {
-		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
-	}
-	if at, err := http.ParseTime(value); err == nil {
-		return min(max(at.Sub(now), 0), maxRetryAfter)
-	}
-	return 0
 }

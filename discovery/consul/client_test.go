@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/consulapi"
 )
 
 // endless answers with a JSON list that has no end.
@@ -43,11 +44,11 @@ func TestClientCutsEndlessAnswers(t *testing.T) {
 	body := new(endless)
 	c := clientOf(t, configOf(body, ""))
 	err := Resolver{Client: c}.Watch(t.Context(), "orders", ignore)
-	if _, ok := errors.AsType[*discovery.RefusedError](err); !ok || !errors.Is(err, errTooLarge) {
-		t.Errorf("Watch() = %v, want a RefusedError with %v", err, errTooLarge)
+	if _, ok := errors.AsType[*discovery.RefusedError](err); !ok || !errors.Is(err, consulapi.ErrTooLarge) {
+		t.Errorf("Watch() = %v, want a RefusedError with %v", err, consulapi.ErrTooLarge)
 	}
 	// The decoder doubles its buffer, so the last read may be large.
-	if most := 3 * maxAnswer; body.read > most {
+	if most := 3 * consulapi.MaxAnswer; body.read > most {
 		t.Errorf("%d bytes were read, want at most %d", body.read, most)
 	}
 }
@@ -155,34 +156,8 @@ func TestRetryAfter(t *testing.T) {
 		"Fri, 01 May 2026 13:00:00 GMT": time.Minute,
 		"Fri, 01 May 2026 11:00:00 GMT": 0,
 	} {
-		if got := retryAfter(value, now); got != want {
-			t.Errorf("retryAfter(%q) = %v, want %v", value, got, want)
-		}
-	}
-}
-
-func TestPacerRefillsToItsBurst(t *testing.T) {
-	var p pacer
-	now := time.Now()
-	for n, want := range []time.Duration{0, 0, 0, time.Second, 2 * time.Second} {
-		if got := p.take(now); got != want {
-			t.Errorf("take %d = %v, want %v", n, got, want)
-		}
-	}
-	now = now.Add(time.Hour)
-	for n, want := range []time.Duration{0, 0, 0, time.Second} {
-		if got := p.take(now); got != want {
-			t.Errorf("take %d after an hour = %v, want %v", n, got, want)
-		}
-	}
-}
-
-func TestSleepEndsWithTheContext(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	for _, d := range []time.Duration{0, time.Hour} {
-		if err := sleep(ctx, d); !errors.Is(err, context.Canceled) {
-			t.Errorf("sleep(%v) = %v, want %v", d, err, context.Canceled)
+		if got := consulapi.RetryAfter(value, now); got != want {
+			t.Errorf("consulapi.RetryAfter(%q) = %v, want %v", value, got, want)
 		}
 	}
 }

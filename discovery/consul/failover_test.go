@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/consulapi"
 )
 
 // world is an agent that knows several datacenters.
@@ -49,7 +50,7 @@ func (a *world) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if req.FormValue("index") != "" {
 		select {
 		case <-changed:
-		case <-time.After(waitTime):
+		case <-time.After(consulapi.WaitTime):
 		case <-req.Context().Done():
 		}
 	}

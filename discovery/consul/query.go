@@ -11,14 +11,12 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/consulapi"
+	"github.com/zerohop/zerohop/internal/pace"
 )
 
-var (
-	// errFiltered stands for an empty answer that is empty because the token may not see the service.
-	errFiltered = errors.New("permission denied: the answer is empty because ACLs hide the service")
-	// errLagging stands for an answer that is older than what is known, and that nobody can say more about.
-	errLagging = errors.New("the server has lost its leader and knows less than it did")
-)
+// errLagging stands for an answer that is older than what is known, and that nobody can say more about.
+var errLagging = errors.New("the server has lost its leader and knows less than it did")
 
 // answer is what an agent said of a service.
 type answer struct {
@@ -29,7 +27,7 @@ type answer struct {
 	doubtful bool
 
 	meta *api.QueryMeta
-	x    *exchange
+	x    *consulapi.Exchange
 	what string
 	key  indexKey
 }
@@ -37,24 +35,24 @@ type answer struct {
 // ask makes one query, which blocks if index is not 0. What it needs beyond that it takes from w.pace. If sure is set,
 // the leader answers, and has made sure that it still is the leader.
 func (w *watch) ask(ctx context.Context, index uint64, sure bool) (a answer, err error) {
-	limit := answerTime
+	limit := consulapi.AnswerTime
 	if index > 0 {
-		limit += waitTime + waitTime/16
+		limit += consulapi.WaitTime + consulapi.WaitTime/16
 	}
 	a.what, a.key = fmt.Sprintf("health of %q", w.service), indexKey{w.Datacenter, w.service}
 	if w.Datacenter != "" {
 		a.what += fmt.Sprintf(" in datacenter %q", w.Datacenter)
 	}
 	var entries []*api.ServiceEntry
-	a.x, err = w.agent().call(ctx, a.what, limit, func(q *api.QueryOptions) error {
+	a.x, err = w.agent().Call(ctx, a.what, limit, func(q *api.QueryOptions) error {
 		q.Datacenter, q.Filter = w.Datacenter, w.Filter
 		q.AllowStale, q.UseCache, q.RequireConsistent = w.AllowStale && !sure, w.UseCache && !sure, sure
-		q.WaitIndex, q.WaitTime = index, waitTime
+		q.WaitIndex, q.WaitTime = index, consulapi.WaitTime
 		entries, a.meta, err = w.Client.Health().ServiceMultipleTags(w.service, w.Tags, !w.IncludeFailing, q)
 		return err
 	})
 	if a.x != nil {
-		a.x.indexes().asked(a.key, time.Now())
+		indexesOf(a.x).asked(a.key, time.Now())
 	}
 	if err != nil {
 		return a, err
@@ -65,29 +63,29 @@ func (w *watch) ask(ctx context.Context, index uint64, sure bool) (a answer, err
 			return a, err
 		}
 		if hidden {
-			return a, a.explain(errFiltered)
+			return a, a.explain(consulapi.ErrHidden)
 		}
 	}
 	a.set, a.index = endpoints(entries), a.meta.LastIndex
-	a.known, a.streamed = a.x.indexes().get(a.key), a.meta.QueryBackend == api.QueryBackendStreaming
+	a.known, a.streamed = indexesOf(a.x).get(a.key), a.meta.QueryBackend == api.QueryBackendStreaming
 	return a, nil
 }
 
 // hidden reports whether an empty answer is empty because of ACLs. Consul says so to the holder of a token. To
 // everybody else it does not; then the Consul servers, which are registered everywhere, are the probe: who
 // may not see them may see nothing.
-func (w *watch) hidden(ctx context.Context, x *exchange, meta *api.QueryMeta) (bool, error) {
+func (w *watch) hidden(ctx context.Context, x *consulapi.Exchange, meta *api.QueryMeta) (bool, error) {
 	if meta.ResultsFilteredByACLs {
 		return true, nil
 	}
-	if meta.DefaultACLPolicy != "deny" || !x.anonymous() {
+	if meta.DefaultACLPolicy != "deny" || !x.Anonymous() {
 		return false, nil
 	}
-	if err := sleep(ctx, w.pace.take(time.Now())); err != nil {
+	if err := w.pace.Wait(ctx); err != nil {
 		return false, err
 	}
 	var servers []*api.ServiceEntry
-	_, err := w.agent().call(ctx, `health of "consul"`, answerTime, func(q *api.QueryOptions) (err error) {
+	_, err := w.agent().Call(ctx, `health of "consul"`, consulapi.AnswerTime, func(q *api.QueryOptions) (err error) {
 		q.Datacenter, q.AllowStale = w.Datacenter, w.AllowStale
 		servers, _, err = w.Client.Health().Service("consul", "", false, q)
 		return err
@@ -95,7 +93,9 @@ func (w *watch) hidden(ctx context.Context, x *exchange, meta *api.QueryMeta) (b
 	return len(servers) == 0, err
 }
 
-func (r Resolver) agent() agent { return agent{client: r.Client, tokenFile: r.TokenFile} }
+func (r Resolver) agent() consulapi.Agent {
+	return consulapi.Agent{Client: r.Client, TokenFile: r.TokenFile}
+}
 
 // stale reports whether the source was out of touch with the leader for too long. Agents that answer from a stream do not
 // fill in the leader; without a usable index api.Client reads no further headers.
@@ -108,14 +108,14 @@ func (a answer) stale(most time.Duration) bool {
 
 // remember notes the index, for watches that begin later. That of the leader counts even if it is lower: the catalog was
 // restored.
-func (a answer) remember(sure bool) { a.x.indexes().set(a.key, a.index, sure || a.index == 0) }
+func (a answer) remember(sure bool) { indexesOf(a.x).set(a.key, a.index, sure || a.index == 0) }
 
-func (a answer) explain(err error) error { return a.x.explain(a.what, err) }
+func (a answer) explain(err error) error { return a.x.Explain(a.what, err) }
 
 // leaderless reports whether err is the answer of a server that has no leader to ask.
 func leaderless(err error) bool {
-	e, ok := errors.AsType[*statusError](err)
-	return ok && e.code >= http.StatusInternalServerError
+	e, ok := errors.AsType[*consulapi.StatusError](err)
+	return ok && e.Code >= http.StatusInternalServerError
 }
 
 type indexKey struct{ datacenter, service string }
@@ -125,11 +125,17 @@ type indexKey struct{ datacenter, service string }
 type indexes struct {
 	mu    sync.Mutex // guards what follows
 	known map[indexKey]uint64
-	paces map[indexKey]*pacer
+	paces map[indexKey]*pace.Pacer
+}
+
+// indexesOf returns those of the client; nil if it keeps none.
+func indexesOf(x *consulapi.Exchange) *indexes {
+	i, _ := x.Owner().(*indexes)
+	return i
 }
 
 func newIndexes() *indexes {
-	return &indexes{known: make(map[indexKey]uint64), paces: make(map[indexKey]*pacer)}
+	return &indexes{known: make(map[indexKey]uint64), paces: make(map[indexKey]*pace.Pacer)}
 }
 
 // asked notes a request.
@@ -139,10 +145,10 @@ func (i *indexes) asked(key indexKey, now time.Time) {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.pacer(key).take(now)
+	i.pacer(key).Take(now)
 }
 
-// doubt returns how long to wait before the leader is asked about the first answer of a watch, at most paceInterval. Watches
+// doubt returns how long to wait before the leader is asked about the first answer of a watch, at most pace.Interval. Watches
 // that end because nobody knows more cost two requests each, which would be more than one a second.
 func (i *indexes) doubt(key indexKey, now time.Time) time.Duration {
 	if i == nil {
@@ -151,14 +157,14 @@ func (i *indexes) doubt(key indexKey, now time.Time) time.Duration {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	next := *i.pacer(key)
-	return min(next.take(now), paceInterval)
+	return min(next.Take(now), pace.Interval)
 }
 
 // pacer returns that of all watches of a service. i.mu must be held.
-func (i *indexes) pacer(key indexKey) *pacer {
+func (i *indexes) pacer(key indexKey) *pace.Pacer {
 	p := i.paces[key]
 	if p == nil {
-		p = new(pacer)
+		p = new(pace.Pacer)
 		i.paces[key] = p
 	}
 	return p

@@ -13,6 +13,8 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/consulapi"
+	"github.com/zerohop/zerohop/internal/pace"
 )
 
 const (
@@ -22,7 +24,7 @@ const (
 	defaultDeregisterAfter = 10 * time.Minute
 	// minTTL leaves a second for each of three renewals, the pace of all requests. A shorter lease is lost to
 	// a pause of the scheduler.
-	minTTL = 3 * paceInterval
+	minTTL = 3 * pace.Interval
 )
 
 // Registrar registers instances with the agent of Client, which should be the one on the same host: Consul ties
@@ -55,14 +57,14 @@ var _ discovery.Registrar = Registrar{}
 // discovery.ErrInvalidInstance that names all that is wrong with inst (a lease shorter than 3 s is), or that Client is nil.
 func (r Registrar) Register(ctx context.Context, inst discovery.Instance) (discovery.Registration, error) {
 	if r.Client == nil {
-		return nil, fmt.Errorf("%w: %w in Registrar", discovery.ErrInvalidInstance, errNoClient)
+		return nil, fmt.Errorf("%w: %w in Registrar", discovery.ErrInvalidInstance, consulapi.ErrNoClient)
 	}
 	service, err := definition(inst, r.Advertising)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", discovery.ErrInvalidInstance, err)
 	}
 	g := &registration{
-		agent:   agent{client: r.Client, tokenFile: r.TokenFile},
+		agent:   consulapi.Agent{Client: r.Client, TokenFile: r.TokenFile},
 		service: service,
 		onError: r.OnError,
 		done:    make(chan struct{}),
@@ -93,7 +95,7 @@ func definition(inst discovery.Instance, advertising discovery.Advertising) (*ap
 	}
 	id := cmp.Or(inst.ID, inst.Service+"-"+addr)
 	check, errCheck := check(inst.Check)
-	err = errors.Join(checkName("Instance.Service", inst.Service), checkName("Instance.ID", id), errAddr, errCheck)
+	err = errors.Join(consulapi.CheckName("Instance.Service", inst.Service), consulapi.CheckName("Instance.ID", id), errAddr, errCheck)
 	if err != nil {
 		return nil, err
 	}

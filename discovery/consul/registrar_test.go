@@ -16,6 +16,8 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/consulapi"
+	"github.com/zerohop/zerohop/internal/pace"
 )
 
 // fakeAgent knows what the registrar needs of an agent.
@@ -157,7 +159,7 @@ func TestRegistrarRegistersAgain(t *testing.T) {
 					t.Errorf("%d errors while nothing happened, want none", got)
 				}
 				a.change(func() { clear(a.services) }) // somebody else took it out
-				time.Sleep(paceInterval)
+				time.Sleep(pace.Interval)
 				synctest.Wait()
 				if got := a.requests("register"); got != 2 {
 					t.Errorf("registered %d times, want again at once", got)
@@ -309,8 +311,8 @@ func TestRegisterNamesTheWrongField(t *testing.T) {
 			t.Errorf("Register() = %v, want an error that also names %s", err, want)
 		}
 	}
-	if _, err := (Registrar{}).Register(t.Context(), orders); !errors.Is(err, errNoClient) || !errors.Is(err, discovery.ErrInvalidInstance) {
-		t.Errorf("Register() without a client = %v, want %v as %v", err, errNoClient, discovery.ErrInvalidInstance)
+	if _, err := (Registrar{}).Register(t.Context(), orders); !errors.Is(err, consulapi.ErrNoClient) || !errors.Is(err, discovery.ErrInvalidInstance) {
+		t.Errorf("Register() without a client = %v, want %v as %v", err, consulapi.ErrNoClient, discovery.ErrInvalidInstance)
 	}
 	if n := a.requests("register"); n != 0 {
 		t.Errorf("%d requests were made", n)

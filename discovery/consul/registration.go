@@ -10,6 +10,8 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/consulapi"
+	"github.com/zerohop/zerohop/internal/pace"
 )
 
 const (
@@ -23,7 +25,7 @@ const (
 
 // registration is one instance that is kept registered.
 type registration struct {
-	agent   agent
+	agent   consulapi.Agent
 	service *api.AgentServiceRegistration // owned by keep after the first registration
 	lease   time.Duration                 // 0 if Consul calls the instance
 	onError func(error)
@@ -52,10 +54,10 @@ func (g *registration) Close(ctx context.Context) error {
 	if g.gone {
 		return nil
 	}
-	_, err := g.agent.call(ctx, g.what("deregister"), answerTime, func(q *api.QueryOptions) error {
-		return g.agent.client.Agent().ServiceDeregisterOpts(g.service.ID, q)
+	_, err := g.agent.Call(ctx, g.what("deregister"), consulapi.AnswerTime, func(q *api.QueryOptions) error {
+		return g.agent.Client.Agent().ServiceDeregisterOpts(g.service.ID, q)
 	})
-	if err != nil && !notFound(err) {
+	if err != nil && !consulapi.NotFound(err) {
 		return err
 	}
 	g.gone = true
@@ -65,9 +67,9 @@ func (g *registration) Close(ctx context.Context) error {
 // keep renews and registers until ctx ends.
 func (g *registration) keep(ctx context.Context) {
 	defer close(g.done)
-	var pace pacer
+	var pacer pace.Pacer
 	hash, failures := "", 0
-	for sleep(ctx, pace.take(time.Now())) == nil {
+	for pacer.Wait(ctx) == nil {
 		var err error
 		if hash, err = g.round(ctx, hash); err == nil {
 			failures = 0
@@ -79,7 +81,7 @@ func (g *registration) keep(ctx context.Context) {
 		if g.onError != nil {
 			g.onError(err)
 		}
-		_ = sleep(ctx, pause(err, failures)) // an end of ctx is seen by the loop
+		_ = pace.Sleep(ctx, pause(err, failures)) // an end of ctx is seen by the loop
 		failures++
 	}
 }
@@ -88,14 +90,14 @@ func (g *registration) keep(ctx context.Context) {
 // until the connection to the agent breaks. hash names the state of the service that the last round saw; it
 // returns that of this one. "" makes the next round return without waiting.
 func (g *registration) round(ctx context.Context, hash string) (string, error) {
-	wait, limit := waitTime, answerTime
+	wait, limit := consulapi.WaitTime, consulapi.AnswerTime
 	if g.lease > 0 {
 		wait = g.lease/3 - rand.N(g.lease/24)
 		limit = min(limit, max(g.lease/3, time.Second)) // a dead connection must not cost the lease
-		_, err := g.agent.call(ctx, g.what("renew"), limit, func(q *api.QueryOptions) error {
-			return g.agent.client.Agent().UpdateTTLOpts(g.service.Check.CheckID, "", api.HealthPassing, q)
+		_, err := g.agent.Call(ctx, g.what("renew"), limit, func(q *api.QueryOptions) error {
+			return g.agent.Client.Agent().UpdateTTLOpts(g.service.Check.CheckID, "", api.HealthPassing, q)
 		})
-		if notFound(err) {
+		if consulapi.NotFound(err) {
 			return "", g.register(ctx)
 		}
 		if err != nil {
@@ -105,15 +107,15 @@ func (g *registration) round(ctx context.Context, hash string) (string, error) {
 	if hash != "" {
 		limit += wait + wait/16
 	}
-	_, err := g.agent.call(ctx, g.what("watch registration of"), limit, func(q *api.QueryOptions) error {
+	_, err := g.agent.Call(ctx, g.what("watch registration of"), limit, func(q *api.QueryOptions) error {
 		q.WaitHash, q.WaitTime = hash, wait
-		service, _, err := g.agent.client.Agent().Service(g.service.ID, q)
+		service, _, err := g.agent.Client.Agent().Service(g.service.ID, q)
 		if err == nil && service != nil {
 			hash = service.ContentHash
 		}
 		return err
 	})
-	if notFound(err) {
+	if consulapi.NotFound(err) {
 		return "", g.register(ctx)
 	}
 	if err != nil {
@@ -123,10 +125,10 @@ func (g *registration) round(ctx context.Context, hash string) (string, error) {
 }
 
 func (g *registration) register(ctx context.Context) error {
-	_, err := g.agent.call(ctx, g.what("register"), answerTime, func(q *api.QueryOptions) error {
+	_, err := g.agent.Call(ctx, g.what("register"), consulapi.AnswerTime, func(q *api.QueryOptions) error {
 		// Without the replacement, a check of an earlier life of the instance would stay and turn critical.
 		opts := api.ServiceRegisterOpts{ReplaceExistingChecks: true, Token: q.Token}.WithContext(q.Context())
-		return g.agent.client.Agent().ServiceRegisterOpts(g.service, opts)
+		return g.agent.Client.Agent().ServiceRegisterOpts(g.service, opts)
 	})
 	return err
 }

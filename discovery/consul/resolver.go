@@ -10,6 +10,8 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/consulapi"
+	"github.com/zerohop/zerohop/internal/pace"
 )
 
 const (
@@ -85,7 +87,7 @@ func (r Resolver) Remote() bool { return true }
 // token.
 func (r Resolver) Watch(ctx context.Context, service string, update func([]discovery.Endpoint)) error {
 	if r.Client == nil {
-		return fmt.Errorf("%w in Resolver", errNoClient)
+		return fmt.Errorf("%w in Resolver", consulapi.ErrNoClient)
 	}
 	if r.MaxStale < 0 {
 		return fmt.Errorf("consul: Resolver.MaxStale: %v is negative", r.MaxStale)
@@ -93,7 +95,7 @@ func (r Resolver) Watch(ctx context.Context, service string, update func([]disco
 	if r.MaxStale == 0 {
 		r.MaxStale = defaultMaxStale
 	}
-	if err := checkName("service name", service); err != nil {
+	if err := consulapi.CheckName("service name", service); err != nil {
 		return err
 	}
 	if len(r.Failover) == 0 {
@@ -116,7 +118,7 @@ type watch struct {
 	Resolver
 	service string
 	update  func([]discovery.Endpoint)
-	pace    pacer
+	pace    pace.Pacer
 
 	// last is the set that update got last, if published.
 	last      []discovery.Endpoint
@@ -129,7 +131,7 @@ func (w *watch) run(ctx context.Context) error {
 		sure  bool   // the leader is to answer
 	)
 	for {
-		if err := sleep(ctx, w.pace.take(time.Now())); err != nil {
+		if err := w.pace.Wait(ctx); err != nil {
 			return err
 		}
 		a, err := w.ask(ctx, index, sure)
@@ -145,7 +147,7 @@ func (w *watch) run(ctx context.Context) error {
 				if sure {
 					return a.explain(errLagging)
 				}
-				if err := sleep(ctx, a.x.indexes().doubt(a.key, time.Now())); err != nil {
+				if err := pace.Sleep(ctx, indexesOf(a.x).doubt(a.key, time.Now())); err != nil {
 					return err
 				}
 				index, sure = 0, true
@@ -166,7 +168,7 @@ func (w *watch) run(ctx context.Context) error {
 		index, sure = a.index, false
 		if a.doubtful || index == 0 {
 			index = 0
-			if err := sleep(ctx, pollInterval+rand.N(pollInterval/5)); err != nil {
+			if err := pace.Sleep(ctx, pollInterval+rand.N(pollInterval/5)); err != nil {
 				return err
 			}
 		}

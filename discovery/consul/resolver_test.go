@@ -17,6 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/consulapi"
+	"github.com/zerohop/zerohop/internal/pace"
 )
 
 // respond writes an answer with the headers of a healthy server, which pairs of key and value replace.
@@ -114,7 +116,7 @@ func TestWatchAsksOnceASecondWhateverTheServerDoes(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second-time.Millisecond)
 				defer cancel()
 				_ = Resolver{Client: c}.Watch(ctx, "orders", ignore)
-				if want := 30 + paceBurst - 1; requests != want {
+				if want := 30 + pace.Burst - 1; requests != want {
 					t.Errorf("%d requests in 30 s, want %d", requests, want)
 				}
 			})
@@ -377,8 +379,8 @@ func TestWatchRejectsWhatItCannotAsk(t *testing.T) {
 			t.Errorf("Watch(%q) = %v, want an error that names the service name", service, err)
 		}
 	}
-	if err := (Resolver{}).Watch(t.Context(), "orders", ignore); !errors.Is(err, errNoClient) {
-		t.Errorf("Watch() without a client = %v, want %v", err, errNoClient)
+	if err := (Resolver{}).Watch(t.Context(), "orders", ignore); !errors.Is(err, consulapi.ErrNoClient) {
+		t.Errorf("Watch() without a client = %v, want %v", err, consulapi.ErrNoClient)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/consulapi"
 )
 
 var _ discovery.ZoneSource = Resolver{}
@@ -45,7 +46,7 @@ func TestZoneReportsFailures(t *testing.T) {
 	if _, err := (Resolver{Client: silent}).Zone(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Zone() = %v, want %v", err, context.DeadlineExceeded)
 	}
-	if _, err := (Resolver{}).Zone(t.Context()); !errors.Is(err, errNoClient) {
-		t.Errorf("Zone() = %v, want %v", err, errNoClient)
+	if _, err := (Resolver{}).Zone(t.Context()); !errors.Is(err, consulapi.ErrNoClient) {
+		t.Errorf("Zone() = %v, want %v", err, consulapi.ErrNoClient)
 	}
 }

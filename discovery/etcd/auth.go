@@ -9,6 +9,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/zerohop/zerohop/internal/etcdapi"
 )
 
 const (
@@ -88,7 +90,7 @@ func (a *authenticator) get(ctx context.Context, stale string, renew bool, cc *g
 	if a.denied != nil && time.Since(a.at) < deniedTime {
 		return "", a.denied
 	}
-	resp, err := pb.NewAuthClient(cc).Authenticate(ctx, &pb.AuthenticateRequest{Name: a.username, Password: a.password}, callOptions()...)
+	resp, err := pb.NewAuthClient(cc).Authenticate(ctx, &pb.AuthenticateRequest{Name: a.username, Password: a.password}, etcdapi.CallOptions()...)
 	switch {
 	case err == nil:
 		a.token, a.none = resp.Token, false

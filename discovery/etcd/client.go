@@ -10,6 +10,8 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+
+	"github.com/zerohop/zerohop/internal/etcdapi"
 )
 
 const (
@@ -37,7 +39,7 @@ var redial = backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, 
 func NewClient(config clientv3.Config) (*clientv3.Client, error) {
 	config.DialKeepAliveTime = cmp.Or(config.DialKeepAliveTime, keepAliveTime)
 	config.DialKeepAliveTimeout = cmp.Or(config.DialKeepAliveTimeout, keepAliveTimeout)
-	config.MaxCallRecvMsgSize = cmp.Or(config.MaxCallRecvMsgSize, max(maxAnswer, config.MaxCallSendMsgSize))
+	config.MaxCallRecvMsgSize = cmp.Or(config.MaxCallRecvMsgSize, max(etcdapi.MaxAnswer, config.MaxCallSendMsgSize))
 	config.MaxUnaryRetries = cmp.Or(config.MaxUnaryRetries, 1)
 	if config.Logger == nil && config.LogConfig == nil {
 		config.Logger = zap.NewNop()
@@ -51,7 +53,7 @@ func NewClient(config clientv3.Config) (*clientv3.Client, error) {
 	config.DialOptions = slices.Concat(options, config.DialOptions)
 	client, err := clientv3.New(config)
 	if err != nil {
-		return nil, fmt.Errorf("etcd: client for %s: %w", spell(config.Endpoints), err)
+		return nil, fmt.Errorf("etcd: client for %s: %w", etcdapi.Spell(config.Endpoints), err)
 	}
 	return client, nil
 }

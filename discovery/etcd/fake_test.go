@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/etcdapi"
 )
 
 // fakeServer is an etcd that answers as a test wants.
@@ -149,8 +150,8 @@ func TestSilentStreamIsFound(t *testing.T) {
 	inBubble(t, f, func(t *testing.T, c *clientv3.Client) {
 		start := time.Now()
 		err := Resolver{Client: c}.Watch(t.Context(), "orders", ignore)
-		if !errors.Is(err, errSilent) || !strings.Contains(err.Error(), "etcd.test:2379") {
-			t.Errorf("Watch() = %v, want %v", err, errSilent)
+		if !errors.Is(err, etcdapi.ErrSilent) || !strings.Contains(err.Error(), "etcd.test:2379") {
+			t.Errorf("Watch() = %v, want %v", err, etcdapi.ErrSilent)
 		}
 		if took := time.Since(start); took > 45*time.Second {
 			t.Errorf("found after %v, want 45s at most", took)
@@ -180,8 +181,8 @@ func TestUnansweredWatchIsFound(t *testing.T) {
 	inBubble(t, f, func(t *testing.T, c *clientv3.Client) {
 		start := time.Now()
 		err := Resolver{Client: c}.Watch(t.Context(), "orders", ignore)
-		if !errors.Is(err, errUnanswered) || time.Since(start) != answerTime {
-			t.Errorf("Watch() = %v after %v, want %v", err, time.Since(start), errUnanswered)
+		if !errors.Is(err, etcdapi.ErrUnanswered) || time.Since(start) != etcdapi.AnswerTime {
+			t.Errorf("Watch() = %v after %v, want %v", err, time.Since(start), etcdapi.ErrUnanswered)
 		}
 	})
 }
@@ -201,15 +202,15 @@ func TestWatchEndsWithTheReason(t *testing.T) {
 		"broken":           {answers: []*pb.WatchResponse{created(0)}, end: status.Error(codes.Unavailable, "etcdserver: no leader"), want: "no leader"},
 		"denied":           {answers: []*pb.WatchResponse{denied}, want: "permission denied", refused: true, denied: true},
 		"ended by server":  {answers: []*pb.WatchResponse{created(0), {Header: header(5), Canceled: true, CancelReason: "x\ny"}}, want: `"x\ny"`},
-		"other cluster":    {answers: []*pb.WatchResponse{foreign}, want: errClusters.Error()},
-		"created twice":    {answers: []*pb.WatchResponse{created(0), created(0)}, want: errProtocol.Error()},
+		"other cluster":    {answers: []*pb.WatchResponse{foreign}, want: etcdapi.ErrClusters.Error()},
+		"created twice":    {answers: []*pb.WatchResponse{created(0), created(0)}, want: etcdapi.ErrProtocol.Error()},
 		"without a header": {answers: []*pb.WatchResponse{{Created: true}, {Events: []*mvccpb.Event{{}}}}, end: status.Error(codes.Unavailable, "end"), want: "end"},
 		"no etcd":          {list: func() (*pb.RangeResponse, error) { return nil, status.Error(codes.Unimplemented, "what?") }, want: "what?", refused: true},
 		"too many requests": {list: func() (*pb.RangeResponse, error) {
 			return nil, status.Error(codes.ResourceExhausted, "etcdserver: too many requests")
 		}, want: "too many requests", refused: true},
 		"too large": {list: func() (*pb.RangeResponse, error) {
-			return &pb.RangeResponse{Kvs: []*mvccpb.KeyValue{kv("orders/a", strings.Repeat("x", maxAnswer), 1)}}, nil
+			return &pb.RangeResponse{Kvs: []*mvccpb.KeyValue{kv("orders/a", strings.Repeat("x", etcdapi.MaxAnswer), 1)}}, nil
 		}, want: "larger than max", refused: true},
 		"long text": {list: func() (*pb.RangeResponse, error) {
 			return nil, status.Error(codes.Internal, strings.Repeat("x", 10_000))
@@ -292,8 +293,8 @@ func TestErrorsOfAnUnreachableServer(t *testing.T) {
 				t.Errorf("%s() = %v: nobody refused", name, err)
 			}
 		}
-		if took := time.Since(start); took > 2*readyTime {
-			t.Errorf("both took %v, want %v each", took, readyTime)
+		if took := time.Since(start); took > 2*etcdapi.ReadyTime {
+			t.Errorf("both took %v, want %v each", took, etcdapi.ReadyTime)
 		}
 	})
 }

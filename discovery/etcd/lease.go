@@ -11,11 +11,12 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/etcdapi"
 )
 
 // entryLease is a key under a lease, as a discovery.Lease.
 type entryLease struct {
-	target target
+	target etcdapi.Target
 	key    string
 	value  []byte
 	ttl    time.Duration
@@ -30,13 +31,13 @@ func (l *entryLease) Put(ctx context.Context) error {
 		for {
 			if l.id == 0 {
 				seconds := int64((l.ttl + time.Second - 1) / time.Second)
-				resp, err := pb.NewLeaseClient(l.target.conn).LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: seconds}, callOptions()...)
+				resp, err := pb.NewLeaseClient(l.target.Conn).LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: seconds}, etcdapi.CallOptions()...)
 				if err != nil {
 					return err
 				}
 				l.id = resp.ID
 			}
-			_, err := pb.NewKVClient(l.target.conn).Put(ctx, &pb.PutRequest{Key: []byte(l.key), Value: l.value, Lease: l.id}, callOptions()...)
+			_, err := pb.NewKVClient(l.target.Conn).Put(ctx, &pb.PutRequest{Key: []byte(l.key), Value: l.value, Lease: l.id}, etcdapi.CallOptions()...)
 			if !leaseGone(err) {
 				return err
 			}
@@ -56,7 +57,7 @@ func (l *entryLease) Renew(ctx context.Context) error {
 			return discovery.ErrLeaseLost
 		}
 		// One exchange on a stream of its own. The one of clientv3 that lasts ends by closing a channel without a word.
-		stream, err := pb.NewLeaseClient(l.target.conn).LeaseKeepAlive(clientv3.WithRequireLeader(ctx), callOptions()...)
+		stream, err := pb.NewLeaseClient(l.target.Conn).LeaseKeepAlive(clientv3.WithRequireLeader(ctx), etcdapi.CallOptions()...)
 		if err != nil {
 			return err
 		}
@@ -72,7 +73,7 @@ func (l *entryLease) Renew(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		found, err := pb.NewKVClient(l.target.conn).Range(ctx, &pb.RangeRequest{Key: []byte(l.key), KeysOnly: true}, callOptions()...)
+		found, err := pb.NewKVClient(l.target.Conn).Range(ctx, &pb.RangeRequest{Key: []byte(l.key), KeysOnly: true}, etcdapi.CallOptions()...)
 		if err == nil && len(found.Kvs) == 0 {
 			return discovery.ErrLeaseLost
 		}
@@ -86,7 +87,7 @@ func (l *entryLease) Remove(ctx context.Context) error {
 		return nil
 	}
 	return l.call(ctx, "deregister", func(ctx context.Context) error {
-		_, err := pb.NewLeaseClient(l.target.conn).LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: l.id}, callOptions()...)
+		_, err := pb.NewLeaseClient(l.target.Conn).LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: l.id}, etcdapi.CallOptions()...)
 		if leaseGone(err) {
 			return nil
 		}
@@ -95,7 +96,7 @@ func (l *entryLease) Remove(ctx context.Context) error {
 }
 
 func (l *entryLease) call(ctx context.Context, verb string, do func(context.Context) error) error {
-	return l.target.call(ctx, fmt.Sprintf("%s %q", verb, l.key), answerTime, do)
+	return l.target.Call(ctx, fmt.Sprintf("%s %q", verb, l.key), etcdapi.AnswerTime, do)
 }
 
 func leaseGone(err error) bool { return errors.Is(rpctypes.Error(err), rpctypes.ErrLeaseNotFound) }

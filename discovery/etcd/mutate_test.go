@@ -84,7 +84,7 @@ func TestMutatedAnswers(t *testing.T) {
 					}
 				}
 				// The same by events, of which some are old.
-				if err := s.apply([]*mvccpb.Event{{Kv: kv("orders/x", hostile[r.IntN(len(hostile))], int64(n))}, {Type: mvccpb.DELETE, Kv: kv("orders/1", "", 1)}}); err != nil {
+				if err := s.Apply([]*mvccpb.Event{{Kv: kv("orders/x", hostile[r.IntN(len(hostile))], int64(n))}, {Type: mvccpb.DELETE, Kv: kv("orders/1", "", 1)}}); err != nil {
 					t.Fatal(err)
 				}
 				update(s.endpoints())

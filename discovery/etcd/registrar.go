@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/etcdapi"
 )
 
 // defaultTTL is that of discovery.Check.
@@ -44,7 +45,7 @@ var _ discovery.Registrar = Registrar{}
 // until its lease runs out. Instance.Check can only be a lease, of at least 3 s: etcd calls nobody. The error is a
 // discovery.ErrInvalidInstance that names all that is wrong with inst, or what Encode says, or that Client is nil.
 func (r Registrar) Register(ctx context.Context, inst discovery.Instance) (discovery.Registration, error) {
-	t, err := targetOf(r.Client, "Registrar")
+	t, err := etcdapi.TargetOf(r.Client, "Registrar")
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", discovery.ErrInvalidInstance, err)
 	}
@@ -63,7 +64,7 @@ func (r Registrar) Register(ctx context.Context, inst discovery.Instance) (disco
 	g := &registration{Registration: kept, stop: stop, done: make(chan struct{})}
 	go func() { // ended and awaited by Close
 		defer close(g.done)
-		for state := t.conn.GetState(); t.conn.WaitForStateChange(watching, state); state = t.conn.GetState() {
+		for state := t.Conn.GetState(); t.Conn.WaitForStateChange(watching, state); state = t.Conn.GetState() {
 			select {
 			case wake <- struct{}{}:
 			default:
@@ -89,7 +90,7 @@ func (g *registration) Close(ctx context.Context) error {
 }
 
 // entry returns the key and value of inst.
-func (r Registrar) entry(t target, inst discovery.Instance) (*entryLease, error) {
+func (r Registrar) entry(t etcdapi.Target, inst discovery.Instance) (*entryLease, error) {
 	var wrong []error
 	addr, err := discovery.Advertise(inst.Endpoint.Addr, r.Advertising)
 	if err != nil {

@@ -11,9 +11,10 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/etcdapi"
 )
 
-// errTooLarge says that the instances of one service take more than maxAnswer.
+// errTooLarge says that the instances of one service take more than an answer may.
 var errTooLarge = errors.New("keys and values are larger than 16 MiB")
 
 // entry is what one key of a service says.
@@ -28,6 +29,7 @@ type entry struct {
 type set struct {
 	prefix   string // of the keys of the service, with the slash at its end
 	decode   func(key string, value []byte) (discovery.Endpoint, error)
+	update   func([]discovery.Endpoint)
 	revision int64
 	entries  map[string]*entry
 	size     int
@@ -52,7 +54,7 @@ func (s *set) put(kv *mvccpb.KeyValue) error {
 	s.remove(key)
 	e := &entry{key: key, endpoint: ep, revision: kv.ModRevision, size: len(kv.Key) + len(kv.Value)}
 	s.entries[key] = e
-	if s.size += e.size; s.size > maxAnswer {
+	if s.size += e.size; s.size > etcdapi.MaxAnswer {
 		return errTooLarge
 	}
 	return nil
@@ -65,8 +67,22 @@ func (s *set) remove(key string) {
 	}
 }
 
-// apply takes over the events that are newer than the set.
-func (s *set) apply(events []*mvccpb.Event) error {
+// Replace implements etcdapi.Follower.
+func (s *set) Replace(keys []*mvccpb.KeyValue, revision int64) error {
+	s.entries, s.size, s.revision = make(map[string]*entry, len(keys)), 0, revision
+	for _, kv := range keys {
+		if kv == nil {
+			continue
+		}
+		if err := s.put(kv); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Apply implements etcdapi.Follower: it takes over the events that are newer than the set.
+func (s *set) Apply(events []*mvccpb.Event) error {
 	for _, event := range events {
 		if event == nil || event.Kv == nil || event.Kv.ModRevision <= s.revision {
 			continue
@@ -79,6 +95,9 @@ func (s *set) apply(events []*mvccpb.Event) error {
 	}
 	return nil
 }
+
+// Publish implements etcdapi.Follower.
+func (s *set) Publish() { s.update(s.endpoints()) }
 
 // endpoints returns the instances, those that registered last before others: of several with the same address and health,
 // discovery takes the first.

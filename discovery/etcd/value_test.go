@@ -114,7 +114,7 @@ func TestSetSkipsEventsItKnows(t *testing.T) {
 		event *mvccpb.Event
 		want  int
 	}{{nil, 0}, {&mvccpb.Event{}, 0}, {put("a/old", 10), 0}, {put("a/new", 11), 1}, {gone, 0}} {
-		if err := s.apply([]*mvccpb.Event{step.event}); err != nil || len(s.entries) != step.want {
+		if err := s.Apply([]*mvccpb.Event{step.event}); err != nil || len(s.entries) != step.want {
 			t.Errorf("step %d: %v, %d entries, want %d", n, err, len(s.entries), step.want)
 		}
 	}

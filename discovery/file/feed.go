@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/filewatch"
 )
 
 const (
@@ -25,7 +26,7 @@ const (
 
 // content is what one reading of the file brought: services or an error. It is never changed.
 type content struct {
-	version  version
+	version  filewatch.Version
 	services map[string][]discovery.Endpoint
 	err      error
 }
@@ -44,7 +45,7 @@ type feed struct {
 
 	// These belong to run: the version that was seen last and since when, since when the file changes without a
 	// pause, and what was read last, perhaps by the feed before this one.
-	seen     version
+	seen     filewatch.Version
 	since    time.Time
 	restless time.Time
 	read     *content
@@ -74,7 +75,7 @@ func (f *feed) state() (now *content, changed <-chan struct{}) {
 // past. It returns the error of ctx.
 func (f *feed) settle(ctx context.Context) error {
 	now, changed := f.state()
-	if now == nil || now.version.equal(versionOf(f.path)) {
+	if now == nil || now.version.Equal(filewatch.VersionOf(f.path)) {
 		return ctx.Err()
 	}
 	timer := time.NewTimer(2 * settleTime)
@@ -97,10 +98,26 @@ func (f *feed) publish(c *content) {
 	}
 }
 
+// read returns what the file at path holds, or nil if it is no longer in the version v.
+func read(path string, v filewatch.Version) *content {
+	c := &content{version: v}
+	data, err := v.Read(path)
+	if !filewatch.VersionOf(path).Equal(v) {
+		return nil
+	}
+	if err == nil {
+		c.services, err = parse(path, data)
+	}
+	if err != nil {
+		c.err = fmt.Errorf("file: %w", err)
+	}
+	return c
+}
+
 func (f *feed) run(ctx context.Context) {
 	defer close(f.done)
-	events := listen(f.deaf)
-	defer events.close()
+	events := filewatch.Listen(f.deaf)
+	defer events.Close()
 	f.since = time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -110,9 +127,9 @@ func (f *feed) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-events.happened():
+		case <-events.Happened():
 			wait = gatherTime
-		case <-events.lost():
+		case <-events.Lost():
 			wait = gatherTime
 		case <-timer.C:
 			wait = f.look(events)
@@ -127,22 +144,22 @@ func (f *feed) run(ctx context.Context) {
 }
 
 // look looks at the file, reads it if it has settled on something new, and returns when to look again.
-func (f *feed) look(events *events) time.Duration {
+func (f *feed) look(events *filewatch.Events) time.Duration {
 	// First the folders: what changes after this look makes an event.
 	rest := pollTime
-	if !events.watch(folders(f.path)) {
+	if !events.Watch(filewatch.Folders(f.path)) {
 		rest = deafPollTime
 	}
-	v, now := versionOf(f.path), time.Now()
-	if !v.equal(f.seen) {
+	v, now := filewatch.VersionOf(f.path), time.Now()
+	if !v.Equal(f.seen) {
 		f.seen, f.since = v, now
 	}
 	switch {
-	case f.read != nil && f.read.version.equal(v):
+	case f.read != nil && f.read.version.Equal(v):
 		f.restless = time.Time{}
 		f.publish(f.read)
 		return rest
-	case now.Sub(f.since) < settleTime && !v.olderThan(settleTime, now):
+	case now.Sub(f.since) < settleTime && !v.OlderThan(settleTime, now):
 	default:
 		if c := read(f.path, v); c != nil {
 			f.read, f.restless = c, time.Time{}

@@ -8,13 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/zerohop/zerohop/discovery"
 	"github.com/zerohop/zerohop/discovery/discoverytest"
+	"github.com/zerohop/zerohop/internal/filewatch"
 )
 
 const patience = 15 * time.Second
@@ -264,7 +264,7 @@ func TestWatchRejectsWhatIsNoFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	big := filepath.Join(dir, "big")
-	write(t, big, strings.Repeat("#", maxSize+1))
+	write(t, big, strings.Repeat("#", filewatch.MaxSize+1))
 	for path, want := range map[string]string{
 		"":                          "Resolver.Path is empty",
 		dir:                         "is no regular file",
@@ -283,12 +283,12 @@ func TestWatchRejectsWhatIsNoFile(t *testing.T) {
 func TestWatchGivesUpOnAFileThatNeverSettles(t *testing.T) {
 	f := &feed{path: filepath.Join(t.TempDir(), "f"), changed: make(chan struct{})}
 	write(t, f.path, orders("a:1"))
-	f.look(listen(true))
+	f.look(filewatch.Listen(true))
 	if c, _ := f.state(); c != nil {
 		t.Fatalf("a file that was just written is taken: %+v", c)
 	}
 	f.restless = f.restless.Add(-restlessTime)
-	f.look(listen(true))
+	f.look(filewatch.Listen(true))
 	if c, _ := f.state(); c == nil || c.err == nil || !strings.Contains(c.err.Error(), "kept changing") {
 		t.Errorf("state is %+v, want an error", c)
 	}
@@ -321,35 +321,5 @@ func TestManyWatchesShareOneFeed(t *testing.T) {
 	replace(t, path, text(2))
 	for _, f := range followers {
 		f.until("a:2")
-	}
-}
-
-func TestFoldersAreThoseOfAllLinks(t *testing.T) {
-	dir, err := filepath.EvalSymlinks(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	in := func(names ...string) (list []string) {
-		for _, name := range names {
-			list = append(list, filepath.Join(dir, name))
-		}
-		return list
-	}
-	configMap(t, dir, "1", "")
-	mkdir(t, filepath.Join(dir, "real"))
-	link(t, "real", filepath.Join(dir, "alias"))
-	link(t, filepath.Join(dir, "real", "x"), filepath.Join(dir, "absolute"))
-	link(t, "circle", filepath.Join(dir, "circle"))
-	for path, want := range map[string][]string{
-		"plain":      in(""),
-		"f.yaml":     in("", "..2026_1"),
-		"alias/f":    in("", "real"),
-		"absolute":   in("", "real"),
-		"none/below": in(""),
-		"circle":     in(""),
-	} {
-		if got := folders(filepath.Join(dir, path)); !slices.Equal(got, want) {
-			t.Errorf("folders(%s) = %q, want %q", path, got, want)
-		}
 	}
 }

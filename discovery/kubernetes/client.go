@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/zerohop/zerohop/internal/kubeapi"
 )
 
 // serviceAccount is where Kubernetes puts the credentials of a pod.
@@ -30,15 +31,19 @@ type ClientConfig struct {
 	Context string
 }
 
-// Client talks to an API server. It is safe for concurrent use. Watches share its connections.
+// Client talks to an API server. It is safe for concurrent use. Watches share its connections, those of package
+// config/kubernetes as well.
 type Client struct {
-	http *http.Client
-	base *url.URL
+	api kubeapi.Client
 	// namespace is that of the pod or of the context; may be empty.
 	namespace string
-	// tokenFile is read before each request if not empty.
-	tokenFile string
 }
+
+// API is for packages of this module.
+func (c *Client) API() *kubeapi.Client { return &c.api }
+
+// Namespace returns that of the pod or of the context of the kubeconfig, else "default".
+func (c *Client) Namespace() string { return cmp.Or(c.namespace, "default") }
 
 // NewClient returns a client. It reads files but makes no request. Its errors say what cannot be read.
 //
@@ -74,7 +79,7 @@ func newClient(config *rest.Config, namespace string) (*Client, error) {
 	}
 	own := *shared // may be http.DefaultClient
 	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &Client{http: &own, base: base, namespace: namespace, tokenFile: tokenFile}, nil
+	return &Client{api: kubeapi.Client{HTTP: &own, Base: base, TokenFile: tokenFile}, namespace: namespace}, nil
 }
 
 // load returns the configuration and the namespace it names.

@@ -69,8 +69,8 @@ func TestClientConfig(t *testing.T) {
 			t.Errorf("%s: NewClient() = %v", name, err)
 			continue
 		}
-		if got := strings.TrimSuffix(c.base.String(), "/"); got != tt.base || c.namespace != tt.namespace || c.tokenFile != tt.tokenFile || c.http.Timeout != 0 {
-			t.Errorf("%s: %q, %q, %q, %v, want %q, %q, %q, 0", name, got, c.namespace, c.tokenFile, c.http.Timeout, tt.base, tt.namespace, tt.tokenFile)
+		if got := strings.TrimSuffix(c.api.Base.String(), "/"); got != tt.base || c.namespace != tt.namespace || c.api.TokenFile != tt.tokenFile || c.api.HTTP.Timeout != 0 {
+			t.Errorf("%s: %q, %q, %q, %v, want %q, %q, %q, 0", name, got, c.namespace, c.api.TokenFile, c.api.HTTP.Timeout, tt.base, tt.namespace, tt.tokenFile)
 		}
 	}
 }

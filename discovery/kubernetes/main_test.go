@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/kubeapi"
 )
 
 func TestMain(m *testing.M) {
@@ -37,7 +38,7 @@ type inProcess struct {
 
 func (p inProcess) RoundTrip(req *http.Request) (*http.Response, error) {
 	body, writer := io.Pipe()
-	w := &streamWriter{header: http.Header{"Content-Type": {jsonType}}, body: writer, begun: make(chan int, 1)}
+	w := &streamWriter{header: http.Header{"Content-Type": {kubeapi.JSONType}}, body: writer, begun: make(chan int, 1)}
 	go func() {
 		p.handler(w, req)
 		w.WriteHeader(http.StatusOK)
@@ -83,7 +84,7 @@ func (w *streamWriter) Write(p []byte) (int, error) {
 func client(handler http.HandlerFunc) *Client { return clientOf(inProcess{handler: handler}) }
 
 func clientOf(transport http.RoundTripper) *Client {
-	return &Client{http: &http.Client{Transport: transport}, base: &url.URL{Scheme: "https", Host: serverAddr}}
+	return &Client{api: kubeapi.Client{HTTP: &http.Client{Transport: transport}, Base: &url.URL{Scheme: "https", Host: serverAddr}}}
 }
 
 func watching(req *http.Request) bool { return req.URL.Query().Get("watch") == "true" }

@@ -21,13 +21,14 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/kubeapi"
 )
 
 // encode returns object as the server would send it.
 func encode(t testing.TB, media string, object kruntime.Object) []byte {
 	t.Helper()
-	info, _ := kruntime.SerializerInfoForMediaType(codecs.SupportedMediaTypes(), media)
-	data, err := kruntime.Encode(codecs.EncoderForVersion(info.Serializer, discoveryv1.SchemeGroupVersion), object)
+	info, _ := kruntime.SerializerInfoForMediaType(kubeapi.Codecs.SupportedMediaTypes(), media)
+	data, err := kruntime.Encode(kubeapi.Codecs.EncoderForVersion(info.Serializer, discoveryv1.SchemeGroupVersion), object)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +38,7 @@ func encode(t testing.TB, media string, object kruntime.Object) []byte {
 // frame returns an event as the server would send it in a stream.
 func frame(t testing.TB, media string, kind watch.EventType, object kruntime.Object) []byte {
 	t.Helper()
-	info, _ := kruntime.SerializerInfoForMediaType(codecs.SupportedMediaTypes(), media)
+	info, _ := kruntime.SerializerInfoForMediaType(kubeapi.Codecs.SupportedMediaTypes(), media)
 	event := &metav1.WatchEvent{Type: string(kind), Object: kruntime.RawExtension{Raw: encode(t, media, object)}}
 	var out bytes.Buffer
 	if err := info.StreamSerializer.Encode(event, info.StreamSerializer.Framer.NewFrameWriter(&out)); err != nil {
@@ -113,7 +114,7 @@ func TestMutatedAnswersLeaveTheLastSet(t *testing.T) {
 	leaving := good.Items[0].DeepCopy()
 	leaving.Endpoints[0].Conditions.Terminating = ptr(true)
 	var lists, streams [][]byte
-	media := []string{jsonType, protobufType}
+	media := []string{kubeapi.JSONType, kubeapi.ProtobufType}
 	for _, m := range media {
 		lists = append(lists, encode(t, m, good))
 		streams = append(streams, slices.Concat(frame(t, m, watch.Added, &good.Items[0]), frame(t, m, watch.Modified, leaving),
@@ -148,12 +149,12 @@ func TestMutatedAnswersLeaveTheLastSet(t *testing.T) {
 			answers++
 			i := r.IntN(len(media))
 			if r.IntN(2) == 0 {
-				list, err := parseList(response(media[i], mutate(r, lists[i])))
+				list, err := kubeapi.ParseList[*discoveryv1.EndpointSliceList](response(media[i], mutate(r, lists[i])))
 				if err == nil && m.replace(list.Items, target) == nil {
 					_ = apply() // fails if no slice has a port
 				}
 			} else {
-				_, _ = events(response(media[i], mutate(r, streams[i])), "5", target, put)
+				_, _ = kubeapi.Events(response(media[i], mutate(r, streams[i])), "5", put)
 			}
 		}
 		cancel()
@@ -224,13 +225,13 @@ func TestHugeAnswerLeavesTheLastSet(t *testing.T) {
 }
 
 func FuzzList(f *testing.F) {
-	for _, media := range []string{jsonType, protobufType} {
+	for _, media := range []string{kubeapi.JSONType, kubeapi.ProtobufType} {
 		f.Add(media, encode(f, media, listOf(3)))
 	}
 	f.Fuzz(func(t *testing.T, media string, data []byte) {
-		list, err := parseList(response(media, data))
+		list, err := kubeapi.ParseList[*discoveryv1.EndpointSliceList](response(media, data))
 		if (err == nil) != (list != nil) {
-			t.Fatalf("parseList() = %v, %v", list, err)
+			t.Fatalf("kubeapi.ParseList[*discoveryv1.EndpointSliceList]() = %v, %v", list, err)
 		}
 		if err != nil {
 			return
@@ -244,12 +245,12 @@ func FuzzList(f *testing.F) {
 
 func FuzzStream(f *testing.F) {
 	list := listOf(3)
-	for _, media := range []string{jsonType, protobufType} {
+	for _, media := range []string{kubeapi.JSONType, kubeapi.ProtobufType} {
 		f.Add(media, slices.Concat(frame(f, media, watch.Added, &list.Items[0]), frame(f, media, watch.Error, status(410, "gone"))))
 	}
 	f.Fuzz(func(t *testing.T, media string, data []byte) {
 		m := &merged{slices: make(map[string]part)}
-		if _, err := events(response(media, data), "5", target{name: "orders", namespace: "default"}, m.put); err == nil {
+		if _, err := kubeapi.Events(response(media, data), "5", m.put); err == nil {
 			t.Fatal("the end of a stream is no error")
 		}
 		checkSet(t, m)
@@ -275,7 +276,7 @@ func checkSet(t *testing.T, m *merged) {
 // From the bytes of an answer to what Run takes over.
 func BenchmarkAnswerToSet(b *testing.B) {
 	for _, n := range []int{100, 1_000, 10_000} {
-		for name, media := range map[string]string{"protobuf": protobufType, "JSON": jsonType} {
+		for name, media := range map[string]string{"protobuf": kubeapi.ProtobufType, "JSON": kubeapi.JSONType} {
 			data := encode(b, media, listOf(n))
 			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
 				b.ReportAllocs()
@@ -285,7 +286,7 @@ func BenchmarkAnswerToSet(b *testing.B) {
 					got := 0
 					_ = discovery.Run(ctx, resolverFunc(func(_ context.Context, _ string, update func([]discovery.Endpoint)) error {
 						defer cancel()
-						list, err := parseList(response(media, data))
+						list, err := kubeapi.ParseList[*discoveryv1.EndpointSliceList](response(media, data))
 						if err != nil {
 							b.Fatal(err)
 						}
@@ -312,7 +313,7 @@ func BenchmarkAnswerToSet(b *testing.B) {
 // What a watch keeps of its slices.
 func BenchmarkMemoryOfWatch(b *testing.B) {
 	const n = 10_000
-	data := encode(b, protobufType, listOf(n))
+	data := encode(b, kubeapi.ProtobufType, listOf(n))
 	heap := func() uint64 {
 		var stats runtime.MemStats
 		runtime.GC()
@@ -322,7 +323,7 @@ func BenchmarkMemoryOfWatch(b *testing.B) {
 	before := heap()
 	var m *merged
 	for b.Loop() {
-		list, err := parseList(response(protobufType, data))
+		list, err := kubeapi.ParseList[*discoveryv1.EndpointSliceList](response(kubeapi.ProtobufType, data))
 		if err != nil {
 			b.Fatal(err)
 		}

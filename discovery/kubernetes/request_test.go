@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/kubeapi"
 )
 
 func TestAnswersThatAreNoList(t *testing.T) {
@@ -46,22 +47,22 @@ func TestAnswersThatAreNoList(t *testing.T) {
 		"not found":      {list: answer(404, status(404, "no such API")), refused: true, says: "no such API"},
 		"no type":        {list: text(200, "", "{}"), says: "content type"},
 		"HTML":           {list: text(200, "text/html", "<html>"), says: `content type "text/html" is neither`},
-		"garbage":        {list: text(200, jsonType, "\x00{["), says: "answer of 3 bytes"},
-		"bad protobuf":   {list: text(200, protobufType, "k8s\x00\xff\xff\xff"), says: "answer of 7 bytes"},
-		"empty":          {list: text(200, jsonType, ""), says: "answer of 0 bytes"},
+		"garbage":        {list: text(200, kubeapi.JSONType, "\x00{["), says: "answer of 3 bytes"},
+		"bad protobuf":   {list: text(200, kubeapi.ProtobufType, "k8s\x00\xff\xff\xff"), says: "answer of 7 bytes"},
+		"empty":          {list: text(200, kubeapi.JSONType, ""), says: "answer of 0 bytes"},
 		"another object": {list: answer(200, slice("a", "192.0.2.1")), says: "EndpointSlice"},
-		"unknown object": {list: text(200, jsonType, `{"kind":"Pod","apiVersion":"v1"}`), says: "Pod"},
+		"unknown object": {list: text(200, kubeapi.JSONType, `{"kind":"Pod","apiVersion":"v1"}`), says: "Pod"},
 		"status in 200":  {list: answer(200, status(500, "etcd")), refused: true, says: `status 500 "etcd"`},
-		"too large":      {list: text(200, jsonType, `{"kind":"`+strings.Repeat("x", maxAnswer)+`"}`), refused: true, after: 7 * time.Second, says: "larger than 16 MiB"},
+		"too large":      {list: text(200, kubeapi.JSONType, `{"kind":"`+strings.Repeat("x", kubeapi.MaxAnswer)+`"}`), refused: true, after: 7 * time.Second, says: "larger than 16 MiB"},
 
 		"throttled watch":       {watch: text(429, "text/plain", "slow"), refused: true, after: 7 * time.Second, says: "watch of"},
 		"forbidden watch":       {watch: answer(403, status(403, "only list")), refused: true, denied: true, says: "only list"},
 		"error in the stream":   {watch: func(w http.ResponseWriter, _ *http.Request) { sendEvent(w, watch.Error, status(500, "etcd")) }, refused: true, says: `status 500 "etcd"`},
-		"garbage in the stream": {watch: text(200, jsonType, "\x00{["), says: "watch of"},
-		"end within an event":   {watch: text(200, jsonType, `{"type":"ADDED"`), says: "unexpected EOF"},
-		"type of an event":      {watch: text(200, jsonType, `{"type":"NOISE","object":{}}`), says: "NOISE"},
-		"object of an event":    {watch: text(200, jsonType, `{"type":"ADDED","object":{"kind":"Pod","apiVersion":"v1"}}`), says: "Pod"},
-		"endless event":         {watch: text(200, jsonType, `{"type":"`+strings.Repeat("x", maxEvent)), refused: true, after: 7 * time.Second, says: "larger than"},
+		"garbage in the stream": {watch: text(200, kubeapi.JSONType, "\x00{["), says: "watch of"},
+		"end within an event":   {watch: text(200, kubeapi.JSONType, `{"type":"ADDED"`), says: "unexpected EOF"},
+		"type of an event":      {watch: text(200, kubeapi.JSONType, `{"type":"NOISE","object":{}}`), says: "NOISE"},
+		"object of an event":    {watch: text(200, kubeapi.JSONType, `{"type":"ADDED","object":{"kind":"Pod","apiVersion":"v1"}}`), says: "Pod"},
+		"endless event":         {watch: text(200, kubeapi.JSONType, `{"type":"`+strings.Repeat("x", kubeapi.MaxEvent)), refused: true, after: 7 * time.Second, says: "larger than"},
 		"no port": {list: func(w http.ResponseWriter, _ *http.Request) {
 			s := slice("a", "192.0.2.1")
 			s.Ports = nil
@@ -90,7 +91,7 @@ func TestAnswersThatAreNoList(t *testing.T) {
 						sendList(w, "1", slice("a", "192.0.2.1"))
 					}
 				})
-				c.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+				c.api.HTTP.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 				sets, err := watchFor(t, time.Hour, Resolver{Client: c})
 				if len(sets) > 1 || len(sets) > 0 && tt.list != nil {
 					t.Errorf("sets %q", sets)
@@ -115,7 +116,7 @@ func TestTokenFile(t *testing.T) {
 		got = append(got, req.Header.Get("Authorization"))
 		w.WriteHeader(http.StatusForbidden)
 	})
-	c.tokenFile = file
+	c.api.TokenFile = file
 	watch := func() error { return Resolver{Client: c}.Watch(t.Context(), "orders", nil) }
 	if err := watch(); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("Watch() without a token = %v, want %v", err, os.ErrNotExist)

@@ -1,14 +1,14 @@
 package kubernetes
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"strings"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/kubeapi"
 )
 
 // Resolver watches the EndpointSlices of services (discovery.k8s.io/v1). It is a [discovery.Resolver], safe for concurrent use.
@@ -40,6 +40,8 @@ type Resolver struct {
 	// from the field spec.nodeName of the pod.
 	NodeName string
 }
+
+var errNoClient = errors.New("kubernetes: Resolver.Client is nil")
 
 var (
 	_ discovery.Resolver     = Resolver{}
@@ -75,60 +77,22 @@ func (r Resolver) Watch(ctx context.Context, service string, update func([]disco
 }
 
 func (r Resolver) watch(ctx context.Context, t target, p *publisher) error {
-	var pace pacer
-	version := "" // the newest one that is known, if that may be asked for
-	for {
-		if err := pace.take(ctx); err != nil {
-			return err
-		}
-		list, err := r.Client.list(ctx, t, version)
-		if version != "" && (outdated(err) || ahead(err)) {
-			version = ""
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := p.change(func(m *merged) error { return m.replace(list.Items, t) }); err != nil {
+	use := func(f func(*merged) error) error {
+		if err := p.change(f); err != nil {
 			return unusable(t, err)
 		}
-		if err := pace.take(ctx); err != nil {
-			return err
-		}
-		version, err = r.Client.follow(ctx, t, list.ResourceVersion, func(slice *discoveryv1.EndpointSlice, exists bool) error {
-			if err := p.change(func(m *merged) error { return m.put(slice, exists) }); err != nil {
-				return unusable(t, err)
-			}
-			return nil
-		})
-		switch {
-		case outdated(err):
-			version = ""
-		case err != nil:
-			return err
-		}
+		return nil
 	}
+	return kubeapi.Watch(ctx, r.Client.API(), t.resource(),
+		func(list *discoveryv1.EndpointSliceList) error {
+			return use(func(m *merged) error { return m.replace(list.Items, t) })
+		},
+		func(slice *discoveryv1.EndpointSlice, exists bool) error {
+			return use(func(m *merged) error { return m.put(slice, exists && t.has(slice)) })
+		})
 }
 
 // unusable says that the server was heard and that its answer is of no use.
 func unusable(t target, err error) error {
 	return &discovery.RefusedError{Err: fmt.Errorf("kubernetes: %v: %w", t, err)}
-}
-
-// target reads the name of a service: "name", "name.namespace", "name.namespace.svc.cluster.local", each with ":port" or
-// without.
-func (r Resolver) target(service string) target {
-	service = strings.ToLower(service)
-	if means, ok := r.Services[service]; ok {
-		service = means
-	}
-	host, port, _ := strings.Cut(service, ":")
-	name, rest, _ := strings.Cut(host, ".")
-	namespace := rest
-	if first, domain, ok := strings.Cut(rest, "."); ok && (domain == "svc" || strings.HasPrefix(domain, "svc.")) {
-		namespace = first
-	}
-	t := target{name: name, namespace: cmp.Or(namespace, r.Namespace), port: cmp.Or(port, r.Port)}
-	t.namespace = cmp.Or(t.namespace, r.Client.namespace, "default")
-	return t
 }

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/kubeapi"
 )
 
 // watchFor watches orders for d in a bubble and returns the sets and why the watch ended.
@@ -200,18 +201,18 @@ func TestSilenceIsNoticed(t *testing.T) {
 		want    time.Duration
 		says    string
 	}{
-		"list": {func(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() }, 2, answerTime, "list of"},
+		"list": {func(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() }, 2, kubeapi.AnswerTime, "list of"},
 		"body of list": {func(w http.ResponseWriter, req *http.Request) {
 			_, _ = w.Write([]byte("{"))
 			<-req.Context().Done()
-		}, 2, answerTime, "list of"},
+		}, 2, kubeapi.AnswerTime, "list of"},
 		"watch": {func(w http.ResponseWriter, req *http.Request) {
 			if watching(req) {
 				<-req.Context().Done()
 				return
 			}
 			list(w)
-		}, 2, answerTime, "watch of"},
+		}, 2, kubeapi.AnswerTime, "watch of"},
 		"stream of HTTP/1.1": {func() http.HandlerFunc {
 			var dead atomic.Bool
 			return func(w http.ResponseWriter, req *http.Request) {
@@ -225,7 +226,7 @@ func TestSilenceIsNoticed(t *testing.T) {
 					list(w)
 				}
 			}
-		}(), 1, plainTime + answerTime, "list of"},
+		}(), 1, kubeapi.PlainTime + kubeapi.AnswerTime, "list of"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

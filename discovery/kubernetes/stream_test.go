@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/kubeapi"
 )
 
 // A list is to be at least as new as what the stream before it has told.
@@ -41,12 +42,12 @@ func TestListAfterStreamAsksForItsVersion(t *testing.T) {
 
 // The bound is of one event; a stream has none.
 func TestLongStreamIsRead(t *testing.T) {
-	for _, media := range []string{jsonType, protobufType} {
+	for _, media := range []string{kubeapi.JSONType, kubeapi.ProtobufType} {
 		s := slice("a", "192.0.2.1")
-		s.Annotations = map[string]string{"a": strings.Repeat("x", maxEvent/4)}
+		s.Annotations = map[string]string{"a": strings.Repeat("x", kubeapi.MaxEvent/4)}
 		stream := slices.Repeat(frame(t, media, watch.Modified, &s), 6)
 		got := 0
-		_, err := events(response(media, stream), "5", target{name: "orders", namespace: "default"},
+		_, err := kubeapi.Events(response(media, stream), "5",
 			func(*discoveryv1.EndpointSlice, bool) error { got++; return nil })
 		if got != 6 || !errors.Is(err, io.EOF) {
 			t.Errorf("%s: %d events, then %v, want 6, %v", media, got, err, io.EOF)

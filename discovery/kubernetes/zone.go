@@ -9,6 +9,8 @@ import (
 	"os"
 
 	"k8s.io/apimachinery/pkg/api/validation"
+
+	"github.com/zerohop/zerohop/internal/kubeapi"
 )
 
 // zoneLabels are the labels of a node that name its zone, the present one first.
@@ -33,10 +35,10 @@ func (r Resolver) Zone(ctx context.Context) (string, error) {
 	if errs := validation.NameIsDNSSubdomain(node, false); len(errs) > 0 {
 		return "", fmt.Errorf("kubernetes: name of the node %.100q: %s", node, errs[0])
 	}
-	bounded, cancel := context.WithTimeout(ctx, answerTime)
+	bounded, cancel := context.WithTimeout(ctx, kubeapi.AnswerTime)
 	defer cancel()
 	what := fmt.Sprintf("labels of node %q", node)
-	resp, err := r.Client.get(bounded, what, []string{"api/v1/nodes", node}, nil, partialNode)
+	resp, err := r.Client.API().Get(bounded, what, []string{"api/v1/nodes", node}, nil, partialNode)
 	if err != nil {
 		return "", cmp.Or(ctx.Err(), err)
 	}
@@ -44,12 +46,12 @@ func (r Resolver) Zone(ctx context.Context) (string, error) {
 	var object struct {
 		Metadata struct{ Labels map[string]string }
 	}
-	data, err := read(resp.Body, maxAnswer)
+	data, err := kubeapi.Read(resp.Body, kubeapi.MaxAnswer)
 	if err == nil {
 		err = json.Unmarshal(data, &object)
 	}
 	if err != nil {
-		return "", cmp.Or(ctx.Err(), r.Client.explain(what, err))
+		return "", cmp.Or(ctx.Err(), r.Client.API().Explain(what, err))
 	}
 	for _, label := range zoneLabels {
 		if zone := object.Metadata.Labels[label]; zone != "" {

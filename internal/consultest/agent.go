@@ -6,18 +6,15 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"github.com/zerohop/zerohop/internal/servertest"
 )
 
 // ManagementToken may do everything at an agent with ACLs.
@@ -45,18 +42,11 @@ type Options struct {
 // Cluster keeps it on disk.
 // It is not safe for concurrent use.
 type Agent struct {
+	*servertest.Process
 	bin, dir string
 	opts     Options
 	ports    ports
 	member   *member // nil if it is alone
-	process  process
-	started  chan process // to reap
-}
-
-type process struct {
-	*exec.Cmd
-	exited chan struct{} // closed when it has ended
-	log    int           // where its log begins
 }
 
 type ports struct{ http, server, serf, wan int }
@@ -72,28 +62,14 @@ func Start(t testing.TB, opts Options) *Agent {
 			return a
 		}
 	}
-	t.Fatalf("consul: no free ports in 5 attempts:\n%s", a.log())
+	t.Fatalf("consul: no free ports in 5 attempts:\n%s", a.Log())
 	return nil
 }
 
 // newAgent returns an agent that is ended with the test, once it runs.
 func newAgent(t testing.TB, opts Options) *Agent {
-	a := &Agent{bin: binary(t), dir: t.TempDir(), opts: opts, started: make(chan process)}
-	reaped := make(chan struct{})
-	// One goroutine for all processes: a restart within a test starts none, which a check for leaks would find.
-	go func() {
-		defer close(reaped)
-		for p := range a.started {
-			_ = p.Wait()
-			close(p.exited)
-		}
-	}()
-	t.Cleanup(func() {
-		a.end(t)
-		close(a.started)
-		<-reaped
-	})
-	return a
+	dir := t.TempDir()
+	return &Agent{Process: servertest.New(t, "consul", dir), bin: binary(t), dir: dir, opts: opts}
 }
 
 // Addr returns the address of the HTTP API.
@@ -107,38 +83,6 @@ func (a *Agent) Config(token string) *api.Config {
 	return &api.Config{Address: a.Addr(), Scheme: "http", Token: token}
 }
 
-// Kill ends the agent with SIGKILL and waits until it is gone.
-func (a *Agent) Kill(t testing.TB) {
-	t.Helper()
-	a.signal(t, syscall.SIGKILL)
-	<-a.process.exited
-}
-
-// Stop freezes the agent: its sockets stay open and nobody answers.
-func (a *Agent) Stop(t testing.TB) {
-	t.Helper()
-	a.signal(t, syscall.SIGSTOP)
-	// The signal is on its way when it was sent: until every thread has it, the agent may answer.
-	for !stopped(a.process.Process.Pid) {
-		runtime.Gosched()
-	}
-}
-
-// stopped reports whether no thread of the process runs. Where there is no /proc, it is taken for granted.
-func stopped(pid int) bool {
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
-	for _, name := range tasks {
-		stat, _ := os.ReadFile(name) // fails if the thread has ended
-		if i := bytes.LastIndexByte(stat, ')'); i >= 0 && !bytes.HasPrefix(stat[i:], []byte(") T")) && !bytes.HasPrefix(stat[i:], []byte(") Z")) {
-			return false
-		}
-	}
-	return true
-}
-
-// Cont ends what Stop began.
-func (a *Agent) Cont(t testing.TB) { t.Helper(); a.signal(t, syscall.SIGCONT) }
-
 // Restart starts the agent again after Kill, on the same ports. One that is alone has nothing registered then.
 func (a *Agent) Restart(t testing.TB) {
 	t.Helper()
@@ -147,24 +91,7 @@ func (a *Agent) Restart(t testing.TB) {
 			return
 		}
 	}
-	t.Fatalf("consul: the ports of the agent were taken over:\n%s", a.log())
-}
-
-func (a *Agent) signal(t testing.TB, sig os.Signal) {
-	t.Helper()
-	if err := a.process.Process.Signal(sig); err != nil {
-		t.Fatalf("consul: %v: %v", sig, err)
-	}
-}
-
-func (a *Agent) end(t testing.TB) {
-	if a.process.Cmd != nil {
-		_ = a.process.Process.Kill() // fails if it has ended before
-		<-a.process.exited
-	}
-	if t.Failed() {
-		t.Logf("log of the Consul agent at %s:\n%s", a.Addr(), a.log())
-	}
+	t.Fatalf("consul: the ports of the agent were taken over:\n%s", a.Log())
 }
 
 // run starts the process and waits until it serves. It returns false if a port is in use.
@@ -181,56 +108,21 @@ func (a *Agent) launch(t testing.TB) {
 	if err := os.WriteFile(config, []byte(a.config()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	log, err := os.OpenFile(a.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
 	args := []string{"agent", "-config-file", config}
 	if a.member == nil {
 		args = append(args, "-dev")
 	}
-	p := process{exec.Command(a.bin, args...), make(chan struct{}), len(a.log())}
-	p.Stdout, p.Stderr = log, log
-	p.SysProcAttr = procAttr()
-	p.Env = []string{"HOME=" + a.dir, "PATH=" + os.Getenv("PATH")}
-	if err := p.Start(); err != nil {
-		t.Fatalf("consul: %v", err)
-	}
-	a.process = p
-	a.started <- p
+	a.Process.Start(t, a.bin, args)
 }
 
 // await waits until the process serves. It returns false if a port is in use, or if a cluster finds no leader: servers that
 // cannot reach each other the first time they try wait for longer and longer before they elect one.
 func (a *Agent) await(t testing.TB) bool {
 	t.Helper()
-	p := a.process
-	limit := startTimeout
-	if a.member != nil {
-		limit = electionTimeout
+	if a.member == nil {
+		return a.Up(t, startTimeout, a.ready)
 	}
-	deadline := time.After(limit)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			if a.ready() {
-				return true
-			}
-		case <-p.exited:
-			if strings.Contains(a.log()[p.log:], "address already in use") {
-				return false
-			}
-			t.Fatalf("consul: the agent ended:\n%s", a.log())
-		case <-deadline:
-			if a.member != nil {
-				return false
-			}
-			t.Fatalf("consul: no leader within %v:\n%s", startTimeout, a.log())
-		}
-	}
+	return a.Await(t, electionTimeout, a.ready) == nil
 }
 
 // ready reports whether the agent has a leader and, with ACLs, knows its token.
@@ -316,24 +208,8 @@ acl {
 	return config
 }
 
-func (a *Agent) logFile() string { return filepath.Join(a.dir, "agent.log") }
-
-func (a *Agent) log() string {
-	text, _ := os.ReadFile(a.logFile())
-	return string(text)
-}
-
-// freePorts returns ports that nobody listened on a moment ago. Another process may be faster: the caller retries.
 func freePorts(t testing.TB) ports {
 	t.Helper()
-	var p ports
-	for _, port := range []*int{&p.http, &p.server, &p.serf, &p.wan} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // at the end, so that all differ
-		*port = l.Addr().(*net.TCPAddr).Port
-	}
-	return p
+	list := servertest.FreePorts(t, 4)
+	return ports{http: list[0], server: list[1], serf: list[2], wan: list[3]}
 }

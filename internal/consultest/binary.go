@@ -5,9 +5,9 @@ package consultest
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
 
+	"github.com/zerohop/zerohop/internal/servertest"
 	"github.com/zerohop/zerohop/internal/testenv"
 )
 
@@ -21,7 +21,7 @@ func binary(t testing.TB) string {
 		}
 		return path
 	}
-	if path := newestBuild(); path != "" {
+	if path := servertest.NewestBuild("consul-*/consul"); path != "" {
 		return path
 	}
 	path, err := exec.LookPath("consul")
@@ -29,25 +29,4 @@ func binary(t testing.TB) string {
 		testenv.Need(t, "consul", "no Consul server: run tools/consul/build.sh once, or name one in ZEROHOP_CONSUL")
 	}
 	return path
-}
-
-func newestBuild() string {
-	cache := os.Getenv("XDG_CACHE_HOME") // as build.sh does, on every system
-	if cache == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return ""
-		}
-		cache = filepath.Join(home, ".cache")
-	}
-	builds, _ := filepath.Glob(filepath.Join(cache, "zerohop", "consul-*", "consul")) // fails on bad patterns only
-	var newest string
-	var last os.FileInfo
-	for _, path := range builds {
-		info, err := os.Stat(path)
-		if err == nil && (last == nil || info.ModTime().After(last.ModTime())) {
-			newest, last = path, info
-		}
-	}
-	return newest
 }

@@ -47,7 +47,7 @@ func StartCluster(t testing.TB) *Cluster {
 			return c
 		}
 	}
-	t.Fatalf("consul: no leader, or no free ports, in 5 attempts:\n%s", c.agents[0].log())
+	t.Fatalf("consul: no leader, or no free ports, in 5 attempts:\n%s", c.agents[0].Log())
 	return nil
 }
 
@@ -65,8 +65,7 @@ func (c *Cluster) run(t testing.TB, certs string) bool {
 	for _, a := range c.agents {
 		if !a.await(t) {
 			for _, a := range c.agents {
-				_ = a.process.Process.Kill() // fails if it has ended before
-				<-a.process.exited
+				a.End()
 			}
 			return false
 		}

@@ -3,20 +3,17 @@
 package dnstest
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
 
+	"github.com/zerohop/zerohop/internal/servertest"
 	"github.com/zerohop/zerohop/internal/testenv"
 )
 
@@ -32,44 +29,25 @@ const (
 // Server is an authoritative DNS server for Zone. It keeps what it has in files: Kill and Restart lose nothing.
 // It is not safe for concurrent use.
 type Server struct {
+	*servertest.Process
 	bin, dir string
 	port     int
-	process  process
-	started  chan process // to reap
-}
-
-type process struct {
-	*exec.Cmd
-	exited chan struct{} // closed when it has ended
 }
 
 // Start starts a server on a free port of the loopback interface and waits until it answers. It skips the test if there
 // is no knotd; see testenv.Need. The log of the server is shown if the test fails.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{bin: binary(t), dir: t.TempDir(), started: make(chan process)}
+	dir := t.TempDir()
+	s := &Server{Process: servertest.New(t, "knotd", dir), bin: binary(t), dir: dir}
 	s.write(t, "zone", fmt.Sprintf("$ORIGIN %s\n$TTL 1\n@ SOA ns root 1 60 60 600 %d\n@ NS ns\nns A 127.0.0.1\n", Zone, NegativeTTL))
-	reaped := make(chan struct{})
-	// One goroutine for all processes: a restart within a test starts none, which a check for leaks would find.
-	go func() {
-		defer close(reaped)
-		for p := range s.started {
-			_ = p.Wait()
-			close(p.exited)
-		}
-	}()
-	t.Cleanup(func() {
-		s.end(t)
-		close(s.started)
-		<-reaped
-	})
 	for range 5 {
 		s.port = freePort(t)
 		if s.run(t) {
 			return s
 		}
 	}
-	t.Fatalf("knotd: no free port in 5 attempts:\n%s", s.log())
+	t.Fatalf("knotd: no free port in 5 attempts:\n%s", s.Log())
 	return nil
 }
 
@@ -125,38 +103,6 @@ func (s *Server) update(t testing.TB, m *dns.Msg, records []string) {
 	}
 }
 
-// Kill ends the server with SIGKILL and waits until it is gone.
-func (s *Server) Kill(t testing.TB) {
-	t.Helper()
-	s.signal(t, syscall.SIGKILL)
-	<-s.process.exited
-}
-
-// Stop freezes the server: its sockets stay open, and it answers nothing that comes once Stop has returned.
-func (s *Server) Stop(t testing.TB) {
-	t.Helper()
-	s.signal(t, syscall.SIGSTOP)
-	// The signal is on its way when it was sent: until every thread has it, the server may answer.
-	for !stopped(s.process.Process.Pid) {
-		runtime.Gosched()
-	}
-}
-
-// stopped reports whether no thread of the process runs. Where there is no /proc, it is taken for granted.
-func stopped(pid int) bool {
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
-	for _, name := range tasks {
-		stat, _ := os.ReadFile(name) // fails if the thread has ended
-		if i := bytes.LastIndexByte(stat, ')'); i >= 0 && !bytes.HasPrefix(stat[i:], []byte(") T")) && !bytes.HasPrefix(stat[i:], []byte(") Z")) {
-			return false
-		}
-	}
-	return true
-}
-
-// Cont ends what Stop began.
-func (s *Server) Cont(t testing.TB) { t.Helper(); s.signal(t, syscall.SIGCONT) }
-
 // Restart starts the server again after Kill, on the same port.
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
@@ -165,65 +111,15 @@ func (s *Server) Restart(t testing.TB) {
 			return
 		}
 	}
-	t.Fatalf("knotd: the port of the server was taken over:\n%s", s.log())
-}
-
-func (s *Server) signal(t testing.TB, sig os.Signal) {
-	t.Helper()
-	if err := s.process.Process.Signal(sig); err != nil {
-		t.Fatalf("knotd: %v: %v", sig, err)
-	}
-}
-
-func (s *Server) end(t testing.TB) {
-	if s.process.Cmd != nil {
-		_ = s.process.Process.Kill() // fails if it has ended before
-		<-s.process.exited
-	}
-	if t.Failed() {
-		t.Logf("log of the DNS server at %s:\n%s", s.Addr(), s.log())
-	}
+	t.Fatalf("knotd: the port of the server was taken over:\n%s", s.Log())
 }
 
 // run starts the process and waits until it serves the zone. It returns false if the port is in use.
 func (s *Server) run(t testing.TB) bool {
 	t.Helper()
 	s.write(t, "knot.conf", s.config())
-	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
-	before := len(s.log())
-
-	p := process{exec.Command(s.bin, "-c", filepath.Join(s.dir, "knot.conf")), make(chan struct{})}
-	p.Stdout, p.Stderr = log, log
-	p.SysProcAttr = procAttr()
-	p.Env = []string{"HOME=" + s.dir, "PATH=" + os.Getenv("PATH")}
-	if err := p.Start(); err != nil {
-		t.Fatalf("knotd: %v", err)
-	}
-	s.process = p
-	s.started <- p
-
-	deadline := time.After(startTimeout)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			if s.ready() {
-				return true
-			}
-		case <-p.exited:
-			if strings.Contains(s.log()[before:], "in use") {
-				return false
-			}
-			t.Fatalf("knotd: the server ended:\n%s", s.log())
-		case <-deadline:
-			t.Fatalf("knotd: no answer within %v:\n%s", startTimeout, s.log())
-		}
-	}
+	s.Process.Start(t, s.bin, []string{"-c", filepath.Join(s.dir, "knot.conf")})
+	return s.Up(t, startTimeout, s.ready)
 }
 
 // ready reports whether the zone is served.
@@ -237,7 +133,7 @@ func (s *Server) ready() bool {
 // config takes the zone from its file the first time, and then from the journal, which has all that was changed.
 func (s *Server) config() string {
 	load := "whole"
-	if s.process.Cmd != nil {
+	if s.Started() {
 		load = "none"
 	}
 	return fmt.Sprintf(`server:
@@ -265,13 +161,6 @@ zone:
     zonefile-load: %[6]s
     acl: update
 `, s.port, s.dir, filepath.Join(s.dir, "knot.sock"), Zone, filepath.Join(s.dir, "zone"), load)
-}
-
-func (s *Server) logFile() string { return filepath.Join(s.dir, "log") }
-
-func (s *Server) log() string {
-	text, _ := os.ReadFile(s.logFile()) // not there before the first start
-	return string(text)
 }
 
 func (s *Server) write(t testing.TB, name, text string) {

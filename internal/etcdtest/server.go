@@ -4,17 +4,16 @@ package etcdtest
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/zerohop/zerohop/internal/servertest"
 	"github.com/zerohop/zerohop/internal/testenv"
 )
 
@@ -29,18 +28,12 @@ type Options struct {
 
 // Server is an etcd server. It is not safe for concurrent use.
 type Server struct {
+	*servertest.Process
 	bin, dir string
 	name     string
 	opts     Options
 	ports    ports
 	cluster  string // --initial-cluster
-	process  process
-	started  chan process // to reap
-}
-
-type process struct {
-	*exec.Cmd
-	exited chan struct{} // closed when it has ended
 }
 
 type ports struct{ client, peer int }
@@ -87,29 +80,16 @@ func binary(t testing.TB) string {
 func newCluster(t testing.TB, n int, bin string, opts Options) []*Server {
 	t.Helper()
 	var members []string
-	free := freePorts(t, 2*n)
+	free := servertest.FreePorts(t, 2*n)
 	servers := make([]*Server, n)
 	for i := range servers {
+		dir := t.TempDir()
 		s := &Server{
-			bin: bin, dir: t.TempDir(), name: fmt.Sprintf("s%d", i), opts: opts,
-			ports: ports{client: free[2*i], peer: free[2*i+1]}, started: make(chan process),
+			Process: servertest.New(t, "etcd", dir), bin: bin, dir: dir, name: fmt.Sprintf("s%d", i), opts: opts,
+			ports: ports{client: free[2*i], peer: free[2*i+1]},
 		}
 		servers[i] = s
 		members = append(members, fmt.Sprintf("%s=http://127.0.0.1:%d", s.name, s.ports.peer))
-		reaped := make(chan struct{})
-		// One goroutine for all processes: a restart within a test starts none, which a check for leaks would find.
-		go func() {
-			defer close(reaped)
-			for p := range s.started {
-				_ = p.Wait()
-				close(p.exited)
-			}
-		}()
-		t.Cleanup(func() {
-			s.end(t)
-			close(s.started)
-			<-reaped
-		})
 	}
 	for _, s := range servers {
 		s.cluster = strings.Join(members, ",")
@@ -119,13 +99,6 @@ func newCluster(t testing.TB, n int, bin string, opts Options) []*Server {
 
 // Addr returns the address for clients, "127.0.0.1:port".
 func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.ports.client) }
-
-// Kill ends the server with SIGKILL and waits until it is gone. Its data stays.
-func (s *Server) Kill(t testing.TB) {
-	t.Helper()
-	s.signal(t, syscall.SIGKILL)
-	<-s.process.exited
-}
 
 // Wipe removes the data of a killed server.
 func (s *Server) Wipe(t testing.TB) {
@@ -145,101 +118,33 @@ func (s *Server) Restart(t testing.TB) {
 			return
 		}
 	}
-	t.Fatalf("etcd: the ports of the server were taken over:\n%s", s.log())
-}
-
-// Stop freezes the server: its sockets stay open and nobody answers.
-func (s *Server) Stop(t testing.TB) {
-	t.Helper()
-	s.signal(t, syscall.SIGSTOP)
-	// The signal is on its way when it was sent: until every thread has it, the server may answer.
-	for !stopped(s.process.Process.Pid) {
-		runtime.Gosched()
-	}
-}
-
-// stopped reports whether no thread of the process runs. Where there is no /proc, it is taken for granted.
-func stopped(pid int) bool {
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
-	for _, name := range tasks {
-		stat, _ := os.ReadFile(name) // fails if the thread has ended
-		_, state, ok := strings.Cut(string(stat), ") ")
-		if ok && state[0] != 'T' && state[0] != 'Z' {
-			return false
-		}
-	}
-	return true
-}
-
-// Cont ends what Stop began.
-func (s *Server) Cont(t testing.TB) { t.Helper(); s.signal(t, syscall.SIGCONT) }
-
-func (s *Server) signal(t testing.TB, sig os.Signal) {
-	t.Helper()
-	if err := s.process.Process.Signal(sig); err != nil {
-		t.Fatalf("etcd: %v: %v", sig, err)
-	}
-}
-
-func (s *Server) end(t testing.TB) {
-	if s.process.Cmd != nil {
-		_ = s.process.Process.Kill() // fails if it has ended before
-		<-s.process.exited
-	}
-	if t.Failed() {
-		t.Logf("log of the etcd server at %s:\n%s", s.Addr(), s.log())
-	}
+	t.Fatalf("etcd: the ports of the server were taken over:\n%s", s.Log())
 }
 
 // run starts the process.
 func (s *Server) run(t testing.TB) {
 	t.Helper()
-	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
 	client, peer := "http://"+s.Addr(), fmt.Sprintf("http://127.0.0.1:%d", s.ports.peer)
-	p := process{exec.Command(s.bin, append([]string{
+	args := append([]string{
 		"--name", s.name, "--data-dir", s.data(), "--initial-cluster", s.cluster,
 		"--listen-client-urls", client, "--advertise-client-urls", client,
 		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
 		"--unsafe-no-fsync", "--heartbeat-interval", "25", "--election-timeout", "250",
 		"--logger", "zap", "--log-level", "warn",
-	}, s.opts.Args...)...), make(chan struct{})}
-	p.Stdout, p.Stderr = log, log
-	p.SysProcAttr = procAttr()
+	}, s.opts.Args...)
 	// etcd refuses to run where it is not well tested unless it is told so.
-	p.Env = []string{"HOME=" + s.dir, "PATH=" + os.Getenv("PATH"), "ETCD_UNSUPPORTED_ARCH=" + runtime.GOARCH}
-	if err := p.Start(); err != nil {
-		t.Fatalf("etcd: %v", err)
-	}
-	s.process = p
-	s.started <- p
+	s.Process.Start(t, s.bin, args, "ETCD_UNSUPPORTED_ARCH="+runtime.GOARCH)
 }
 
 // ready waits until all servers serve. It returns false, and has ended all of them, if a port is in use.
 func ready(t testing.TB, servers []*Server) bool {
 	t.Helper()
-	deadline := time.After(startTimeout)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
 	for _, s := range servers {
-		for !s.healthy() {
-			select {
-			case <-tick.C:
-			case <-s.process.exited:
-				if !strings.Contains(s.log(), "address already in use") {
-					t.Fatalf("etcd: the server ended:\n%s", s.log())
-				}
-				for _, s := range servers {
-					_ = s.process.Process.Kill() // fails if it has ended before
-					<-s.process.exited
-				}
-				return false
-			case <-deadline:
-				t.Fatalf("etcd: no leader within %v:\n%s", startTimeout, s.log())
+		if !s.Up(t, startTimeout, s.healthy) {
+			for _, s := range servers {
+				s.End()
 			}
+			return false
 		}
 	}
 	return true
@@ -256,25 +161,4 @@ func (s *Server) healthy() bool {
 	return resp.StatusCode == http.StatusOK
 }
 
-func (s *Server) data() string    { return filepath.Join(s.dir, "data") }
-func (s *Server) logFile() string { return filepath.Join(s.dir, "etcd.log") }
-
-func (s *Server) log() string {
-	text, _ := os.ReadFile(s.logFile())
-	return string(text)
-}
-
-// freePorts returns ports that nobody listened on a moment ago. Another process may be faster: the caller retries.
-func freePorts(t testing.TB, n int) []int {
-	t.Helper()
-	list := make([]int, n)
-	for i := range list {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // at the end, so that all differ
-		list[i] = l.Addr().(*net.TCPAddr).Port
-	}
-	return list
-}
+func (s *Server) data() string { return filepath.Join(s.dir, "data") }

@@ -5,9 +5,9 @@ package kubetest
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
 
+	"github.com/zerohop/zerohop/internal/servertest"
 	"github.com/zerohop/zerohop/internal/testenv"
 )
 
@@ -25,7 +25,7 @@ func binaries(t testing.TB) (apiServer, etcd string) {
 		}
 		return path, etcd
 	}
-	if path := newestBuild(); path != "" {
+	if path := servertest.NewestBuild("kube-apiserver-*/kube-apiserver"); path != "" {
 		return path, etcd
 	}
 	path, err := exec.LookPath("kube-apiserver")
@@ -33,25 +33,4 @@ func binaries(t testing.TB) (apiServer, etcd string) {
 		testenv.Need(t, "kubernetes", "no API server: run tools/kubernetes/build.sh once, or name one in ZEROHOP_KUBE_APISERVER")
 	}
 	return path, etcd
-}
-
-func newestBuild() string {
-	cache := os.Getenv("XDG_CACHE_HOME") // as build.sh does, on every system
-	if cache == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return ""
-		}
-		cache = filepath.Join(home, ".cache")
-	}
-	builds, _ := filepath.Glob(filepath.Join(cache, "zerohop", "kube-apiserver-*", "kube-apiserver")) // fails on bad patterns only
-	var newest string
-	var last os.FileInfo
-	for _, path := range builds {
-		info, err := os.Stat(path)
-		if err == nil && (last == nil || info.ModTime().After(last.ModTime())) {
-			newest, last = path, info
-		}
-	}
-	return newest
 }
