@@ -61,6 +61,15 @@ var (
 		"cel.dev/expr", "github.com/cncf/xds/go", "github.com/envoyproxy/go-control-plane/envoy",
 		"github.com/envoyproxy/protoc-gen-validate", "google.golang.org/genproto/googleapis/api",
 	}, grpcPrice...)
+	gatewayPrice = []string{
+		"github.com/fxamacker/cbor/v2", "github.com/go-logr/logr", "github.com/json-iterator/go", "github.com/modern-go/concurrent",
+		"github.com/modern-go/reflect2", "github.com/x448/float16", "go.yaml.in/yaml/v2", "go.yaml.in/yaml/v3", "golang.org/x/net",
+		"golang.org/x/text", "gopkg.in/inf.v0", "k8s.io/apimachinery", "k8s.io/klog/v2", "k8s.io/kube-openapi", "k8s.io/utils",
+		"sigs.k8s.io/gateway-api", "sigs.k8s.io/json", "sigs.k8s.io/randfill", "sigs.k8s.io/structured-merge-diff/v6",
+	}
+	istioPrice = []string{
+		"github.com/golang/protobuf", "go.yaml.in/yaml/v3", "google.golang.org/genproto/googleapis/api", "google.golang.org/protobuf", "istio.io/api",
+	}
 	otelPrice = []string{
 		"github.com/cespare/xxhash/v2", "github.com/go-logr/logr", "github.com/go-logr/stdr",
 		"go.opentelemetry.io/auto/sdk", "go.opentelemetry.io/otel", "go.opentelemetry.io/otel/log",
@@ -88,43 +97,69 @@ var places = map[string]place{
 	"httpmesh":                    {3, slices.Concat(corePrice, []string{"golang.org/x/net"})}, // SOCKS
 	"grpcmesh":                    {3, slices.Concat(corePrice, grpcPrice)},
 	"sim":                         {3, corePrice},
+	"config/configtest":           {4, nil},
+	"config":                      {3, slices.Concat(corePrice, []string{"go.yaml.in/yaml/v3"})},
+	"vet":                         {3, corePrice},
 	"telemetry":                   {3, slices.Concat(corePrice, otelPrice)},
+	"config/importing":            {3, slices.Concat(corePrice, []string{"go.yaml.in/yaml/v3"})},
+	"config/gatewayapi":           {3, slices.Concat(corePrice, gatewayPrice)},
+	"config/istio":                {3, slices.Concat(corePrice, istioPrice)},
+	"config/serviceconfig":        {3, slices.Concat(corePrice, []string{"go.yaml.in/yaml/v3"})},
+	"internal/importtest":         {testLayer, nil},
 	"cmd/zerohop":                 {4, nil},
 	"examples/...":                {4, nil},
 	"examples/grpc/stockpb":       {0, grpcPrice},
 	"httpmesh/hostiletest":        {testLayer, nil},
 	"faulttest/...":               {testLayer, nil},
+	"internal/filewatch":          {0, []string{"github.com/fsnotify/fsnotify", "golang.org/x/sys"}},
+	"config/consul":               {3, slices.Concat(backoffPrice, consulPrice)},
+	"config/etcd":                 {3, slices.Concat(backoffPrice, grpcPrice, etcdPrice)},
+	"config/kubernetes":           {3, slices.Concat(backoffPrice, kubernetesPrice)},
+	"config/file":                 {3, []string{"github.com/fsnotify/fsnotify", "golang.org/x/sys"}},
 	"internal/addrtest":           {testLayer, nil},
 	"internal/consultest":         {testLayer, nil},
 	"internal/etcdtest":           {testLayer, nil},
 	"internal/dnstest":            {testLayer, nil},
 	"internal/stdsuite":           {testLayer, nil},
+	"internal/livetest":           {testLayer, nil},
+	"internal/servertest":         {testLayer, nil},
 	"internal/testenv":            {testLayer, nil},
 	"internal/kubetest":           {testLayer, nil},
 	"internal/echopb":             {0, grpcPrice},
+	"internal/pace":               {0, []string{}},
+	"internal/consulapi":          {1, slices.Concat(backoffPrice, consulPrice)},
+	"internal/etcdapi":            {1, slices.Concat(backoffPrice, grpcPrice, etcdPrice)},
+	"internal/kubeapi":            {1, slices.Concat(backoffPrice, kubernetesPrice)},
 	"internal/orca":               {2, corePrice},
+	"internal/baggage":            {0, []string{}},
 }
 
 // sideways lists the imports within a layer that are meant.
 var sideways = map[[2]string]string{
-	{"loadbalance", "resilience"}: "a node has a breaker",
+	{"config/gatewayapi", "config/importing"}:    "importers share their options and their report",
+	{"config/istio", "config/importing"}:         "importers share their options and their report",
+	{"config/serviceconfig", "config/importing"}: "importers share their options and their report",
+	{"loadbalance", "resilience"}:                "a node has a breaker",
+	{"discovery/consul", "internal/consulapi"}:   "what it shares with config/consul",
+	{"discovery/etcd", "internal/etcdapi"}:       "what it shares with config/etcd",
+	{"discovery/kubernetes", "internal/kubeapi"}: "what it shares with config/kubernetes",
 }
 
 // behind says, of modules that only some packages may cost their users, why. Megabytes are what the package adds to a program
 // that uses httpmesh, on linux/amd64, with symbols.
 var behind = map[string]string{
 	"github.com/cilium/ebpf":                       "adds 1.5 MB and is of use on Linux alone: ebpfaccel imports it",
-	"github.com/hashicorp/consul/api":              "adds 3 MB and 18 modules: discovery/consul imports it",
-	"github.com/fsnotify/fsnotify":                 "adds 1 MB with YAML and is of use to readers of files alone: discovery/file imports it",
-	"go.yaml.in/yaml/v3":                           "is of no use to those who configure in Go: discovery/file imports it",
+	"github.com/hashicorp/consul/api":              "adds 3 MB and 18 modules: config/consul and discovery/consul import it",
+	"github.com/fsnotify/fsnotify":                 "adds 1 MB with YAML and is of use to readers of files alone: config/file and discovery/file import it",
+	"go.yaml.in/yaml/v3":                           "is of no use to those who configure in Go: config and discovery/file import it",
 	"github.com/miekg/dns":                         "adds 1 MB and x/net: discovery/dns imports it",
-	"go.etcd.io/etcd/client/v3":                    "adds 15 MB, of which grpc is 11: discovery/etcd imports it",
+	"go.etcd.io/etcd/client/v3":                    "adds 15 MB, of which grpc is 11: config/etcd and discovery/etcd import it",
 	"go.opentelemetry.io/otel":                     "is one way to watch among others: telemetry imports it",
 	"google.golang.org/grpc":                       "adds 11 MB: grpcmesh imports it",
 	"github.com/envoyproxy/go-control-plane/envoy": "adds 19 MB, of which grpc is 11: discovery/xds imports it",
 	"google.golang.org/protobuf":                   "comes with grpc: grpcmesh imports it",
 	"gopkg.in/yaml.v3":                             "is of no use to those who write their Spec in Go: it needs a package of its own",
-	"k8s.io/client-go":                             "adds 10 MB, and 38 MB with its clientset: discovery/kubernetes imports the rest",
+	"k8s.io/client-go":                             "adds 10 MB, and 38 MB with its clientset: config/kubernetes and discovery/kubernetes import the rest",
 }
 
 type listedPackage struct {

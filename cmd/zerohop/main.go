@@ -34,6 +34,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch args[0] {
 	case "endpoints":
 		return endpoints(ctx, args[1:], stdout, stderr)
+	case "schema":
+		return printSchema(args[1:], stdout, stderr)
+	case "import":
+		return importSpec(args[1:], stdout, stderr)
+	case "diff":
+		return diffCommand(args[1:], stdout, stderr)
+	case "route":
+		return routeCommand(args[1:], stdout, stderr)
+	case "vet":
+		return vetCommand(args[1:], stdout, stderr)
 	case "version", "-version", "--version":
 		fmt.Fprintln(stdout, version())
 		return exitOK
@@ -64,9 +74,14 @@ func version() string {
 	return fmt.Sprintf("zerohop %s%s %s %s/%s", v, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-const help = `zerohop shows what a mesh makes of its discovery.
+const help = `zerohop shows what a mesh makes of its discovery, and judges its configuration.
 
   zerohop endpoints SERVICE --from SOURCE [flags]   what a source says, and each change
+  zerohop schema                                    the JSON Schema of a Spec, for editors
+  zerohop import --from FORMAT FILE... [flags]      a Spec of what gateway-api, istio or grpc have
+  zerohop vet [--graph GRAPH] SPEC... [flags]       what is wrong with specs, for CI
+  zerohop route --spec SPEC [METHOD] URL [flags]    where a call goes, and why
+  zerohop diff OLD NEW [flags]                      what another spec changes for calls
   zerohop version
   zerohop help
 
@@ -98,4 +113,35 @@ Credentials are never part of a SOURCE.
 
 Exit code: 0 with endpoints or after Ctrl-C, 1 without endpoints or if the service is unknown, 2 for wrong usage,
 3 if no source answered in time.
+
+import writes the Spec to standard output, and what is lost to standard error; docs/import.md lists what is carried over.
+
+  -o FILE             write the Spec to a file
+  --json              tell what is lost in JSON
+  --strict            exit with 2 if anything is lost
+  --namespace NAME    of the process that the Spec is for (default "default")
+  --label NAME=VALUE  of that process; repeatable
+  --gateway NAME=HOST by which host calls go through a gateway (*: all others); repeatable
+  --target SERVICE    what a service config of gRPC is for (default: the name of the file)
+
+Exit code: 0 if the Spec was written, 1 if not, 2 with --strict if anything is lost.
+
+vet takes files of YAML or JSON; docs/vet.md lists its checks and says what a GRAPH is.
+
+  --json, --sarif     write one document of JSON, or of SARIF 2.1.0
+  --fail-on SEVERITY  note, warning, error (the default) or never: what makes the exit code 1
+  --severity SEVERITY leave out findings below it
+  --disable ID,...    leave out checks; repeatable
+  --from FORMAT       of the specs: zerohop (the default) gateway-api, istio or grpc
+  --env               ${NAME} in specs stands for a variable of the environment
+
+Exit code: 0, 1 with findings as bad as --fail-on, 2 for wrong usage and for files that cannot be read or are not valid.
+
+route takes -H 'NAME: VALUE', --lane NAME, --json, --from and --env. It says of each rule whether it takes the call, or which
+condition the call does not meet. Exit code: 0, or 2 for wrong usage and files that are not valid.
+
+diff tells which fields of two specs differ, what that changes for calls with all defaults and where it comes from, which calls go
+elsewhere, and what forgets what it has learned. It takes --json, --from and --env.
+
+Exit code: 0 if nothing differs, 1 if something does, 2 for wrong usage and files that are not valid.
 `
