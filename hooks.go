@@ -44,6 +44,15 @@ type Hooks struct {
 	// Health is called when an endpoint begins to fail its active health checks or passes them again; see
 	// Policy.HealthCheck. Calls for one endpoint are sequential.
 	Health func(service string, ev HealthEvent)
+	// State is called when something changes that calls depend on: an endpoint is ejected, a breaker opens, a budget is empty, an
+	// operator acts. It is called with no lock held, soon after, in the goroutine of whoever caused it or in one of the mesh;
+	// Calls for one service are sequential.
+	State func(service string, ev StateEvent)
+	// Explained is called once a call that is explained is over, before CallDone and with the same context. The Explanation may be
+	// kept, and must not be changed.
+	Explained func(ctx context.Context, e *Explanation)
+	// Opened is called by New with the Mesh, before it is returned, and Closed at the end of Mesh.Close: for those who read State.
+	Opened, Closed func(m *Mesh)
 	// Update is called when Mesh.Update has put another Spec in force, or has refused one. It runs in the goroutine of that.
 	Update func(ev UpdateEvent)
 }

@@ -40,6 +40,9 @@ type CallOptions struct {
 	// WaitReady makes the call wait, as long as its context allows, for a service that has no endpoints,
 	// instead of failing at once.
 	WaitReady bool
+	// Explain says whether the call is explained, whatever becomes of it; see Explain. On asks for the whole record, Off for none, not
+	// even of a failure. Inherit leaves it to Policy.Explain.
+	Explain Switch
 }
 
 // WithCall returns a context whose calls have the given options, instead of those that ctx had.

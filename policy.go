@@ -130,6 +130,17 @@ type Policy struct {
 	Select Select `json:"select,omitzero" yaml:"select,omitempty"`
 	// Lane keeps calls to the endpoints of their lane, such as those of a feature branch.
 	Lane Lane `json:"lane,omitzero" yaml:"lane,omitempty"`
+	// Explain says which calls are explained.
+	Explain ExplainPolicy `json:"explain,omitzero" yaml:"explain,omitempty"`
+}
+
+// ExplainPolicy says which calls have an Explanation.
+type ExplainPolicy struct {
+	// Mode switches explanations. The built-in default is On: failed calls are explained. CallOptions.Explain comes before.
+	Mode Switch `json:"mode,omitempty" yaml:"mode,omitempty"`
+	// Sample is the share of all other calls that are explained, from 0 to 1, drawn at random. 0 inherits; the built-in default is
+	// none, and so is less than 0.
+	Sample float64 `json:"sample,omitempty" yaml:"sample,omitempty"`
 }
 
 // Connect says how httpmesh connects to endpoints when its base is an *http.Transport. gRPC connects in the background
