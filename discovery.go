@@ -30,19 +30,20 @@ func (d *Discovery) validate() error {
 // DiscoveryState is what is known of the endpoints of a service and of their source.
 type DiscoveryState struct {
 	// Known is set as soon as the source has answered, be it with no endpoints.
-	Known bool
+	Known bool `json:"known"`
 	// Endpoints is how many are in use, and Held how many of them the source does not list any more: it is to say so again;
 	// see Discovery.
-	Endpoints, Held int
+	Endpoints int `json:"endpoints"`
+	Held      int `json:"held,omitempty"`
 	// Changed is when the endpoints in use last changed. It is the zero time before the first answer.
-	Changed time.Time
+	Changed time.Time `json:"changed,omitzero"`
 	// Lost is when the source was last heard, or when the service was first asked for. It is the zero time while a watch works.
-	Lost time.Time
+	Lost time.Time `json:"lost,omitzero"`
 	// Age is how long the source has not been heard now: 0 while a watch works, however old the endpoints are. Endpoints stay
 	// in use without limit.
-	Age time.Duration
+	Age time.Duration `json:"age,omitempty"`
 	// Err is why the source is not heard, nil if it is or has only not answered yet.
-	Err error
+	Err error `json:"-"`
 }
 
 // Discovery tells what is known of the endpoints of a service, and false if nobody has asked for them so far: it does not
@@ -52,6 +53,11 @@ func (m *Mesh) Discovery(service string) (DiscoveryState, bool) {
 	if s == nil {
 		return DiscoveryState{}, false
 	}
+	return s.discovery()
+}
+
+// discovery returns what is known of the endpoints and of their source, and false if nobody has asked for them.
+func (s *upstream) discovery() (DiscoveryState, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.begun.IsZero() {

@@ -140,7 +140,7 @@ func New(cfg Config) (*Mesh, error) {
 	m := &Mesh{cfg: cfg, base: time.Now()}
 	m.overdue.base = m.base
 	h := &cfg.Hooks
-	m.observed = cfg.Classify != nil || h.CallStart != nil || h.CallDone != nil || h.AttemptStart != nil || h.AttemptDone != nil || h.Refused != nil || h.FellBack != nil
+	m.observed = cfg.Classify != nil || h.CallStart != nil || h.CallDone != nil || h.AttemptStart != nil || h.AttemptDone != nil || h.Refused != nil || h.FellBack != nil || h.Explained != nil
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.site.Store(cfg.site())
 	m.snapshots = newSnapshots(cfg.Snapshot)
@@ -154,6 +154,9 @@ func New(cfg Config) (*Mesh, error) {
 	if m.site.Load().asked {
 		m.tasks.Go(m.locate)
 	}
+	if f := cfg.Hooks.Opened; f != nil {
+		f(m)
+	}
 	return m, nil
 }
 
@@ -162,6 +165,7 @@ func New(cfg Config) (*Mesh, error) {
 // ErrClosed. It is idempotent and returns nil.
 func (m *Mesh) Close() error {
 	m.life.Lock()
+	first := !m.closed
 	m.closed = true
 	m.life.Unlock()
 	m.cancel()
@@ -170,6 +174,9 @@ func (m *Mesh) Close() error {
 		m.snapshots.write()
 	}
 	m.overdue.stop()
+	if f := m.cfg.Hooks.Closed; f != nil && first {
+		f(m)
+	}
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/zerohop/zerohop/loadbalance"
+	"github.com/zerohop/zerohop/resilience"
 )
 
 // StateKind is what a StateEvent tells of. The values are fixed words, fit for labels.
@@ -33,22 +34,29 @@ const (
 	StateOperatorEnded StateKind = "operator_ended"
 )
 
-// StateEvent tells of a change of what calls depend on.
+// StateEvent tells of a change of what calls depend on. As JSON it is as State is.
 type StateEvent struct {
-	Kind StateKind
+	Kind StateKind `json:"kind"`
 	// Addr and Zone are those of the endpoint, empty if it is about the service.
-	Addr, Zone string
+	Addr string `json:"addr,omitempty"`
+	Zone string `json:"zone,omitempty"`
 	// Cause is why, in fixed words: of ejections "consecutive", "failure share", "deviation", "slow", "silence", "probe failed",
-	// "operator"; of StateShedding the Stage; of operators the action: "eject", "drain", "force breaker", "pause retries".
-	Cause string
+	// "operator"; of StateShedding the Stage; of operators the Action.
+	Cause string `json:"cause,omitempty"`
+	// To is the state that a breaker was forced to, empty for other events.
+	To resilience.BreakerState `json:"to,omitempty"`
 	// Time is when it happened and Until when it ends by itself, zero if that is not known.
-	Time, Until time.Time
+	Time  time.Time `json:"time"`
+	Until time.Time `json:"until,omitzero"`
 	// Value is what was found and Bound what it was held against, as loadbalance.Event has them.
-	Value, Bound float64
+	Value float64 `json:"value,omitempty"`
+	Bound float64 `json:"bound,omitempty"`
 	// Out is how many of the Endpoints of the service are out of service now.
-	Out, Endpoints int
-	// By is who did it, empty if nobody but the mesh did.
-	By string
+	Out       int `json:"out,omitempty"`
+	Endpoints int `json:"endpoints,omitempty"`
+	// By is who did it, empty if nobody but the mesh did, and Why what they said: see Operation.
+	By  string `json:"by,omitempty"`
+	Why string `json:"why,omitempty"`
 }
 
 // causeOf returns the words of a loadbalance.Cause.

@@ -266,10 +266,12 @@ func (n notice) tell(now time.Duration) {
 // LimitState is what a Limit is at one moment.
 type LimitState struct {
 	// Limit is how many calls may be in flight, InFlight how many are, and Queued how many wait.
-	Limit, InFlight, Queued int
+	Limit    int `json:"limit"`
+	InFlight int `json:"inFlight"`
+	Queued   int `json:"queued,omitempty"`
 	// Wait is how long a call that comes now would probably have to wait if it were the least critical one; 0 if there is
 	// room, or if that is not known.
-	Wait time.Duration
+	Wait time.Duration `json:"wait,omitempty"`
 }
 
 // State returns the present state.
