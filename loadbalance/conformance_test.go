@@ -21,6 +21,9 @@ func TestBuildersKeepTheRules(t *testing.T) {
 		"Maglev":                loadbalance.Maglev,
 		"Rendezvous":            loadbalance.Rendezvous,
 	} {
+		if loadbalance.Raced && name != "PeakEWMA" && name != "WeightedRoundRobin" && name != "Maglev" {
+			continue // what they do at the same time, TestPicksNeverLeaveTheSet has all of them do
+		}
 		t.Run(name, func(t *testing.T) { loadbalancetest.Test(t, build) })
 	}
 }
