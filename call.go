@@ -221,7 +221,7 @@ func (c *Call) timeout() time.Duration {
 func (c *Call) info() CallInfo {
 	d := c.details
 	return CallInfo{
-		Service: c.target.service.name, Host: d.host, Route: c.target.route,
+		Service: c.target.service.name, Host: d.host, Route: c.target.route, Rule: c.target.at.rule, Backend: c.target.at.backend,
 		Instead: d.instead, Lane: d.lane, Mirror: d.mirror, Protocol: d.protocol, Method: d.method, Criticality: c.criticality(), Start: d.start,
 	}
 }

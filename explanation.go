@@ -22,8 +22,8 @@ type Explanation struct {
 	Flag Flag
 	// Generation is the number of the Spec that the call was made under.
 	Generation uint64
-	// Rule, Match and Backend are the positions of what the call was routed by, in Spec.Routes and within the rule; -1 if none.
-	Rule, Match, Backend int16
+	// Match is the position of the match within the rule (CallInfo.Rule) that the call was routed by; -1 if none.
+	Match int16
 	// Random is the random word by which percentages and weights of routes were decided, 0 if none was drawn.
 	Random uint64
 	// Sampled says that the call is explained because it was its turn or somebody asked; else it is because it failed.

@@ -67,6 +67,9 @@ type CallInfo struct {
 	Mirror bool
 	// Route is the name of the route that matched, empty if none did.
 	Route string
+	// Rule and Backend are the positions of that route in Spec.Routes, and of the backend within it that the call goes to; -1 if none
+	// matched, or if it has no backends.
+	Rule, Backend int16
 	// Lane is the lane of the call, empty if it is in none. It may have come from anybody: it is at most MaxLane bytes of a
 	// token, but no label of a metric.
 	Lane string

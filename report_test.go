@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/zerohop/zerohop/discovery"
 	"github.com/zerohop/zerohop/loadbalance"
 	"github.com/zerohop/zerohop/resilience"
 	"github.com/zerohop/zerohop/routing"
@@ -33,7 +35,7 @@ func TestReportTellsWhyEachAttemptWasMade(t *testing.T) {
 		})
 		time.Sleep(500 * time.Millisecond)
 		want := CallRecord{
-			CallInfo: CallInfo{Service: "orders", Host: "orders", Route: "reads", Criticality: resilience.Critical, Start: start},
+			CallInfo: CallInfo{Service: "orders", Host: "orders", Route: "reads", Backend: -1, Criticality: resilience.Critical, Start: start},
 			Running:  true,
 			Attempts: []AttemptRecord{
 				{Cause: resilience.First, Duration: 10 * time.Millisecond, Outcome: resilience.Failure, Status: -1, Err: refused},
@@ -189,5 +191,26 @@ func TestReportIsReadWhileCallsRun(t *testing.T) {
 		if causes[c] == 0 {
 			t.Errorf("in %d reads no attempt was seen whose cause was %q", reads, c)
 		}
+	}
+}
+
+func TestCallInfoSaysWhatTheCallWasRoutedBy(t *testing.T) {
+	type at struct{ rule, backend int16 }
+	var got []at
+	m := open(t, Config{
+		Resolver: discovery.Static{"a": {{Addr: "10.0.0.1:80"}}, "b": {{Addr: "10.0.0.2:80"}}},
+		Spec: Spec{Services: map[string]Policy{"a": {}, "b": {}, "c": {}}, Routes: []routing.Rule{
+			{Match: routing.Match{Service: "b"}},
+			{Match: routing.Match{Service: "c"}, Backends: []routing.Backend{{Service: "a"}, {Service: "b", Weight: 1}}},
+		}},
+		Hooks: Hooks{CallDone: func(_ context.Context, c CallInfo, _ CallResult) { got = append(got, at{c.Rule, c.Backend}) }},
+	})
+	for _, service := range []string{"a", "b", "c"} {
+		if _, err := Do(t.Context(), m, service, func(context.Context, *loadbalance.Node) (int, error) { return 0, nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []at{{-1, -1}, {0, -1}, {1, 1}}; !slices.Equal(got, want) {
+		t.Errorf("rule and backend = %v, want %v", got, want)
 	}
 }

@@ -16,7 +16,8 @@ type target struct {
 	*learned
 
 	service *service
-	route   string           // name of the rule
+	route   string // name of the rule
+	at      position
 	rule    *routing.Rule    // nil if the call came under none
 	backend *routing.Backend // that the rule chose; nil if it has none
 	policy  Policy
@@ -39,6 +40,9 @@ type target struct {
 	budget   *resilience.Budget                  // nil if there is none
 	shared   struct{ rate, flight, budget bool } // with the service
 }
+
+// position is where a rule and a backend are in the spec, counted from 0; -1 if there is none. A spec has no more than 1,000 rules.
+type position struct{ rule, backend int16 }
 
 // learned is what calls to a target tell about those to come. It outlives the target, if the next generation has the same.
 type learned struct {
@@ -90,7 +94,7 @@ func (t *learned) learn(operation string) *resilience.Latency {
 // newTarget returns the target for calls to the service, under a rule and to a backend of it if these are not nil. It is to inherit.
 func newTarget(s *service, r *routing.Rule, b *routing.Backend, p Policy) *target {
 	t := &target{
-		service: s, rule: r, backend: b, policy: p, keyed: p.keyed(s.mesh), selector: newSelector(&p.Select), lanes: newLaner(&p.Lane),
+		service: s, at: position{-1, -1}, rule: r, backend: b, policy: p, keyed: p.keyed(s.mesh), selector: newSelector(&p.Select), lanes: newLaner(&p.Lane),
 		limits: resilience.CallConfig{
 			Attempts: p.Retry.Attempts,
 			NoRetry:  p.Retry.Mode == Off,
@@ -123,6 +127,7 @@ func (g *generation) target(s *service, rule, backend int) *target {
 		}
 	}
 	t := newTarget(s, r, b, p)
+	t.at = position{int16(rule), int16(backend)}
 	t.actions = g.actions[rule]
 	t.near, t.far = t.newDirections(false), t.newDirections(true)
 	if p.picking() != s.policy.picking() {
