@@ -48,6 +48,8 @@ const (
 	Injected
 	// Fixed calls got an answer that their route has for all of them, and made no attempt.
 	Fixed
+	// Paused calls would have been repeated, had somebody not wanted first attempts only; see Event.Paused.
+	Paused
 )
 
 // String returns the reason in words.
@@ -81,6 +83,8 @@ func (r Reason) String() string {
 		return "fault injected"
 	case Fixed:
 		return "fixed response"
+	case Paused:
+		return "retries paused"
 	default:
 		return "unknown"
 	}

@@ -45,9 +45,49 @@ type Breaker struct {
 	usual *usual       // nil unless it is learned what is slow
 	fresh func() meter // makes that of an era
 
-	mu    sync.Mutex // guards what follows, the leases of eras and their succession
-	trips int        // since it was closed
-	seed  uint64
+	mu      sync.Mutex // guards what follows, the leases of eras and their succession
+	trips   int        // since it was closed
+	seed    uint64
+	observe func(BreakerChange) // nil if nobody wants to know
+	changes []BreakerChange     // that observe is yet to be told of
+	telling bool                // somebody is about it
+}
+
+// BreakerChange tells of a change of the state of a Breaker.
+type BreakerChange struct {
+	// State is the present one: BreakerMetricsOnly does not tell what would be if its decisions were enforced.
+	State BreakerState
+	// At is when it changed, and Until when an open breaker admits its next probe, 0 if it is not open or nobody knows.
+	At, Until time.Duration
+	// Forced says that it was set by hand.
+	Forced bool
+}
+
+// Observe has f called after each change of state from now on, in order, one at a time and with no lock of the breaker held, in the
+// goroutine of whoever caused the change or of another who did at the same time. An open breaker becomes half-open when its first probe
+// is let through. nil ends it.
+func (b *Breaker) Observe(f func(BreakerChange)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.observe = f
+}
+
+// unlock tells of what has changed since the lock was taken, and gives it back.
+func (b *Breaker) unlock() {
+	if len(b.changes) > 0 && !b.telling {
+		b.telling = true
+		for len(b.changes) > 0 {
+			f, c := b.observe, b.changes[0]
+			b.changes = b.changes[1:]
+			b.mu.Unlock()
+			if f != nil {
+				f(c)
+			}
+			b.mu.Lock()
+		}
+		b.changes, b.telling = nil, false
+	}
+	b.mu.Unlock()
 }
 
 // era is the time between two changes of state. Permits belong to one, so that their results do not count in another.
@@ -87,12 +127,21 @@ func NewBreaker(c BreakerConfig) *Breaker {
 		b.usual = &usual{factor: c.SlowFactor}
 	}
 	b.fresh = b.cfg.meter
-	b.begin(&era{state: BreakerClosed})
+	b.begin(0, &era{state: BreakerClosed}, false)
 	return b
 }
 
 // begin begins an era. mu is held, or nobody knows the breaker yet.
-func (b *Breaker) begin(e *era) {
+func (b *Breaker) begin(now time.Duration, e *era, forced bool) {
+	if b.observe != nil {
+		if was := b.era.Load(); !was.shadow || !e.shadow {
+			c := BreakerChange{State: e.state, At: now, Until: e.until, Forced: forced}
+			if e.shadow {
+				c.State, c.Until = BreakerMetricsOnly, 0
+			}
+			b.changes = append(b.changes, c)
+		}
+	}
 	e.breaker, e.common.era = b, e
 	if e.state == BreakerClosed {
 		b.trips = 0
@@ -102,7 +151,7 @@ func (b *Breaker) begin(e *era) {
 }
 
 // open begins to refuse. mu is held.
-func (b *Breaker) open(now time.Duration, shadow bool) {
+func (b *Breaker) open(now time.Duration, shadow, forced bool) {
 	c := &b.cfg
 	d := c.OpenFor
 	for range b.trips {
@@ -113,15 +162,15 @@ func (b *Breaker) open(now time.Duration, shadow bool) {
 	b.trips++
 	b.seed = b.seed*6364136223846793005 + 1442695040888963407 // the generator of D. E. Knuth's MMIX
 	d -= time.Duration(c.Jitter * unit(b.seed) * float64(d))
-	b.begin(&era{state: BreakerOpen, until: after(now, max(d, 1)), shadow: shadow})
+	b.begin(now, &era{state: BreakerOpen, until: after(now, max(d, 1)), shadow: shadow}, forced)
 }
 
 // trip opens a breaker that was closed.
 func (b *Breaker) trip(e *era, now time.Duration) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	defer b.unlock()
 	if b.era.Load() == e {
-		b.open(now, e.shadow)
+		b.open(now, e.shadow, false)
 	}
 }
 
@@ -151,14 +200,14 @@ func (b *Breaker) State(now time.Duration) BreakerState {
 // others are what the breaker goes on from. BreakerClosed forgets what was counted.
 func (b *Breaker) Force(now time.Duration, s BreakerState) error {
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	defer b.unlock()
 	switch s {
 	case BreakerClosed, BreakerHalfOpen, BreakerDisabled, BreakerForcedOpen:
-		b.begin(&era{state: s})
+		b.begin(now, &era{state: s}, true)
 	case BreakerMetricsOnly:
-		b.begin(&era{state: BreakerClosed, shadow: true})
+		b.begin(now, &era{state: BreakerClosed, shadow: true}, true)
 	case BreakerOpen:
-		b.open(now, false)
+		b.open(now, false, true)
 	default:
 		return fmt.Errorf("resilience: a breaker has no state %q", string(s))
 	}
@@ -199,13 +248,13 @@ func (b *Breaker) Ask(now time.Duration) (p Permit, ok, enforced bool) {
 // meanwhile.
 func (b *Breaker) probe(e *era, now time.Duration) (p Permit, ok, done bool) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	defer b.unlock()
 	if b.era.Load() != e {
 		return p, false, false
 	}
 	if e.state == BreakerOpen {
 		e = &era{state: BreakerHalfOpen, shadow: e.shadow}
-		b.begin(e)
+		b.begin(now, e, false)
 	}
 	e.leases = slices.DeleteFunc(e.leases, func(l *lease) bool { return now >= l.ends })
 	if uint32(len(e.leases))+e.both >= b.cfg.Probes {
@@ -235,7 +284,7 @@ func (p Permit) Done(now time.Duration, o Outcome, latency time.Duration) {
 		return
 	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	defer b.unlock()
 	i := slices.Index(e.leases, p.lease)
 	if b.era.Load() != e || i < 0 {
 		return
@@ -253,9 +302,9 @@ func (p Permit) Done(now time.Duration, o Outcome, latency time.Duration) {
 	}
 	switch failed, over := b.cfg.decide(e); {
 	case failed:
-		b.open(now, e.shadow)
+		b.open(now, e.shadow, false)
 	case over:
-		b.begin(&era{state: BreakerClosed, shadow: e.shadow})
+		b.begin(now, &era{state: BreakerClosed, shadow: e.shadow}, false)
 	}
 }
 

@@ -3,6 +3,7 @@ package resilience
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -365,5 +366,50 @@ func BenchmarkBreakerOpen(b *testing.B) {
 	}
 	if open {
 		b.Error("open")
+	}
+}
+
+func TestBreakerTellsOfItsChanges(t *testing.T) {
+	b := NewBreaker(BreakerConfig{Consecutive: 2, Jitter: -1, OpenFor: time.Second})
+	var got []BreakerChange
+	b.Observe(func(c BreakerChange) {
+		if c.State == BreakerOpen {
+			if !b.mu.TryLock() {
+				t.Error("told with the lock held")
+			} else {
+				b.mu.Unlock()
+			}
+		}
+		got = append(got, c)
+	})
+	attempt := func(now time.Duration, o Outcome) {
+		p, ok := b.Allow(now)
+		if !ok {
+			t.Fatalf("refused at %v", now)
+		}
+		p.Done(now, o, 0)
+	}
+	attempt(1, Failure)
+	attempt(2, Failure)
+	attempt(2+time.Second, Failure)
+	attempt(2+3*time.Second, Success)
+	_ = b.Force(9e9, BreakerForcedOpen)
+	_ = b.Force(10e9, BreakerMetricsOnly)
+	for range 3 { // what would have opened it
+		attempt(11e9, Failure)
+	}
+	_ = b.Force(12e9, BreakerClosed)
+	want := []BreakerChange{
+		{State: BreakerOpen, At: 2, Until: 2 + time.Second},
+		{State: BreakerHalfOpen, At: 2 + time.Second},
+		{State: BreakerOpen, At: 2 + time.Second, Until: 2 + 3*time.Second},
+		{State: BreakerHalfOpen, At: 2 + 3*time.Second},
+		{State: BreakerClosed, At: 2 + 3*time.Second},
+		{State: BreakerForcedOpen, At: 9e9, Forced: true},
+		{State: BreakerMetricsOnly, At: 10e9, Forced: true},
+		{State: BreakerClosed, At: 12e9, Forced: true},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("told of\n%+v, want\n%+v", got, want)
 	}
 }

@@ -71,6 +71,7 @@ type Call struct {
 	refused   bool  // the server wants no other attempt
 	gone      bool  // what would have to be sent again
 	misled    bool  // a success was repeated
+	paused    bool  // no other attempt is wanted, by the last event that could tell
 	pending   bool  // what follows from the last failure is yet to be decided
 	elsewhere bool  // of the event that told of it
 	nowhere   bool
@@ -101,7 +102,7 @@ func (c *Call) Step(now time.Duration, ev *Event) Action {
 	case Rejected:
 		return c.reject(now, ev)
 	case Tick:
-		return c.tick(now)
+		return c.tick(now, ev.Paused)
 	default:
 		return c.finish(-1, Canceled)
 	}
@@ -192,6 +193,7 @@ func (c *Call) done(now time.Duration, ev *Event) Action {
 		c.Config.Budget.failure(now)
 	}
 	c.refused, c.gone = c.refused || v.After < 0, c.gone || ev.Unrepeatable
+	c.paused = ev.Paused
 	if ev.Answer || !c.answered {
 		c.best, c.answered = int8(i), ev.Answer
 	}
@@ -238,6 +240,8 @@ func (c *Call) again(now time.Duration) Action {
 		return c.giveUp(Uncritical)
 	case c.gone:
 		return c.giveUp(Unrepeatable)
+	case c.paused:
+		return c.giveUp(Paused)
 	}
 	pause := min(v.After, maxAfter)
 	if c.elsewhere || v.After == AtOnce {
@@ -281,7 +285,7 @@ func (c *Call) reject(now time.Duration, ev *Event) Action {
 	}
 	c.running &^= 1 << i
 	c.rejected++
-	c.gone = c.gone || ev.Unrepeatable
+	c.gone, c.paused = c.gone || ev.Unrepeatable, ev.Paused
 	c.Config.Budget.ended(false)
 	if c.paid>>i&1 == 1 {
 		c.Config.Budget.giveBack()
@@ -302,13 +306,16 @@ func (c *Call) reject(now time.Duration, ev *Event) Action {
 	}
 }
 
-func (c *Call) tick(now time.Duration) Action {
+func (c *Call) tick(now time.Duration, paused bool) Action {
 	switch {
 	case c.wake == 0 || now < c.wake:
 		return c.wait()
 	case c.running == 0:
 		if !c.fits(now) {
 			return c.giveUp(OutOfTime)
+		}
+		if paused {
+			return c.giveUp(Paused)
 		}
 		if c.owed && !c.Config.Budget.resend(now) {
 			return c.giveUp(OverBudget)
@@ -319,7 +326,7 @@ func (c *Call) tick(now time.Duration) Action {
 	if c.refused || c.spent() || !c.roomy() || !c.fits(now) {
 		return c.wait()
 	}
-	if !c.Config.Budget.take(now) {
+	if paused || !c.Config.Budget.take(now) {
 		// What others give back goes to whoever asks first, and those who hang have waited long enough.
 		c.wake = after(now, max(c.Config.Backup/4, askAgain))
 		return c.wait()

@@ -265,7 +265,7 @@ func TestCallCostsNoAllocation(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	for r, want := range []string{"answered", "attempts exhausted", "not safe to repeat", "retry budget empty", "no time left to retry", "no endpoint", "canceled", "server wants no retry", "made for a repeated request", "cannot be sent again", "refused by the client", "not critical enough to repeat", "fault injected", "fixed response", "unknown"} {
+	for r, want := range []string{"answered", "attempts exhausted", "not safe to repeat", "retry budget empty", "no time left to retry", "no endpoint", "canceled", "server wants no retry", "made for a repeated request", "cannot be sent again", "refused by the client", "not critical enough to repeat", "fault injected", "fixed response", "retries paused", "unknown"} {
 		if got := Reason(r).String(); got != want {
 			t.Errorf("Reason(%d) = %q, want %q", r, got, want)
 		}

@@ -33,6 +33,9 @@ type Event struct {
 	Unrepeatable bool
 	// Refused says that the client refused the attempt. Used by Rejected.
 	Refused bool
+	// Paused says that nothing but first attempts is wanted at present: the call ends with what it has, and backups wait. Used by
+	// Done, Rejected and Tick.
+	Paused  bool
 	Attempt int
 	Verdict Verdict
 	// Random is a random word for the jitter of the next pause. Used by Done.

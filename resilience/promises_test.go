@@ -262,6 +262,8 @@ func (x *explorer) checkFinish(before, w *world, m move, act Action) error {
 		right = m.ev.Kind == Rejected && !m.ev.Unrepeatable
 	case Unrepeatable:
 		right = w.call.gone
+	case Paused:
+		right = m.ev.Paused
 	}
 	if !right {
 		return fmt.Errorf("wrong reason: %v", act.Reason)
