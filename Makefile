@@ -24,7 +24,7 @@ help: ## Show this list
 # The fault tests hold real processes to latency bounds, which the race detector and a neighbour on the same cores would
 # break: they run last and alone. Those of few calls run four at a time, for which two cores are enough. All runs always
 # happen, so that one failure does not hide another.
-test: vet cross ## Vet, cross build and test; installs etcd and knot, and builds servers (once, minutes) unless ZEROHOP_CONSUL and ZEROHOP_KUBE_APISERVER name them
+test: vet cross ## Vet, cross build and test; installs etcd, knot and Prometheus, and builds servers (once, minutes) unless ZEROHOP_CONSUL, ZEROHOP_KUBE_APISERVER and ZEROHOP_OTELCOL name them
 	@tools/servers.sh
 	@if [ -z "$$ZEROHOP_CONSUL" ]; then \
 		ZEROHOP_CONSUL=$$(tools/consul/build.sh) || \
@@ -34,7 +34,11 @@ test: vet cross ## Vet, cross build and test; installs etcd and knot, and builds
 		ZEROHOP_KUBE_APISERVER=$$(tools/kubernetes/build.sh) || \
 			echo 'no Kubernetes API server could be built (see above): the tests that need one skip' >&2; \
 	fi; \
-	export ZEROHOP_CONSUL ZEROHOP_KUBE_APISERVER; \
+	if [ -z "$$ZEROHOP_OTELCOL" ]; then \
+		ZEROHOP_OTELCOL=$$(tools/otelcol/build.sh) || \
+			echo 'no OpenTelemetry Collector could be built (see above): the tests that need one skip' >&2; \
+	fi; \
+	export ZEROHOP_CONSUL ZEROHOP_KUBE_APISERVER ZEROHOP_OTELCOL; \
 	packages=$$($(GO) list ./... | grep -v -e /faulttest -e /sim$$ -e /simulate$$); rc=0; \
 	echo '==> go test'; \
 	$(GO) test -p 3 -race -shuffle=on -timeout=10m $$packages || rc=1; \

@@ -124,6 +124,7 @@ var places = map[string]place{
 	"internal/stdsuite":           {testLayer, nil},
 	"internal/livetest":           {testLayer, nil},
 	"internal/servertest":         {testLayer, nil},
+	"internal/telemetrytest":      {testLayer, nil},
 	"internal/testenv":            {testLayer, nil},
 	"internal/kubetest":           {testLayer, nil},
 	"internal/echopb":             {0, grpcPrice},

@@ -1,5 +1,5 @@
 #!/bin/sh
-# servers.sh installs the servers that tests run, where they are missing: etcd and knot (DNS), from the packages of Debian.
+# servers.sh installs the servers that tests run, where they are missing: etcd, knot (DNS) and Prometheus, from the packages of Debian.
 # That needs root; without it, or where apt-get is missing or fails, it says what is missing and ends well: the tests
 # that need it skip. Tests start the servers themselves, so their services are neither started nor enabled.
 set -u
@@ -8,6 +8,7 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 packages='' services=''
 command -v etcd >/dev/null || packages="$packages etcd-server" services="$services etcd"
 command -v knotd >/dev/null || packages="$packages knot" services="$services knot"
+command -v prometheus >/dev/null || packages="$packages prometheus" services="$services prometheus"
 [ -n "$packages" ] || exit 0
 
 missing() {
