@@ -7,9 +7,6 @@ import (
 	"strings"
 
 	"go.opentelemetry.io/otel/attribute"
-
-	"github.com/zerohop/zerohop"
-	"github.com/zerohop/zerohop/resilience"
 )
 
 // Names of the semantic conventions.
@@ -40,8 +37,54 @@ const (
 	attemptBackup  = attribute.Key("zerohop.attempt.backup")
 	attemptKind    = attribute.Key("zerohop.attempt.kind")
 	discoveryEvent = attribute.Key("zerohop.discovery.event")
+	attemptZone    = attribute.Key("zerohop.attempt.zone")
+	attemptResends = attribute.Key("zerohop.attempt.resends")
+	backupResult   = attribute.Key("zerohop.backup.result")
+	breakerScope   = attribute.Key("zerohop.breaker.scope")
+	breakerState   = attribute.Key("zerohop.breaker.state")
+	cause          = attribute.Key("zerohop.cause")
+	criticality    = attribute.Key("zerohop.criticality")
+	delay          = attribute.Key("zerohop.delay")
+	endpointState  = attribute.Key("zerohop.endpoint.state")
+	enforced       = attribute.Key("zerohop.enforced")
+	explained      = attribute.Key("zerohop.explained")
+	explanation    = attribute.Key("zerohop.explanation")
+	fallback       = attribute.Key("zerohop.fallback")
+	fallbackBy     = attribute.Key("zerohop.fallback.service")
+	responseFlag   = attribute.Key("zerohop.flag")
+	generation     = attribute.Key("zerohop.spec.generation")
 	healthState    = attribute.Key("zerohop.health.state")
+	instead        = attribute.Key("zerohop.instead")
+	lane           = attribute.Key("zerohop.lane")
+	mirror         = attribute.Key("zerohop.mirror")
+	pickHow        = attribute.Key("zerohop.pick.how")
+	reason         = attribute.Key("zerohop.reason")
+	stage          = attribute.Key("zerohop.stage")
+	stateChange    = attribute.Key("zerohop.state.change")
 	updateState    = attribute.Key("zerohop.spec.update")
+)
+
+// Words of attributes that are not those of others.
+const (
+	kindFirst  = "first"
+	kindRetry  = "retry"
+	kindBackup = "backup"
+	kindMirror = "mirror"
+
+	backupWon    = "won"    // its answer is that of the call
+	backupWasted = "wasted" // another attempt was faster, or it failed
+
+	zoneSame  = "same"
+	zoneOther = "other"
+
+	scopeEndpoint = "endpoint"
+	scopeService  = "service"
+
+	statePassing = "passing"
+	stateFailing = "failing"
+
+	updateApplied = "applied"
+	updateRefused = "refused"
 )
 
 // Protocols of zerohop.CallInfo.
@@ -129,106 +172,3 @@ var codeNames = [...]string{
 }
 
 func codeName(code int) string { return codeNames[knownStatus(protocolGRPC, code)] }
-
-// callKey is the key of zerohop.call.duration.
-type callKey struct {
-	service, route string
-	outcome        resilience.Outcome
-	detail         resilience.Reason
-	errType        string
-}
-
-func (k callKey) canonical(n *names) callKey {
-	k.service, k.route = n.hosts.bound(k.service), clean(k.route)
-	return k
-}
-
-func (k callKey) attributes() []attribute.KeyValue {
-	list := []attribute.KeyValue{service.String(k.service), outcome.String(k.outcome.String()), detail.String(k.detail.String())}
-	return appendName(appendName(list, route, k.route), errorType, k.errType)
-}
-
-// attemptKey is the key of zerohop.attempts.
-type attemptKey struct {
-	service, route, kind string
-	outcome              resilience.Outcome
-}
-
-func (k attemptKey) canonical(n *names) attemptKey {
-	k.service, k.route = n.hosts.bound(k.service), clean(k.route)
-	return k
-}
-
-func (k attemptKey) attributes() []attribute.KeyValue {
-	list := []attribute.KeyValue{service.String(k.service), outcome.String(k.outcome.String()), attemptKind.String(k.kind)}
-	return appendName(list, route, k.route)
-}
-
-// kindOf says why an attempt was made.
-func kindOf(a *zerohop.AttemptInfo) string {
-	switch {
-	case a.Backup:
-		return "backup"
-	case a.Number > 0:
-		return "retry"
-	default:
-		return "first"
-	}
-}
-
-// clientKey is the key of http.client.request.duration and rpc.client.call.duration.
-type clientKey struct {
-	protocol, method, host string
-	status                 int
-	errType                string
-}
-
-func (k clientKey) canonical(n *names) clientKey {
-	k.method, k.host = n.method(k.protocol, k.method), n.hosts.bound(k.host)
-	k.status = knownStatus(k.protocol, k.status)
-	return k
-}
-
-func (k clientKey) attributes() []attribute.KeyValue {
-	var list []attribute.KeyValue
-	if k.protocol == protocolGRPC {
-		list = append(list, rpcSystem.String("grpc"), rpcMethod.String(k.method))
-	} else {
-		list = append(list, httpMethod.String(k.method))
-	}
-	return appendStatus(appendHost(list, serverAddress, serverPort, k.host), k.protocol, k.status, k.errType)
-}
-
-// discoveryKey is the key of instruments about discovery.
-type discoveryKey struct{ service, event, errType string }
-
-func (k discoveryKey) canonical(n *names) discoveryKey {
-	k.service = n.hosts.bound(k.service)
-	return k
-}
-
-func (k discoveryKey) attributes() []attribute.KeyValue {
-	list := []attribute.KeyValue{service.String(k.service)}
-	return appendName(appendName(list, discoveryEvent, k.event), errorType, k.errType)
-}
-
-// healthKey is the key of zerohop.health.changes.
-type healthKey struct{ service, state, errType string }
-
-func (k healthKey) canonical(n *names) healthKey {
-	k.service = n.hosts.bound(k.service)
-	return k
-}
-
-func (k healthKey) attributes() []attribute.KeyValue {
-	return appendName([]attribute.KeyValue{service.String(k.service), healthState.String(k.state)}, errorType, k.errType)
-}
-
-// updateKey is the key of zerohop.spec.updates.
-type updateKey struct{ state string }
-
-func (k updateKey) canonical(*names) updateKey { return k }
-
-func (k updateKey) attributes() []attribute.KeyValue {
-	return []attribute.KeyValue{updateState.String(k.state)}
-}

@@ -73,9 +73,12 @@ func (n *nameSet) find(name string) (string, bool) {
 }
 
 // clean makes text from outside fit for an attribute of a span: exporters drop whole batches for invalid UTF-8.
-func clean(text string) string {
-	if len(text) > maxName {
-		text = text[:maxName]
+func clean(text string) string { return cut(text, maxName) }
+
+// cut makes text from outside valid and at most so many bytes long.
+func cut(text string, most int) string {
+	if len(text) > most {
+		text = text[:most]
 	}
 	return strings.ToValidUTF8(text, "\uFFFD")
 }

@@ -74,8 +74,8 @@ func TestGlobalProvidersSetAfterwards(t *testing.T) {
 	if got, want := total(t, m["zerohop.call.duration"]), int64(2); got != want {
 		t.Errorf("%d calls after a provider was set, want %d", got, want)
 	}
-	if got, want := total(t, m["zerohop.discovery.endpoints"]), int64(2); got != want {
-		t.Errorf("%d endpoints, want the %d found before a provider was set", got, want)
+	if got, want := total(t, m["zerohop.discovery.events"]), int64(1); got != want {
+		t.Errorf("%d events of discovery, want the %d before a provider was set", got, want)
 	}
 
 	second := newRecorder(t)

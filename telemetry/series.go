@@ -15,13 +15,14 @@ const maxSeries = 2000
 
 // labels is one set of attributes, ready for use: to record with it allocates nothing here.
 type labels struct {
-	record []metric.RecordOption
-	add    []metric.AddOption
+	record  []metric.RecordOption
+	observe []metric.ObserveOption
+	count   atomic.Int64 // what a counter has come to
 }
 
 func newLabels(attrs ...attribute.KeyValue) *labels {
 	o := metric.WithAttributeSet(attribute.NewSet(attrs...))
-	return &labels{record: []metric.RecordOption{o}, add: []metric.AddOption{o}}
+	return &labels{record: []metric.RecordOption{o}, observe: []metric.ObserveOption{o}}
 }
 
 // labelKey is what tells the sets of attributes of an instrument apart.
@@ -74,4 +75,23 @@ func (s *series[K]) get(k K) *labels {
 	next[k] = newLabels(k.attributes()...)
 	s.known.Store(&next)
 	return next[k]
+}
+
+// counter is a counter that is observed when somebody collects, rather than told of each event: that costs a call one atomic
+// addition, and a provider that is set later learns of what was before.
+type counter[K labelKey[K]] struct {
+	*series[K]
+	instrument metric.Int64ObservableCounter
+}
+
+// add counts n events.
+func (c *counter[K]) add(k K, n int) { c.get(k).count.Add(int64(n)) }
+
+func (c *counter[K]) collect(o metric.Observer) {
+	for _, l := range *c.known.Load() {
+		o.ObserveInt64(c.instrument, l.count.Load(), l.observe...)
+	}
+	if n := c.full.count.Load(); n > 0 {
+		o.ObserveInt64(c.instrument, n, c.full.observe...)
+	}
 }

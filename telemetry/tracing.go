@@ -4,6 +4,7 @@ import (
 	"context"
 	"reflect"
 	"sync/atomic"
+	"time"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -16,9 +17,10 @@ import (
 
 // tracing makes the spans.
 type tracing struct {
-	configured trace.TracerProvider // nil: the global one
-	names      *names
-	last       atomic.Pointer[source]
+	configured   trace.TracerProvider // nil: the global one
+	names        *names
+	instrumented bool // others make the spans of clients
+	last         atomic.Pointer[source]
 }
 
 // source is a provider and its tracer, nil if it makes no spans.
@@ -32,6 +34,10 @@ type source struct {
 type traced struct {
 	span   trace.Span
 	tracer trace.Tracer
+	call   *traced      // nil for that of a call
+	start  time.Time    // of an attempt
+	begun  atomic.Bool  // of a call: it had an attempt
+	last   atomic.Int64 // of a call: when its last attempt ended, in ns since 1970; 0 while none has
 }
 
 type tracedKey struct{}
@@ -75,17 +81,22 @@ func (t *tracing) silent(p trace.TracerProvider) bool {
 	return t.configured == nil && typ.Kind() == reflect.Pointer && typ.Elem().PkgPath() == "go.opentelemetry.io/otel/internal/global"
 }
 
-func (t *tracing) callStart(ctx context.Context, call zerohop.CallInfo) context.Context {
+func (t *tracing) callStart(ctx context.Context, call *zerohop.CallInfo) context.Context {
 	tracer := t.tracer()
 	if tracer == nil {
 		return detach(ctx)
 	}
 	name := t.names.hosts.bound(call.Service)
-	ctx, span := tracer.Start(ctx, "call "+name, trace.WithAttributes(common(&call)...))
+	list := append(common(call), criticality.String(call.Criticality.String()))
+	list = appendName(appendName(list, lane, clean(call.Lane)), instead, clean(call.Instead))
+	if call.Mirror {
+		list = append(list, mirror.Bool(true))
+	}
+	ctx, span := tracer.Start(ctx, "call "+name, trace.WithAttributes(list...))
 	if !span.IsRecording() {
 		return detach(ctx)
 	}
-	return context.WithValue(ctx, tracedKey{}, &traced{span, tracer})
+	return context.WithValue(ctx, tracedKey{}, &traced{span: span, tracer: tracer})
 }
 
 // detach hides the span of a call around this one.
@@ -103,17 +114,30 @@ func common(call *zerohop.CallInfo) []attribute.KeyValue {
 	return appendName(list, route, clean(call.Route))
 }
 
-func (t *tracing) attemptStart(ctx context.Context, call zerohop.CallInfo, a zerohop.AttemptInfo) context.Context {
+func (t *tracing) attemptStart(ctx context.Context, call *zerohop.CallInfo, a *zerohop.AttemptInfo) context.Context {
 	parent := ours(ctx)
 	if parent == nil {
 		return ctx
 	}
-	list := append(common(&call), attemptNumber.Int(a.Number), attemptBackup.Bool(a.Backup))
+	now := time.Now()
+	parent.attempting(now, call, a)
+	list := append(common(call), attemptNumber.Int(a.Number), attemptBackup.Bool(a.Backup))
+	name, kind := "attempt "+t.names.hosts.bound(call.Service), trace.SpanKindInternal
+	if !t.instrumented {
+		kind = trace.SpanKindClient
+		list, name = t.conventional(list, name, call, a)
+	}
+	ctx, span := parent.tracer.Start(ctx, name, trace.WithSpanKind(kind), trace.WithAttributes(list...))
+	return context.WithValue(ctx, tracedKey{}, &traced{span: span, tracer: parent.tracer, call: parent, start: now})
+}
+
+// conventional returns the attributes and the name that the conventions want the span of an attempt to have.
+func (t *tracing) conventional(list []attribute.KeyValue, name string, call *zerohop.CallInfo, a *zerohop.AttemptInfo) ([]attribute.KeyValue, string) {
 	list = appendHost(list, serverAddress, serverPort, clean(call.Host))
 	method := t.names.method(call.Protocol, call.Method)
-	name := method
 	switch call.Protocol {
 	case protocolHTTP:
+		name = method
 		if list = append(list, httpMethod.String(method)); method == other {
 			name = "HTTP"
 			list = append(list, httpMethodOriginal.String(clean(call.Method)))
@@ -122,30 +146,39 @@ func (t *tracing) attemptStart(ctx context.Context, call zerohop.CallInfo, a zer
 			list = append(list, httpResendCount.Int(a.Number))
 		}
 	case protocolGRPC:
+		name = method
 		if list = append(list, rpcSystem.String("grpc"), rpcMethod.String(method)); method == other {
 			name = "grpc"
 			list = append(list, rpcMethodOriginal.String(clean(call.Method)))
 		}
-	default:
-		name = "attempt " + t.names.hosts.bound(call.Service)
 	}
-	ctx, span := parent.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(list...))
-	return context.WithValue(ctx, tracedKey{}, &traced{span, parent.tracer})
+	return list, name
 }
 
 func (t *tracing) attemptDone(ctx context.Context, call *zerohop.CallInfo, a *zerohop.AttemptInfo, r *zerohop.AttemptResult) {
 	s := ours(ctx)
-	if s == nil {
+	if s == nil || s.call == nil {
 		return
 	}
+	now := time.Now()
+	s.call.last.Store(now.UnixNano())
 	if s.span.IsRecording() {
-		list := make([]attribute.KeyValue, 0, 5)
+		list := make([]attribute.KeyValue, 0, 6)
 		if a.Node != nil {
 			list = appendHost(list, peerAddress, peerPort, clean(a.Node.Addr()))
 		}
 		list = append(list, outcome.String(r.Outcome.String()))
+		if r.Resends > 0 {
+			list = append(list, attemptResends.Int(r.Resends))
+		}
 		errType := typeOfAnswer(call.Protocol, r.Status, r.Err)
-		s.span.SetAttributes(appendStatus(list, call.Protocol, r.Status, errType)...)
+		if t.instrumented {
+			list = appendName(list, errorType, errType)
+		} else {
+			list = appendStatus(list, call.Protocol, r.Status, errType)
+		}
+		s.span.SetAttributes(list...)
+		s.ended(now, a, r)
 		s.fail(errType, r.Err)
 	}
 	s.span.End()
@@ -156,9 +189,12 @@ func (t *tracing) callDone(ctx context.Context, call *zerohop.CallInfo, r *zeroh
 	if s == nil {
 		return
 	}
-	list := []attribute.KeyValue{outcome.String(r.Outcome.String()), detail.String(r.Detail.String()), callAttempts.Int(r.Attempts)}
+	list := []attribute.KeyValue{outcome.String(r.Outcome.String()), detail.String(word(r.Detail.String())), callAttempts.Int(r.Attempts)}
+	if r.Delayed > 0 {
+		list = append(list, delay.Float64(r.Delayed.Seconds()))
+	}
 	errType := typeOfCall(call, r)
-	s.span.SetAttributes(appendName(list, errorType, errType)...)
+	s.span.SetAttributes(appendName(appendName(list, errorType, errType), responseFlag, string(flagOf(call, r)))...)
 	s.fail(errType, r.Err)
 	s.span.End()
 }

@@ -1,0 +1,124 @@
+package telemetry
+
+import (
+	"strings"
+
+	"go.opentelemetry.io/otel/attribute"
+
+	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/resilience"
+)
+
+// callKey is the key of zerohop.call.duration and zerohop.mirror.duration.
+type callKey struct {
+	service, route string
+	outcome        resilience.Outcome
+	detail         resilience.Reason
+	errType        string
+	flag           zerohop.Flag
+}
+
+func (k callKey) canonical(n *names) callKey {
+	k.service, k.route = n.hosts.bound(k.service), clean(k.route)
+	return k
+}
+
+func (k callKey) attributes() []attribute.KeyValue {
+	list := []attribute.KeyValue{service.String(k.service), outcome.String(k.outcome.String()), detail.String(word(k.detail.String()))}
+	return appendName(appendName(appendName(list, route, k.route), errorType, k.errType), responseFlag, string(k.flag))
+}
+
+// attemptKey is the key of zerohop.attempts.
+type attemptKey struct {
+	service, route, kind, zone string
+	outcome                    resilience.Outcome
+}
+
+func (k attemptKey) canonical(n *names) attemptKey {
+	k.service, k.route = n.hosts.bound(k.service), clean(k.route)
+	return k
+}
+
+func (k attemptKey) attributes() []attribute.KeyValue {
+	list := []attribute.KeyValue{service.String(k.service), outcome.String(k.outcome.String()), attemptKind.String(k.kind)}
+	return appendName(appendName(list, route, k.route), attemptZone, k.zone)
+}
+
+// kindOf says why an attempt was made.
+func kindOf(call *zerohop.CallInfo, a *zerohop.AttemptInfo) string {
+	switch {
+	case call.Mirror:
+		return kindMirror
+	case a.Backup:
+		return kindBackup
+	case a.Number > 0:
+		return kindRetry
+	default:
+		return kindFirst
+	}
+}
+
+// clientKey is the key of http.client.request.duration and rpc.client.call.duration.
+type clientKey struct {
+	protocol, method, host string
+	status                 int
+	errType                string
+	mirror                 bool
+}
+
+func (k clientKey) canonical(n *names) clientKey {
+	k.method, k.host = n.method(k.protocol, k.method), n.hosts.bound(k.host)
+	k.status = knownStatus(k.protocol, k.status)
+	return k
+}
+
+func (k clientKey) attributes() []attribute.KeyValue {
+	var list []attribute.KeyValue
+	if k.protocol == protocolGRPC {
+		list = append(list, rpcSystem.String("grpc"), rpcMethod.String(k.method))
+	} else {
+		list = append(list, httpMethod.String(k.method))
+	}
+	if k.mirror {
+		list = append(list, mirror.Bool(true))
+	}
+	return appendStatus(appendHost(list, serverAddress, serverPort, k.host), k.protocol, k.status, k.errType)
+}
+
+// eventKey is the key of counters whose attributes, but for the service, are fixed words: kind says which attributes they are.
+type eventKey struct {
+	kind    *eventKind
+	service string
+	words   [3]string
+	yes     bool
+}
+
+// eventKind names the attributes of an eventKey. Words without a key are none; switched is empty if there is no claim.
+type eventKind struct {
+	words    [3]attribute.Key
+	switched attribute.Key
+}
+
+func (k eventKey) canonical(n *names) eventKey {
+	k.service = n.hosts.bound(k.service)
+	for i, w := range k.words {
+		k.words[i] = word(w)
+	}
+	return k
+}
+
+func (k eventKey) attributes() []attribute.KeyValue {
+	list := appendName(make([]attribute.KeyValue, 0, 5), service, k.service)
+	for i, key := range k.kind.words {
+		if key != "" {
+			list = appendName(list, key, k.words[i])
+		}
+	}
+	if k.kind.switched != "" {
+		list = append(list, k.kind.switched.Bool(k.yes))
+	}
+	return list
+}
+
+// word makes one word of the fixed words that others have: "no place left" becomes "no_place_left".
+func word(text string) string { return strings.ReplaceAll(clean(text), " ", "_") }
