@@ -52,7 +52,7 @@ func (s *Set) by(a *Algorithm) *Set {
 	}
 	v := &Set{
 		balancer: s.balancer, setup: s.setup, nodes: s.nodes, levels: slices.Clone(s.levels), banded: s.banded, limited: s.limited,
-		known: s.known, awaited: s.awaited,
+		known: s.known, awaited: s.awaited, size: s.size,
 	}
 	for i := range v.levels {
 		l := &v.levels[i]

@@ -141,6 +141,7 @@ func (b *Balancer) update(all []discovery.Endpoint, now time.Duration) {
 		list = append(list, n)
 	}
 	set := b.View(list)
+	set.size = size{len(list) + len(b.others), len(b.others)}
 	b.set.Store(set)
 	for _, n := range append(passed, old[at:]...) {
 		if n.update != b.updates {
@@ -175,7 +176,7 @@ func (b *Balancer) planned(s *Set) *Set {
 func (b *Balancer) Reachable(nodes, awaited []*Node) *Set {
 	known := b.set.Load()
 	s := b.reachable(nodes, awaited, known.nodes)
-	s.known, s.awaited = known, awaited
+	s.known, s.awaited, s.size = known, awaited, known.size
 	return s
 }
 
@@ -190,7 +191,7 @@ func (b *Balancer) reachable(nodes, awaited, known []*Node) *Set {
 	_, all := count(known, near, nil)
 	for r, n := range coming[:s.levels[0].rank] {
 		if n > 0 && all[r] > 0 {
-			return &Set{balancer: b}
+			return &Set{balancer: b, size: s.size}
 		}
 	}
 	for i := range s.levels {
@@ -205,6 +206,9 @@ func (b *Balancer) reachable(nodes, awaited, known []*Node) *Set {
 func (b *Balancer) view(nodes []*Node) *Set {
 	is := b.setup.Load()
 	s := &Set{balancer: b, setup: is, nodes: nodes, limited: is.limit != nil}
+	if whole := b.set.Load(); whole != nil {
+		s.size = whole.size
+	}
 	if len(nodes) > 0 {
 		s.levels = levels(nodes, is.cfg.Builder, is.locality)
 		s.banded = slices.ContainsFunc(s.levels, func(l level) bool { return l.band != nil })

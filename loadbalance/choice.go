@@ -17,6 +17,8 @@ const (
 	NotSelected
 	// NotConnected endpoints had no connection that was ready.
 	NotConnected
+	// NotHealthy endpoints are draining, degraded and so on by their source, which calls others healthy, or have just left it.
+	NotHealthy
 	// OtherLevel endpoints have another priority or are in another zone than the one that the pick was for.
 	OtherLevel
 	// OutEjected endpoints were ejected.
@@ -34,6 +36,13 @@ const (
 	// UnderPenalty endpoints had just failed or asked for a pause, and the pick was to pass over such.
 	UnderPenalty
 
+	// What follows is found only among Choice.Compared.
+
+	// Busiest endpoints have so much in flight that Prequal takes none of them, or more than HashConfig.Bound allows.
+	Busiest
+	// WarmingUp endpoints are in their slow start, and were not yet due so many calls.
+	WarmingUp
+
 	// Removals is the number of the above.
 	Removals
 )
@@ -46,7 +55,7 @@ const (
 	HowNone How = iota
 	// HowCompared is the best of the endpoints that were compared.
 	HowCompared
-	// HowDrawn was drawn at random, or was next in order.
+	// HowDrawn was drawn at random, was next in order, or was the only one.
 	HowDrawn
 	// HowHashed follows from the key of the call.
 	HowHashed
@@ -64,12 +73,14 @@ const (
 type Candidate struct {
 	// Addr and Zone are those of the endpoint.
 	Addr, Zone string
-	// Score is what was compared: the least wins. It is that of the algorithm: seconds of expected cost for PeakEWMA and Prequal,
-	// attempts in flight by weight for LeastRequest. 0 where nothing is compared.
+	// Score is what was compared: the least wins of those that were not Removed. It is that of the algorithm: for PeakEWMA the
+	// seconds that what is in flight is expected to take, by weight; for Prequal the latency that the endpoint reports, in seconds;
+	// for LeastRequest the attempts in flight with this one, by weight; for UtilizationRoundRobin the part of a turn that it was
+	// short of. 0 where nothing is compared.
 	Score float64
 	// Cost is the learned latency, 0 if there is none.
 	Cost time.Duration
-	// InFlight is how many attempts were in flight.
+	// InFlight is how many attempts were in flight, before this one; for Prequal as the endpoint reports it.
 	InFlight int32
 	// Weight is the endpoint's share; 0 counts as 1.
 	Weight uint32
@@ -82,18 +93,20 @@ type Candidate struct {
 // Choice is how a pick came about. It is of a fixed size and holds on to no Node.
 type Choice struct {
 	// Nodes is how many endpoints the service had, and Removed how many of them were out of the question, each counted under the
-	// first reason of the list that applies.
+	// first reason of the list that applies. Under NotRemoved are the others, so that all together are Nodes.
 	Nodes   int32
 	Removed [Removals]int32
-	// Compared are the endpoints that the picker compared, in the order in which it looked at them; N is how many.
+	// Compared are the endpoints that the picker compared, in the order in which it looked at them, with the one it came to at
+	// the end if that is another; N is how many. Of more than there is room for they are the best. Seen is how many were compared.
 	Compared [MaxCompared]Candidate
-	N        uint8
+	N, Seen  uint8
 	// How says which rule had the last word.
 	How How
-	// Level is the rank, from 0, of the priority and zone that the pick was for, of so many Levels.
+	// Level is the rank, from 0, of the priority and zone that the pick was for, of so many Levels that have endpoints.
 	Level, Levels uint8
 	// Panicking says that ejections and failed checks were ignored, because too few endpoints were left.
 	Panicking bool
-	// Random and Draw are the random words by which the picker and the level chose, so that the choice can be made again.
+	// Random and Draw are the random words by which the picker and the level chose, 0 if they drew none: a Balancer whose Config.Rand
+	// returns them, in this order, chooses the same in the same state.
 	Random, Draw uint64
 }

@@ -18,9 +18,14 @@ func (c *circle) pick(in *Info) *Node {
 	now := c.nodes[0].since(in.Now)
 	var a allowance
 	at := c.place(hash)
+	in.hashed()
 	for range min(walks, len(c.owners)) {
-		if n := c.nodes[c.owners[at]]; c.takes(n, hash, &a, in, now) {
+		n := c.nodes[c.owners[at]]
+		if c.takes(n, hash, &a, in, now) {
 			return n
+		}
+		if in.Choice != nil {
+			in.passed(n, now)
 		}
 		if at++; at == len(c.owners) {
 			at = 0

@@ -34,7 +34,7 @@ func (b *testbed) node(i int) *Node { return b.Set().Nodes()[i] }
 func (b *testbed) end(n *Node, times int, r Report) {
 	for range times {
 		b.now = b.now.Add(time.Millisecond)
-		p := begin(n, b.now, resilience.Permit{})
+		p := begin(n, &Info{Now: b.now}, resilience.Permit{})
 		r.Now = b.now
 		p.Done(r)
 	}
@@ -110,7 +110,7 @@ func TestSilencesInARowEject(t *testing.T) {
 		b.now = b.now.Add(ms)
 		var picks []Pick
 		for range times {
-			picks = append(picks, begin(n, b.now, resilience.Permit{}))
+			picks = append(picks, begin(n, &Info{Now: b.now}, resilience.Permit{}))
 		}
 		for _, p := range picks {
 			b.now = b.now.Add(ms)

@@ -42,7 +42,7 @@ func (s *Set) Serves(in Info) bool {
 	if s.current() == nil || s.desperate() {
 		return false
 	}
-	in.panicking = false
+	in.panicking, in.Choice = false, nil
 	now := s.balancer.since(in.Now)
 	for i := range s.levels {
 		for _, n := range s.levels[i].nodes {

@@ -117,7 +117,7 @@ func (n *Node) full() bool {
 }
 
 // claim begins an attempt on the node unless its limit or its breaker is against that.
-func (n *Node) claim(now time.Time) (Pick, bool) {
+func (n *Node) claim(in *Info) (Pick, bool) {
 	if l := n.limit.Load(); l == nil {
 		n.inflight.Add(1)
 	} else {
@@ -134,12 +134,12 @@ func (n *Node) claim(now time.Time) (Pick, bool) {
 	var permit resilience.Permit
 	if b := n.breaker.Load(); b != nil {
 		ok := false
-		if permit, ok = b.Allow(n.since(now)); !ok {
+		if permit, ok = b.Allow(n.since(in.Now)); !ok {
 			n.end()
 			return Pick{}, false
 		}
 	}
-	return started(n, now, permit), true
+	return started(n, in, permit), true
 }
 
 // end takes an attempt off the node.
@@ -151,17 +151,19 @@ func (n *Node) end() {
 
 // within is pick where nodes have limits. n was chosen without regard to them, as nearly always nobody is at one.
 func (s *Set) within(p *plan, in *Info, n *Node) (Pick, error) {
-	if pick, ok := n.claim(in.Now); ok {
+	if pick, ok := n.claim(in); ok {
 		return pick, nil
 	}
 	in.within, in.except = true, n
 	for range draws {
-		in.Random = s.balancer.random()
+		s.more(in)
+		in.how = HowNone
+		in.uncompared()
 		m := s.choose(p, in)
 		if !in.Usable(m) || in.Other && slices.Contains(in.Avoid, m) {
 			break
 		}
-		if pick, ok := m.claim(in.Now); ok {
+		if pick, ok := m.claim(in); ok {
 			return pick, nil
 		}
 	}

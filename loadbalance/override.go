@@ -51,6 +51,10 @@ func (s *Set) makeIndex() *map[uint64]*Node {
 // keeps the calls that are bound to it and gets no other ones. It returns ErrNoNode if the node cannot be had, and
 // ErrNoOther if it was tried and only another is wanted, and ErrLimited if it is at its limit.
 func (s *Set) bound(p *plan, in *Info) (Pick, error) {
+	if in.Choice != nil {
+		in.level = anyLevel
+		s.survey(in, p.panicking)
+	}
 	n := s.Find(in.Node)
 	if n == nil {
 		return Pick{}, ErrNoNode
@@ -82,7 +86,11 @@ func (s *Set) bound(p *plan, in *Info) (Pick, error) {
 			return Pick{}, ErrNoNode
 		}
 	}
-	pick, ok := n.claim(in.Now)
+	in.how, in.level = HowBound, anyLevel
+	pick, ok := n.claim(in)
+	if !ok {
+		in.how = HowNone
+	}
 	switch {
 	case ok:
 		pick.probe = probe

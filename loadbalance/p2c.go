@@ -60,6 +60,9 @@ func (p *moreChoices) pick(in *Info) *Node {
 	for range p.more {
 		in.Random = next(in.Random)
 		if m := p.nodes[index(in.Random, len(p.nodes))]; in.Usable(m) {
+			if in.Choice != nil {
+				p.note(in, m, now)
+			}
 			n = p.better(n, m, now)
 		}
 	}
@@ -80,11 +83,15 @@ func (p *anyChoices) pick(in *Info) *Node {
 	for range p.choices {
 		m := p.nodes[index(in.Random, len(p.nodes))]
 		in.Random = next(in.Random)
-		switch {
-		case !in.Usable(m):
-		case n == nil:
+		if !in.Usable(m) {
+			continue
+		}
+		if in.Choice != nil {
+			p.note(in, m, now)
+		}
+		if n == nil {
 			n = m
-		default:
+		} else {
 			n = p.better(n, m, now)
 		}
 	}
@@ -125,12 +132,13 @@ func (p *twoChoices) search(in *Info) *Node {
 		if a, b := p.nodes[i], p.nodes[j]; in.Usable(a) && in.Usable(b) {
 			// Two that fail are no choice: where most do, most pairs are such.
 			now := a.since(in.Now)
-			if n := p.better(a, b, now); !n.penalty.repeated(now) {
+			if n := p.judge(in, a, b, now); !n.penalty.repeated(now) {
 				return n
 			}
 		}
 		in.Random = next(in.Random)
 	}
+	in.uncompared()
 	if n := sound(p.nodes, in); n != nil {
 		return n
 	}
@@ -140,8 +148,24 @@ func (p *twoChoices) search(in *Info) *Node {
 	case b == nil:
 		return a
 	default:
-		return p.better(a, b, a.since(in.Now))
+		return p.judge(in, a, b, a.since(in.Now))
 	}
+}
+
+// judge is better, with a record of what was compared if there is to be one.
+func (p *twoChoices) judge(in *Info, a, b *Node, now time.Duration) *Node {
+	if in.Choice == nil {
+		return p.better(a, b, now)
+	}
+	in.uncompared()
+	x, y := p.rate(a, b, now)
+	in.compared(a, x, now)
+	in.compared(b, y, now)
+	failsA, failsB := x.Removed != NotRemoved, y.Removed != NotRemoved
+	if failsA && !failsB || failsA == failsB && y.Score < x.Score {
+		return b
+	}
+	return a
 }
 
 // better returns the one of two nodes that does not keep failing, or else the one with less to expect. By load alone,
@@ -176,9 +200,39 @@ func (p *twoChoices) sooner(a, b *Node) bool {
 	return loadA < loadB
 }
 
+// rate returns what less compares of two nodes, and whether they keep failing.
+func (p *twoChoices) rate(a, b *Node, now time.Duration) (x, y Candidate) {
+	costA, costB := costs(a, b, now)
+	rate := func(n *Node, cost float64) Candidate {
+		inflight := n.inflight.Load()
+		c := Candidate{InFlight: int32(inflight)}
+		if p.costs {
+			c.Score = n.expected(cost, inflight, now) / float64(time.Second)
+		} else {
+			c.Score = n.waiting(inflight, now)
+		}
+		if n.penalty.repeated(now) {
+			c.Removed = UnderPenalty
+		}
+		return c
+	}
+	return rate(a, costA), rate(b, costB)
+}
+
+// note records one of more than two that are compared.
+func (p *twoChoices) note(in *Info, n *Node, now time.Duration) {
+	c, _ := p.rate(n, n, now)
+	in.compared(n, c, now)
+}
+
 // cheaper reports whether a is expected to answer sooner than b. A node that nothing is known of is taken to cost
 // what the other does: with a guess in its place, it would get everything or nothing wherever the guess is wrong.
 func cheaper(a, b *Node, now time.Duration) bool {
+	costA, costB := costs(a, b, now)
+	return a.expected(costA, a.inflight.Load(), now) < b.expected(costB, b.inflight.Load(), now)
+}
+
+func costs(a, b *Node, now time.Duration) (costA, costB float64) {
 	costA, knownA := a.cost.at(now)
 	costB, knownB := b.cost.at(now)
 	if !knownA {
@@ -190,22 +244,24 @@ func cheaper(a, b *Node, now time.Duration) bool {
 	if !knownA && !knownB {
 		costA, costB = float64(unknownCost), float64(unknownCost)
 	}
-	return a.expected(costA, now) < b.expected(costB, now)
+	return costA, costB
 }
 
-// expected is the load of a node that costs so much.
-func (n *Node) expected(cost float64, now time.Duration) float64 {
+// expected is the load of a node that costs so much, with so many attempts in flight.
+func (n *Node) expected(cost float64, inflight int64, now time.Duration) float64 {
 	if n.penalty.active(now) {
 		cost = max(cost, float64(penaltyCost))
 	}
-	return n.weighed(cost * float64(n.inflight.Load()+1))
+	return n.weighed(cost * float64(inflight+1))
 }
 
 // idler reports whether a has less to do than b.
-func idler(a, b *Node, now time.Duration) bool { return a.waiting(now) < b.waiting(now) }
+func idler(a, b *Node, now time.Duration) bool {
+	return a.waiting(a.inflight.Load(), now) < b.waiting(b.inflight.Load(), now)
+}
 
-func (n *Node) waiting(now time.Duration) float64 {
-	load := n.inflight.Load() + 1
+func (n *Node) waiting(inflight int64, now time.Duration) float64 {
+	load := inflight + 1
 	if n.penalty.active(now) {
 		load += penaltyLoad
 	}

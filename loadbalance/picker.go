@@ -28,9 +28,16 @@ type Info struct {
 	// Strict makes the pick fail with ErrNoNode rather than return another node than Node. That it is in Avoid does not
 	// matter then, unless Other is set.
 	Strict bool
+	// Choice, if it is not nil, is filled with how the pick came about, whether it succeeds or not. That looks at every node, so
+	// it is for a sample of the picks, and for those after a failure; see also Set.Look. A Builder's own Picker may fill in How
+	// and what it compared, and must not keep it.
+	Choice *Choice
 
+	how       How   // HowNone for what pickers say
+	level     uint8 // that the pick is for
 	within    bool  // nodes at their limit do not count
 	panicking bool  // neither ejections nor failed checks count
+	again     bool  // further random words follow from the first
 	except    *Node // has been picked and was not due, nil if there is no such node
 }
 
@@ -48,8 +55,10 @@ func (in *Info) Usable(n *Node) bool {
 	return in.easy() && n.plain() || in.usable(n)
 }
 
-// easy reports whether every node that is plain is Usable.
-func (in *Info) easy() bool { return len(in.Avoid) == 0 && !in.Sound && in.except == nil }
+// easy reports whether every node that is plain is Usable, and nobody wants to know why.
+func (in *Info) easy() bool {
+	return len(in.Avoid) == 0 && !in.Sound && in.except == nil && in.Choice == nil
+}
 
 // usable is what seldom matters of Usable.
 func (in *Info) usable(n *Node) bool {
@@ -90,6 +99,8 @@ func pick(p Picker, in *Info) *Node {
 	case *rendezvous:
 		return p.pick(in)
 	case *moreChoices:
+		return p.pick(in)
+	case *anyChoices:
 		return p.pick(in)
 	}
 	return p.Pick(*in)

@@ -177,11 +177,59 @@ func (p *prequal) pick(in *Info) *Node {
 	if count < 2 {
 		return p.others.pick(in)
 	}
+	if in.Choice != nil {
+		return p.record(in, &drawn, p.ranks[count], lowest, silent, now)
+	}
 	n := peers[drawn.best(p.count, p.ranks[count], lowest)]
 	if silent != nil && (silent.cost.bits.Load() == 0 || p.others.sooner(silent, n)) {
 		return silent
 	}
 	return n
+}
+
+// record is the end of pick, with a record of it.
+func (p *prequal) record(in *Info, drawn *pool, rank int, lowest uint64, silent *Node, now time.Duration) *Node {
+	was := drawn.latencies // best crosses out what is hot
+	best := drawn.best(p.count, rank, lowest)
+	n := drawn.peers[best]
+	if silent != nil {
+		unknown := silent.cost.bits.Load() == 0
+		x, y := p.others.rate(silent, n, now)
+		if unknown {
+			x.Score = 0
+		}
+		if unknown || p.others.sooner(silent, n) {
+			in.compared(silent, x, now)
+			in.compared(n, y, now)
+			return silent
+		}
+	}
+	for k, m := range drawn.peers[:p.count] {
+		if was[k] == math.MaxUint64 {
+			continue // not usable, or nothing is known of it
+		}
+		load := float64(math.Float32frombits(uint32(drawn.loads[k])))
+		x := Candidate{InFlight: int32(m.excess.Load() + m.inflight.Load()), Score: load}
+		if rank > 0 {
+			x.Score = float64(math.Float32frombits(uint32(was[k]>>32))) / float64(time.Second)
+			if !drawn.cold(drawn.loads[k], p.count, rank) {
+				x.Removed = Busiest
+			}
+		}
+		in.compared(m, x, now)
+	}
+	return n
+}
+
+// cold reports whether fewer than rank have less load than that.
+func (d *pool) cold(load int32, count, rank int) bool {
+	less := 0
+	for _, l := range d.loads[:count] {
+		if l < load {
+			less++
+		}
+	}
+	return less < rank
 }
 
 // best returns the one of count with the lowest latency of those that are cold: fewer than rank have less load. If none

@@ -1,6 +1,10 @@
 package loadbalance
 
-import "github.com/zerohop/zerohop/discovery"
+import (
+	"math"
+
+	"github.com/zerohop/zerohop/discovery"
+)
 
 // level is the endpoints of one priority, or of one in the zone of the caller or out of it, that the source calls healthy.
 type level struct {
@@ -10,7 +14,8 @@ type level struct {
 	band   *band  // of those in the zone, if there are others out of it, else nil
 	around *level // these others, the next level
 
-	rank int // see rank
+	rank int   // see rank
+	at   uint8 // the place among the levels, 255 for those from there on
 	// Of nodes that are not among these because a transport cannot reach them: those that it may reach in a moment, and
 	// those that it cannot. The first count as in service, lest calls go to another level for that moment.
 	awaited, missing int
@@ -52,6 +57,7 @@ func levels(nodes []*Node, build Builder, near *locality) []level {
 		list = append(list, l)
 	}
 	for i := range list {
+		list[i].at = uint8(min(i, math.MaxUint8))
 		if list[i].band != nil {
 			list[i].around = &list[i+1]
 		}

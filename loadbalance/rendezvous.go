@@ -1,6 +1,9 @@
 package loadbalance
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // Rendezvous keeps calls of the same key on the same node: every node has a score for the key, and the highest wins. When
 // a node leaves only its keys move, evenly to all others; shares follow the weights exactly; and there is no table to
@@ -36,6 +39,7 @@ func (p *rendezvous) Pick(in Info) *Node { return p.pick(&in) }
 
 func (p *rendezvous) pick(in *Info) *Node {
 	hash := in.hash()
+	in.hashed()
 	var n *Node
 	if p.means == nil {
 		n = p.highest(hash, in)
@@ -45,7 +49,28 @@ func (p *rendezvous) pick(in *Info) *Node {
 	if n == nil {
 		n = p.least(hash, in, p.nodes[0].since(in.Now))
 	}
+	if in.Choice != nil {
+		p.record(hash, n, in)
+	}
 	return n
+}
+
+// record records the nodes that come before the chosen one in the order of the hash, and do not take the call.
+func (p *rendezvous) record(hash uint64, chosen *Node, in *Info) {
+	now := p.nodes[0].since(in.Now)
+	time := func(i int) float64 {
+		u := (float64(mix(hash^p.seeds[i])>>11) + 0.5) / (1 << 53)
+		if p.means == nil {
+			return 1 - u
+		}
+		return -math.Log(u) * p.means[i]
+	}
+	at := time(slices.Index(p.nodes, chosen))
+	for i, n := range p.nodes {
+		if time(i) < at {
+			in.passed(n, now)
+		}
+	}
 }
 
 // highest returns the node with the highest score of those that take the call, nil if none does. Only those that would

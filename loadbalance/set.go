@@ -20,6 +20,7 @@ type Set struct {
 	banded   bool        // a level has a band
 	chance   bool        // picks need a random word
 	limited  bool        // nodes have limits
+	size     size        // of the service
 	// known are those of which nodes are what can be reached, awaited what may be in a moment; nil if that makes no difference.
 	known   *Set
 	awaited []*Node
@@ -31,6 +32,9 @@ type Set struct {
 	mu         sync.Mutex // guards subsets and writes of the above
 	subsets    []*part    // that have a set, in the order in which they were made
 }
+
+// size is how many endpoints a service has, and how many of them Subset leaves out.
+type size struct{ all, leftOut int }
 
 // Nodes returns all nodes of the snapshot. The slice is shared and read-only.
 func (s *Set) Nodes() []*Node { return s.nodes }
@@ -69,10 +73,14 @@ func (s *Set) Pick(in Info) (Pick, error) { return s.pick(&in) }
 func (s *Set) pick(in *Info) (Pick, error) {
 	p := s.current()
 	if p == nil {
+		s.recordNone(in)
 		return Pick{}, ErrNoEndpoints
 	}
 	if s.chance {
 		in.Random = s.balancer.random()
+	}
+	if in.Choice != nil {
+		s.record(in)
 	}
 	if s.banded && s.measure(s.balancer.since(in.Now)) {
 		s.balancer.changes.Add(1)
@@ -90,6 +98,7 @@ func (s *Set) pick(in *Info) (Pick, error) {
 	}
 	n := s.choose(p, in)
 	if in.Other && slices.Contains(in.Avoid, n) {
+		in.unpicked()
 		return Pick{}, ErrNoOther
 	}
 	if s.limited {
@@ -97,25 +106,56 @@ func (s *Set) pick(in *Info) (Pick, error) {
 	}
 	b := n.breaker.Load()
 	if b == nil {
-		return begin(n, in.Now, resilience.Permit{}), nil
+		return begin(n, in, resilience.Permit{}), nil
 	}
 	if permit, ok := b.Allow(n.since(in.Now)); ok {
-		return begin(n, in.Now, permit), nil
+		return begin(n, in, permit), nil
 	}
 	return s.admitted(p, in, n)
 }
 
 // choose asks the picker of a level, and another level if the first has no node that is usable.
 func (s *Set) choose(p *plan, in *Info) *Node {
-	first := &p.shares[0]
-	if len(p.shares) > 1 {
-		first = p.draw(s.balancer.random())
+	if len(p.shares) == 1 {
+		return s.chooseFrom(&p.shares[0], in)
 	}
+	return s.chooseFrom(p.draw(s.drawn(in)), in)
+}
+
+// drawn returns the random word by which the level is chosen.
+func (s *Set) drawn(in *Info) uint64 {
+	if in.again {
+		return s.more(in)
+	}
+	r := s.balancer.random()
+	if in.Choice != nil {
+		in.Choice.Draw = r
+	}
+	return r
+}
+
+// more returns another random word. All but the first two of a pick follow from the first, so that picks can be made again. It
+// is nobody's who picks in turn: that draws none unless one is needed.
+func (s *Set) more(in *Info) uint64 {
+	if !s.chance && !in.again {
+		in.Random = s.balancer.random()
+		if in.Choice != nil {
+			in.Choice.Random = in.Random
+		}
+	}
+	in.again = true
+	in.Random = mix(in.Random + golden)
+	return in.Random
+}
+
+// chooseFrom is choose once the share is known.
+func (s *Set) chooseFrom(first *share, in *Info) *Node {
 	in.panicking = first.panicking
 	from := first.level
-	if from.around != nil && len(in.Avoid) > 0 && s.leaves(from) {
+	if from.around != nil && len(in.Avoid) > 0 && s.leaves(from, in) {
 		from = from.around
 	}
+	in.level = from.at
 	n := pick(from.picker, in)
 	if n.young.Load() != 0 && in.Hash == 0 { // or calls of one key would go to and fro
 		n = s.older(n, from, in)
@@ -123,33 +163,57 @@ func (s *Set) choose(p *plan, in *Info) *Node {
 	if len(s.levels) > 1 && !in.Usable(n) {
 		for i := range s.levels {
 			if l := &s.levels[i]; l != from {
+				in.uncompared()
 				if m := pick(l.picker, in); in.Usable(m) {
+					in.how, in.level = HowElsewhere, anyLevel
+					if in.Choice != nil {
+						s.survey(in, first.panicking)
+					}
 					return m
 				}
 			}
 		}
+	}
+	if in.Choice != nil {
+		s.settle(in, n)
 	}
 	return n
 }
 
 // leaves decides whether another attempt of a call leaves the zone, as it would if there were none: what one endpoint of the
 // zone failed at the next may well fail at, too.
-func (s *Set) leaves(zone *level) bool {
-	return index(s.balancer.random(), len(zone.nodes)+len(zone.around.nodes)) >= len(zone.nodes)
+func (s *Set) leaves(zone *level, in *Info) bool {
+	return index(mix(in.Random^golden), len(zone.nodes)+len(zone.around.nodes)) >= len(zone.nodes)
 }
 
 // older picks again while the pick falls on a node in its slow start that is not yet due so many calls.
 func (s *Set) older(n *Node, l *level, in *Info) *Node {
-	again := *in
+	var was Choice
 	for range draws {
 		part := n.part(n.since(in.Now))
-		if part >= 1 || !in.Usable(n) || float64(s.balancer.random()>>11) < part*(1<<53) {
+		if part >= 1 || !in.Usable(n) {
 			return n
 		}
-		again.Random, again.except = s.balancer.random(), n
+		word := in.Random
+		if float64(s.more(in)>>11) < part*(1<<53) {
+			in.Random = word
+			return n
+		}
+		again := *in
+		again.Random, again.except = s.more(in), n
+		if in.Choice != nil {
+			was = *in.Choice
+			in.uncompared()
+		}
 		m := pick(l.picker, &again)
 		if !in.Usable(m) {
+			if in.Choice != nil {
+				*in.Choice = was
+			}
 			return n
+		}
+		if in.Choice != nil {
+			in.looked(n, Candidate{InFlight: int32(n.inflight.Load()), Removed: WarmingUp}, n.since(in.Now))
 		}
 		n = m
 	}
@@ -168,8 +232,14 @@ func (s *Set) probe(p *plan, in *Info) (Pick, bool) {
 	if n == nil {
 		return Pick{}, false
 	}
-	pick, ok := n.claim(in.Now) // if not, the node will be ready for a later probe
-	pick.probe = ok
+	in.how, in.level = HowProbe, anyLevel
+	if in.Choice != nil {
+		s.survey(in, false)
+	}
+	pick, ok := n.claim(in) // if not, the node will be ready for a later probe
+	if pick.probe = ok; !ok {
+		in.how = HowNone
+	}
 	return pick, ok
 }
 
@@ -180,7 +250,7 @@ func (s *Set) Sound(in Info) bool {
 	if p == nil {
 		return false
 	}
-	in.Sound, in.Random, in.panicking = true, s.balancer.random(), p.panicking
+	in.Sound, in.Random, in.panicking, in.Choice = true, s.balancer.random(), p.panicking, nil
 	for i := range s.levels {
 		if sound(s.levels[i].nodes, &in) != nil {
 			return true
@@ -192,8 +262,13 @@ func (s *Set) Sound(in Info) bool {
 // admitted looks for any node whose breaker and limit admit an attempt, after those of rejected did not: untried nodes
 // first, and those out of service after others. Rejections are rare enough for a walk.
 func (s *Set) admitted(p *plan, in *Info, rejected *Node) (Pick, error) {
-	r := s.balancer.random()
+	r := s.more(in)
 	full := rejected.full()
+	in.how, in.level = HowElsewhere, anyLevel
+	if in.Choice != nil {
+		in.unpicked()
+		s.survey(in, p.panicking)
+	}
 	for _, round := range []struct{ tried, out bool }{{false, false}, {false, true}, {true, false}, {true, true}} {
 		if round.tried && in.Other {
 			return Pick{}, ErrNoOther
@@ -206,7 +281,7 @@ func (s *Set) admitted(p *plan, in *Info, rejected *Node) (Pick, error) {
 				if n == rejected || slices.Contains(in.Avoid, n) != round.tried || (n.out.Load() != 0 && !p.panicking) != round.out {
 					continue
 				}
-				if pick, ok := n.claim(in.Now); ok {
+				if pick, ok := n.claim(in); ok {
 					return pick, nil
 				}
 				full = full || n.full()
@@ -225,18 +300,26 @@ type Pick struct {
 	start  time.Duration // after the base of the node
 	permit resilience.Permit
 	probe  bool // of an ejected node
+	// What Look makes something of. There is no room for more: a word more in every call of a transport is a larger size of what
+	// it allocates.
+	how   How    // HowNone for what pickers say
+	level uint8  // that the pick was for
+	word  uint32 // upper half of the last random word
 }
 
-func begin(n *Node, now time.Time, permit resilience.Permit) Pick {
+func begin(n *Node, in *Info, permit resilience.Permit) Pick {
 	n.inflight.Add(1)
-	return started(n, now, permit)
+	return started(n, in, permit)
 }
 
 // started is what follows when an attempt is counted as in flight.
-func started(n *Node, now time.Time, permit resilience.Permit) Pick {
-	start := n.since(now)
+func started(n *Node, in *Info, permit resilience.Permit) Pick {
+	start := n.since(in.Now)
+	if in.Choice != nil {
+		in.picked(n, start)
+	}
 	n.penalty.try(start)
-	return Pick{node: n, start: start, permit: permit}
+	return Pick{node: n, start: start, permit: permit, how: in.how, level: in.level, word: uint32(in.Random >> 32)}
 }
 
 // Node returns the node that was picked, nil for the zero Pick.

@@ -94,12 +94,21 @@ func (p *utilization) pick(in *Info) *Node {
 		stride := uint64(p.strides[i].Load())
 		// Nodes start at different points of their stride, or equal ones would all come in the same round.
 		if at := (k/count*stride + i*golden>>48) % fullStride; at < fullStride-stride {
+			if in.Choice != nil {
+				short := float64(fullStride-stride-at) / fullStride
+				in.looked(p.nodes[i], Candidate{InFlight: int32(p.nodes[i].inflight.Load()), Score: short}, now)
+			}
 			continue
 		}
-		if n := p.nodes[i]; in.Usable(n) {
+		n := p.nodes[i]
+		if in.Usable(n) {
+			if in.Choice != nil {
+				in.compared(n, Candidate{InFlight: int32(n.inflight.Load())}, now)
+			}
 			return n
 		}
 	}
+	in.uncompared()
 	return firstUsable(p.nodes, in)
 }
 
