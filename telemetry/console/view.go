@@ -8,9 +8,9 @@ import "time"
 // it, too. HTML needs them escaped as any text. -1 stands for what there is none of where 0 would mean something. Lists are never null.
 //
 // The stream (GET api/stream, text/event-stream) sends events named "summary", "service", "events" and "failures" with the view of that name as
-// data, each whole at first and after that when something has changed, at most once a tick: of summaries the lines that have (see
-// Summary.Delta), of events and failures the new ones. "service" comes for the service of the parameters service and mesh, if there is
-// one, and events and failures are those of all services nevertheless. A page that looks at another service opens another stream.
+// data, each whole at first. Then there is a summary each tick, of the lines that have changed (see Summary.Delta), and new events and
+// failures if there are any. "service" comes each tick for the service of the parameters service and mesh, if there
+// is one, and events and failures are those of all services nevertheless. A page that looks at another service opens another stream.
 
 // Summary is all services in a line each: GET api/summary, and the event "summary" of the stream.
 type Summary struct {
@@ -20,6 +20,8 @@ type Summary struct {
 	Name string `json:"name"`
 	// Tick is the time between two points of a Spark or a History.
 	Tick float64 `json:"tick"`
+	// Point is the number of the last tick: a reader of the stream knows by it how many points there are to add.
+	Point uint64 `json:"point"`
 	// Delta says that Services has only what has changed since the last summary of the stream, without Spark, and Gone those
 	// that are there no more; else Services are all there are.
 	Delta bool          `json:"delta,omitempty"`
@@ -341,7 +343,7 @@ type Failure struct {
 
 // TryView is an attempt of a call.
 type TryView struct {
-	// Addr and Zone are those of the endpoint, empty if there was none. Cause is why it was made: "first", "repeat", "resend", "backup".
+	// Addr and Zone are those of the endpoint, empty if there was none. Cause is why it was made: "first", "retry", "resend", "backup".
 	Addr  string `json:"addr,omitempty"`
 	Zone  string `json:"zone,omitempty"`
 	Cause string `json:"cause"`

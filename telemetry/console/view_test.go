@@ -41,17 +41,17 @@ var examples = func() map[string]any {
 				Removed:  []RemovedView{{"ejected", 1}, {"breaker open", 1}},
 				Compared: []CandidateView{{Addr: "10.0.0.3:8080", Zone: "eu-1a", Score: 0.0125, Cost: 12.5, InFlight: 1, Picked: true}, {Addr: "10.0.0.4:8080", Zone: "eu-1b", Score: 0.02, Cost: 20, InFlight: 2}},
 			},
-			{Addr: "10.0.0.4:8080", Zone: "eu-1b", Cause: "repeat", Start: 30, Latency: 1.25, Outcome: "failure", Status: -1, Flag: "UF", Error: "dial tcp 10.0.0.4:8080: connect: connection refused", Pick: "best of those compared", Nodes: 5},
+			{Addr: "10.0.0.4:8080", Zone: "eu-1b", Cause: "retry", Start: 30, Latency: 1.25, Outcome: "failure", Status: -1, Flag: "UF", Error: "dial tcp 10.0.0.4:8080: connect: connection refused", Pick: "best of those compared", Nodes: 5},
 		},
 		Refusals: []RefusalView{{Stage: "budget", Attempt: 2, Enforced: true, After: 1000}},
 	}
 	return map[string]any{
 		"summary": Summary{
-			Time: at, Name: "checkout", Tick: 2000, Admin: "/debug/zerohop-admin", Meshes: []MeshLine{{Mesh: "1", Name: "checkout", Instance: "checkout-7f9c", Zone: "eu-1a", Generation: 3, Opened: at.Add(-time.Hour)}},
+			Time: at, Name: "checkout", Tick: 2000, Point: 1800, Admin: "/debug/zerohop-admin", Meshes: []MeshLine{{Mesh: "1", Name: "checkout", Instance: "checkout-7f9c", Zone: "eu-1a", Generation: 3, Opened: at.Add(-time.Hour)}},
 			Services: []ServiceLine{hostile, orders, stock}, Event: 4, Failure: 17,
 		},
 		"delta": Summary{
-			Time: at.Add(2 * time.Second), Name: "checkout", Tick: 2000, Delta: true, Meshes: []MeshLine{{Mesh: "1", Name: "checkout", Generation: 3, Opened: at.Add(-time.Hour)}},
+			Time: at.Add(2 * time.Second), Name: "checkout", Tick: 2000, Point: 1801, Delta: true, Meshes: []MeshLine{{Mesh: "1", Name: "checkout", Generation: 3, Opened: at.Add(-time.Hour)}},
 			Services: []ServiceLine{}, Gone: []ServiceName{stock.ServiceName}, Event: 4, Failure: 17,
 		},
 		"service": ServiceView{
