@@ -102,6 +102,7 @@ var places = map[string]place{
 	"vet":                         {3, corePrice},
 	"telemetry":                   {3, slices.Concat(corePrice, otelPrice)},
 	"telemetry/console":           {3, corePrice},
+	"telemetry/incident":          {3, corePrice},
 	"config/importing":            {3, slices.Concat(corePrice, []string{"go.yaml.in/yaml/v3"})},
 	"config/gatewayapi":           {3, slices.Concat(corePrice, gatewayPrice)},
 	"config/istio":                {3, slices.Concat(corePrice, istioPrice)},

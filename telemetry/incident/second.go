@@ -1,0 +1,67 @@
+package incident
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// add adds the sums of another second, or of other calls in the same one.
+func (s *Second) add(o *Second) {
+	s.Calls += o.Calls
+	s.Bad += o.Bad
+	s.Canceled += o.Canceled
+	s.Slow += o.Slow
+	s.Retries += o.Retries
+	s.Backups += o.Backups
+	s.Refused += o.Refused
+	s.FellBack += o.FellBack
+	for k, n := range o.Flags {
+		if s.Flags == nil {
+			s.Flags = map[string]uint64{}
+		}
+		s.Flags[k] += n
+	}
+	for k, n := range o.Attempts {
+		if s.Attempts == nil {
+			s.Attempts = map[Failure]uint64{}
+		}
+		s.Attempts[k] += n
+	}
+	latency := slices.Clone(s.Latency)
+	for _, p := range o.Latency {
+		if i := slices.IndexFunc(latency, func(q [2]uint64) bool { return q[0] == p[0] }); i >= 0 {
+			latency[i][1] += p[1]
+		} else {
+			latency = append(latency, p)
+		}
+	}
+	slices.SortFunc(latency, func(a, b [2]uint64) int { return cmp.Compare(a[0], b[0]) })
+	s.Latency = latency
+}
+
+// Failed is the number of attempts that failed.
+func (s *Second) Failed() (n uint64) {
+	for _, x := range s.Attempts {
+		n += x
+	}
+	return n
+}
+
+// Quantile returns the upper bound of the bucket that the q-th part of the calls ends in, from 0 to 1; 0 if there are none, and of
+// the last bucket its lower bound. The bounds are those of the dump.
+func (s *Second) Quantile(q float64, bounds []time.Duration) time.Duration {
+	var all, sum uint64
+	for _, p := range s.Latency {
+		all += p[1]
+	}
+	if all == 0 || len(bounds) == 0 {
+		return 0
+	}
+	for _, p := range s.Latency {
+		if sum += p[1]; float64(sum) >= q*float64(all) {
+			return bounds[min(p[0], uint64(len(bounds)-1))]
+		}
+	}
+	return bounds[len(bounds)-1]
+}
