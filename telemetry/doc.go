@@ -31,4 +31,6 @@
 // otel.metric.overflow, as SDKs do.
 //
 // Where other OpenTelemetry instrumentation wraps the same clients, Config.Instrumented keeps attempts from being counted twice.
+// Log tells a slog.Logger of what changes around calls. NewAdmission and Extract are for servers: what they refuse, and the trace that
+// requests carry.
 package telemetry

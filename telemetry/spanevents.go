@@ -20,6 +20,8 @@ const (
 	eventRefused     = "zerohop.refused"
 	eventFallback    = "zerohop.fallback"
 	eventExplanation = "zerohop.explanation"
+
+	eventServerRefused = "zerohop.server.refused"
 )
 
 const (
