@@ -28,16 +28,25 @@ type Collector struct {
 	sink          *sink
 }
 
+// Options are the options of StartCollector.
+type Options struct {
+	// Drop says that spans end in the Collector: there are too many to keep.
+	Drop bool
+}
+
 // StartCollector starts a Collector and waits until it serves. It hands on what it gets within 100 ms. It skips the test if there is
 // none; see testenv.Need.
-func StartCollector(t testing.TB) *Collector {
+func StartCollector(t testing.TB, opts Options) *Collector {
 	t.Helper()
 	bin := collectorBinary(t)
-	sink := newSink(t)
+	sink, exporter := newSink(t), "otlp_http"
+	if opts.Drop {
+		exporter = "debug"
+	}
 	for range 5 {
 		dir, ports := t.TempDir(), servertest.FreePorts(t, 2)
 		config := filepath.Join(dir, "otelcol.yaml")
-		text := fmt.Sprintf(collectorConfig, ports[0], ports[1], sink.url)
+		text := fmt.Sprintf(collectorConfig, ports[0], ports[1], sink.url, exporter)
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -61,13 +70,14 @@ processors:
   batch: { timeout: 100ms }
 exporters:
   prometheus: { endpoint: "127.0.0.1:%d", enable_open_metrics: true }
+  debug: { verbosity: basic, sampling_initial: 1, sampling_thereafter: 1000000 }
   otlp_http: { traces_endpoint: %q, encoding: json, compression: none }
 service:
   telemetry:
     metrics: { level: none }
     logs: { encoding: console }
   pipelines:
-    traces: { receivers: [otlp], processors: [memory_limiter, batch], exporters: [otlp_http] }
+    traces: { receivers: [otlp], processors: [memory_limiter, batch], exporters: [%s] }
     metrics: { receivers: [otlp], processors: [memory_limiter, batch], exporters: [prometheus] }
 `
 

@@ -37,7 +37,7 @@ func post(t *testing.T, url, body string) {
 }
 
 func TestWhatIsSentIsReadBack(t *testing.T) {
-	c := StartCollector(t)
+	c := StartCollector(t, Options{})
 	p := StartPrometheus(t, Scrape(c.MetricsAddr()))
 	post(t, c.URL()+"/v1/traces", `{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}}]},
 		"scopeSpans":[{"spans":[{"traceId":"0102030405060708090a0b0c0d0e0f10","spanId":"0102030405060708","name":"GET","kind":3,
