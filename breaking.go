@@ -28,15 +28,34 @@ func newServiceBreaker(m *Mesh, p *Policy) *resilience.Breaker {
 // it back to its policy, and forgets what was counted. It returns an error if there is no such state, or if the mesh
 // is closed.
 func (m *Mesh) ForceBreaker(service string, state resilience.BreakerState) error {
+	s, err := m.find(service)
+	if err != nil {
+		return err
+	}
+	u, now := s.upstream, time.Now()
+	u.hold()
+	defer u.release()
+	u.operations.mu.Lock()
+	defer u.operations.mu.Unlock()
+	if err := u.setBreaker(state); err != nil {
+		return err
+	}
+	if u.operations.forced = ""; lasting(state) {
+		u.operations.forced = state
+	}
+	u.drop(now, ActionForceBreaker)
+	return nil
+}
+
+// setBreaker forces the breaker of the service, and tells of it. operations.mu is held, and news wait.
+func (u *upstream) setBreaker(state resilience.BreakerState) error {
 	for {
-		s, err := m.find(service)
-		if err != nil {
-			return err
-		}
+		s := u.now.Load()
 		if err := s.force(state); err != nil {
 			return err
 		}
-		if now := s.now.Load(); now.breaker == s.breaker { // else it was replaced meanwhile
+		if now := u.now.Load(); now.breaker == s.breaker { // else it was replaced meanwhile
+			u.replaced(true)
 			return nil
 		}
 	}
@@ -46,12 +65,15 @@ func (s *service) force(state resilience.BreakerState) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if state == resilience.BreakerClosed {
-		s.breaker.Store(newServiceBreaker(s.mesh, &s.policy))
+		b := newServiceBreaker(s.mesh, &s.policy)
+		s.watchBreaker(b)
+		s.breaker.Store(b)
 		return nil
 	}
 	b := s.breaker.Load()
 	if b == nil {
 		b = s.newBreaker()
+		s.watchBreaker(b)
 	}
 	if err := b.Force(s.mesh.now(), state); err != nil {
 		return err

@@ -279,6 +279,9 @@ func (c *Call) stepLocked(now time.Duration, ev *resilience.Event) resilience.Ac
 	if c.over {
 		return c.next
 	}
+	if ev.Kind != resilience.Begin && (ev.Kind != resilience.Done || ev.Verdict.Retry) && c.target.service.operations.paused.Load() {
+		ev.Paused = true
+	}
 	act := c.machine.Step(now, ev)
 	switch act.Kind {
 	case resilience.Launch:

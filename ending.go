@@ -38,6 +38,9 @@ func (e limitError) Is(target error) bool { return target == context.DeadlineExc
 // finish returns the answer of the call, or its error.
 func (c *Call) finish(act resilience.Action) (*Attempt, error) {
 	c.mesh().overdue.forget(c)
+	if act.Reason == resilience.OverBudget {
+		c.target.service.lacks(c.target.budget)
+	}
 	var a *Attempt
 	if act.Attempt >= 0 {
 		a = c.slot(act.Attempt) // needs no lock: nothing is launched any more, and answer was set with over

@@ -87,6 +87,7 @@ func (c *Call) refuse(r *Refusal) error {
 	if !r.Enforced {
 		return nil
 	}
+	c.target.service.sheds(r.Stage)
 	return &refusedError{*r}
 }
 

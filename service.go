@@ -87,6 +87,7 @@ func (s *service) inherit(old *service, path string, reset func(path, what strin
 			s.forceLike(was, old.policy.ServiceBreaker.Mode)
 			reset(path+".serviceBreaker", "forgets what was counted")
 		}
+		s.watchBreaker(s.breaker.Load())
 	}
 }
 

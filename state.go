@@ -167,6 +167,7 @@ func (s *service) state(now time.Time) ServiceState {
 		st.Endpoints[i].read(n, now)
 	}
 	slices.SortFunc(st.Endpoints, func(a, b EndpointState) int { return cmp.Compare(a.Addr, b.Addr) })
+	s.readOperations(&st)
 	return st
 }
 

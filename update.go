@@ -136,6 +136,11 @@ func (x *succession) settle() {
 	for _, s := range x.renewed {
 		s.renew(s)
 	}
+	if x.from != nil && x.mesh.told() {
+		for _, s := range x.to.known() {
+			s.replaced(false)
+		}
+	}
 	for _, u := range x.gone {
 		u.stop(ErrNoRoute)
 	}

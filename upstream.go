@@ -34,7 +34,13 @@ type upstream struct {
 	serving  atomic.Bool  // there are endpoints
 	probing  atomic.Pointer[probing]
 	zoning   zoning
-	latest   []discovery.Endpoint // the set that update has just taken; of the watch, and only if there are snapshots
+
+	news       news
+	shedding   shedding
+	attendance attendance
+	operations operations
+
+	latest []discovery.Endpoint // the set that update has just taken; of the watch, and only if there are snapshots
 
 	mu      sync.Mutex // guards what follows
 	begun   time.Time  // when it was first asked

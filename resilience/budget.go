@@ -242,3 +242,20 @@ func (b *Budget) funded() bool { return b.kind <= kindGRPC }
 
 // concurrency is how many extra attempts may be under way.
 func (b *Budget) concurrency() int64 { return max(b.floor, b.ratio*b.active.Load()) }
+
+// Spare returns how much of the extra attempts that a full budget grants at once it would grant at the time, from 0 to 1. In contrast
+// to Level that is 0 when it refuses them.
+func (b *Budget) Spare(now time.Duration) float64 {
+	switch {
+	case b == nil:
+		return 1
+	case b.kind == kindRatio:
+		b.calls.turn(now)
+		return b.Level()
+	case b.kind == kindConcurrent:
+		return b.Level()
+	}
+	b.settle(now)
+	size := b.limit.Load() - b.half
+	return min(max(float64(b.tokens.Load()-b.half)/float64(max(size, 1)), 0), 1)
+}

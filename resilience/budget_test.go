@@ -200,3 +200,32 @@ func BenchmarkBudgetSuccess(b *testing.B) {
 		}
 	})
 }
+
+func TestBudgetSpareIsWhatItWouldGrant(t *testing.T) {
+	for _, kind := range []string{BudgetSuccess, BudgetGRPC, BudgetRatio, BudgetConcurrent} {
+		b := NewBudget(BudgetConfig{Kind: kind})
+		if got := b.Spare(0); got != 1 {
+			t.Errorf("%s: Spare() = %v of a full budget, want 1", kind, got)
+		}
+		for n := 0; b.take(0); n++ {
+			if b.Spare(0) >= 1 || n > 1000 {
+				t.Fatalf("%s: Spare() = %v after %d extra attempts", kind, b.Spare(0), n+1)
+			}
+		}
+		if got := b.Spare(0); got >= 0.1 {
+			t.Errorf("%s: Spare() = %v of an empty budget", kind, got)
+		}
+		if b.giveBack(); b.Spare(0) <= 0 {
+			t.Errorf("%s: Spare() = %v when something was given back", kind, b.Spare(0))
+		}
+	}
+	b := NewBudget(BudgetConfig{Kind: BudgetRatio})
+	for b.take(0) {
+	}
+	if got := b.Spare(11 * time.Second); got != 1 {
+		t.Errorf("Spare() = %v after the window, want 1", got)
+	}
+	if got := (*Budget)(nil).Spare(0); got != 1 {
+		t.Errorf("Spare() = %v of no budget, want 1", got)
+	}
+}

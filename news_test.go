@@ -1,0 +1,212 @@
+package zerohop
+
+import (
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/zerohop/zerohop/loadbalance"
+	"github.com/zerohop/zerohop/resilience"
+)
+
+func TestStateTellsOfServiceBreaker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told events
+		m := open(t, Config{Resolver: orders(1), Hooks: told.hooks(), Spec: Spec{Defaults: Policy{
+			ServiceBreaker: Breaker{Mode: On, Consecutive: 2, Jitter: -1}, Outlier: Outlier{Mode: Off},
+		}}})
+		start := time.Now()
+		b := backend{err: always(errDown)}
+		_, _ = b.call(t.Context(), m), b.call(t.Context(), m)
+		time.Sleep(time.Second)
+		b.err = always(nil)
+		if err := b.call(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+		told.expect(t, start, "0s breaker_opened until 1s", "1s breaker_half_opened", "1s breaker_closed")
+	})
+}
+
+// An Update that takes away an open breaker closes it, and a breaker that is no longer in force says nothing.
+func TestStateTellsOfReplacedBreaker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told events
+		spec := Spec{Services: map[string]Policy{"orders": {ServiceBreaker: Breaker{Mode: On, Consecutive: 2, Jitter: -1}, Outlier: Outlier{Mode: Off}}}}
+		m := open(t, Config{Resolver: orders(1), Hooks: told.hooks(), Spec: spec})
+		start := time.Now()
+		b := backend{err: always(errDown)}
+		_, _ = b.call(t.Context(), m), b.call(t.Context(), m)
+		old := m.known()["orders"].breaker.Load()
+		spec = Spec{Services: map[string]Policy{"orders": {Outlier: Outlier{Mode: Off}}}}
+		if _, err := m.Check(spec); err != nil {
+			t.Fatal(err)
+		}
+		told.expect(t, start, "0s breaker_opened until 1s")
+		if _, err := m.Update(spec); err != nil {
+			t.Fatal(err)
+		}
+		_ = old.Force(m.now(), resilience.BreakerForcedOpen)
+		told.expect(t, start, "0s breaker_closed")
+	})
+}
+
+func TestStateTellsOfBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, kind := range []string{resilience.BudgetSuccess, resilience.BudgetGRPC, resilience.BudgetRatio} {
+			var told events
+			m := open(t, Config{Resolver: orders(1), Hooks: told.hooks(), Spec: Spec{Defaults: Policy{
+				Budget: Budget{Kind: kind, Floor: map[bool]float64{true: 1}[kind == resilience.BudgetRatio]}, Outlier: Outlier{Mode: Off},
+				Retry: Retry{Base: time.Millisecond, Max: time.Millisecond}, Idempotent: On,
+			}}})
+			b := backend{err: always(errDown)}
+			var start time.Time
+			for range 20 {
+				start = time.Now()
+				if e := failure(t, b.call(t.Context(), m)); e.Detail == resilience.OverBudget && len(e.Attempts) == 1 {
+					break
+				}
+			}
+			synctest.Wait()
+			if got := told.take(start); len(got) != 1 || got[0][len(got[0])-len("budget_empty"):] != "budget_empty" {
+				t.Errorf("%s: events = %q, want that the budget is empty", kind, got)
+			}
+			if st := m.State().Services[0]; st.Budget > 0.5 {
+				t.Errorf("%s: Budget = %v, want at most 0.5", kind, st.Budget)
+			}
+			b.err = always(nil)
+			for range 60 {
+				if err := b.call(t.Context(), m); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(20 * time.Second) // the window of "ratio" passes
+			synctest.Wait()
+			if got := told.take(start); len(got) != 1 || got[0][len(got[0])-len("budget_restored"):] != "budget_restored" {
+				t.Errorf("%s: events = %q, want that the budget is restored, once", kind, got)
+			}
+			m.Close()
+		}
+	})
+}
+
+func TestStateTellsOfSheddingByStage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told events
+		m := open(t, Config{Resolver: orders(1), Hooks: told.hooks(), Spec: Spec{Defaults: Policy{
+			RateLimit: RateLimit{Mode: On, Rate: 1, Burst: 1},
+		}}})
+		start := time.Now()
+		for range 10 { // of which the first passes
+			_ = ping(t.Context(), m, "orders")
+		}
+		time.Sleep(9500 * time.Millisecond)
+		_, _ = ping(t.Context(), m, "orders"), ping(t.Context(), m, "orders")
+		told.expect(t, start, "0s shedding rate-limit")
+		time.Sleep(11 * time.Second)
+		told.expect(t, start, "19.5s shedding_ended rate-limit")
+		_, _ = ping(t.Context(), m, "orders"), ping(t.Context(), m, "orders")
+		told.expect(t, start, "20.5s shedding rate-limit")
+	})
+}
+
+func TestStateTellsNotOfWhatIsOnlyObserved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told events
+		m := open(t, Config{Resolver: orders(1), Hooks: told.hooks(), Spec: Spec{Defaults: Policy{
+			RateLimit: RateLimit{Mode: Observe, Rate: 1, Burst: 1}, ServiceBreaker: Breaker{Mode: Observe, Consecutive: 1}, Outlier: Outlier{Mode: Off},
+		}}})
+		b := backend{err: always(errDown)}
+		for range 5 {
+			_ = b.call(t.Context(), m)
+		}
+		told.expect(t, time.Now())
+	})
+}
+
+// A hook may do what it likes to the mesh, and what comes of that is told after it has returned.
+func TestStateHookMayActOnTheMesh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m *Mesh
+		var got []StateKind
+		running := false
+		hook := func(service string, ev StateEvent) {
+			if running {
+				t.Error("the hook is called while it runs")
+			}
+			running = true
+			got = append(got, ev.Kind)
+			m.State()
+			if ev.Kind == StateOperator && ev.Cause == string(ActionPauseRetries) {
+				op := Operation{Service: service, For: time.Minute}
+				if err := m.ForceBreakerFor(op, resilience.BreakerForcedOpen); err != nil {
+					t.Error(err)
+				}
+				if err := m.Release(op); err != nil {
+					t.Error(err)
+				}
+			}
+			running = false
+		}
+		m = open(t, Config{Resolver: orders(1), Hooks: Hooks{State: hook}})
+		if err := ping(t.Context(), m, "orders"); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.PauseRetries(Operation{Service: "orders", For: time.Minute}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		want := []StateKind{StateOperator, StateOperator, StateBreakerOpened, StateOperatorEnded, StateBreakerClosed, StateOperatorEnded}
+		if !slices.Equal(got, want) {
+			t.Errorf("events = %q, want %q", got, want)
+		}
+	})
+}
+
+func TestStateEventsThatWaitAreBounded(t *testing.T) {
+	var calls atomic.Int64
+	m := open(t, Config{Resolver: orders(1), Hooks: Hooks{State: func(string, StateEvent) { calls.Add(1) }}})
+	if err := ping(t.Context(), m, "orders"); err != nil {
+		t.Fatal(err)
+	}
+	u := m.known()["orders"].upstream
+	u.hold()
+	for range 2 * maxNews {
+		u.tell(StateEvent{Kind: StateSpared})
+	}
+	if n := calls.Load(); n != 0 {
+		t.Errorf("%d events told although they are held up", n)
+	}
+	u.release()
+	if n := calls.Load(); n != maxNews {
+		t.Errorf("%d events told, want %d", n, maxNews)
+	}
+}
+
+func TestStateEventsOfBalancerHaveNames(t *testing.T) {
+	var told events
+	m := open(t, Config{Resolver: orders(1), Hooks: told.hooks()})
+	if err := ping(t.Context(), m, "orders"); err != nil {
+		t.Fatal(err)
+	}
+	u, now := m.known()["orders"].upstream, time.Now()
+	silent := map[loadbalance.EventKind]bool{loadbalance.TakenOut: true, loadbalance.PutBack: true}
+	for kind := loadbalance.Ejected; kind <= loadbalance.SpillEnded; kind++ {
+		u.balanced(loadbalance.Event{Kind: kind, Cause: loadbalance.SlowResponses, Addr: "a", Zone: "z", Time: now, Until: now.Add(1), Value: 2, Bound: 3, Out: 4, Nodes: 5})
+		told.mu.Lock()
+		got := told.list
+		told.list = nil
+		told.mu.Unlock()
+		want := fmt.Sprint([]StateEvent{{Kind: kindOf(kind), Addr: "a", Zone: "z", Cause: "slow", Time: now, Until: now.Add(1), Value: 2, Bound: 3, Out: 4, Endpoints: 5}})
+		if silent[kind] {
+			want = "[]"
+		} else if kindOf(kind) == "" {
+			t.Errorf("kind %d has no name", kind)
+		}
+		if fmt.Sprint(got) != want {
+			t.Errorf("kind %d: %v, want %s", kind, got, want)
+		}
+	}
+}

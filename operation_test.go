@@ -1,0 +1,273 @@
+package zerohop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/loadbalance"
+	"github.com/zerohop/zerohop/resilience"
+)
+
+// events are those that Hooks.State was told of.
+type events struct {
+	mu   sync.Mutex
+	list []StateEvent
+}
+
+func (e *events) hooks() Hooks {
+	return Hooks{State: func(_ string, ev StateEvent) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.list = append(e.list, ev)
+	}}
+}
+
+// take returns them in a few words, and forgets them.
+func (e *events) take(start time.Time) (list []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, ev := range e.list {
+		s := fmt.Sprintf("%v %s", ev.Time.Sub(start), ev.Kind)
+		for _, part := range []string{ev.Addr, ev.Cause, string(ev.To), ev.By, ev.Why} {
+			if part != "" {
+				s += " " + part
+			}
+		}
+		if !ev.Until.IsZero() {
+			s += fmt.Sprintf(" until %v", ev.Until.Sub(start))
+		}
+		list = append(list, s)
+	}
+	e.list = nil
+	return list
+}
+
+func (e *events) expect(t *testing.T, start time.Time, want ...string) {
+	t.Helper()
+	synctest.Wait()
+	if got := e.take(start); !slices.Equal(got, want) {
+		t.Errorf("events = %q, want %q", got, want)
+	}
+}
+
+func TestOperationsAreChecked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := open(t, Config{Resolver: orders(2)})
+		if err := ping(t.Context(), m, "orders"); err != nil {
+			t.Fatal(err)
+		}
+		good := Operation{Service: "orders", For: time.Minute}
+		at := good
+		at.Addr = "10.0.0.1:80"
+		with := func(op Operation, change func(*Operation)) Operation { change(&op); return op }
+		pause := m.PauseRetries
+		open := func(op Operation) error { return m.ForceBreakerFor(op, resilience.BreakerForcedOpen) }
+		for _, tt := range []struct {
+			name string
+			do   func(Operation) error
+			op   Operation
+			want string
+			is   error
+		}{
+			{"no service", pause, with(good, func(o *Operation) { o.Service = "" }), "service: must be set", nil},
+			{"another service", pause, with(good, func(o *Operation) { o.Service = "other" }), `"other"`, discovery.ErrUnknownService},
+			{"no time", pause, with(good, func(o *Operation) { o.For = 0 }), "for: must be more than 0", nil},
+			{"a negative time", m.Eject, with(at, func(o *Operation) { o.For = -1 }), "for: must be more than 0", nil},
+			{"too much time", m.Drain, with(at, func(o *Operation) { o.For = MaxOperation + 1 }), "at most 24h0m0s", nil},
+			{"no address", m.Eject, good, "addr: must be set", nil},
+			{"another address", m.Eject, with(at, func(o *Operation) { o.Addr = "10.0.0.9:80" }), `"10.0.0.9:80"`, loadbalance.ErrNoNode},
+			{"an address", pause, at, "addr: must be empty", nil},
+			{"an address for a breaker", open, at, "addr: must be empty", nil},
+			{"a long name", pause, with(good, func(o *Operation) { o.By = strings.Repeat("x", 257) }), "by: must have at most 256", nil},
+			{"a long reason", pause, with(good, func(o *Operation) { o.Why = strings.Repeat("x", 1025) }), "why: must have at most 1024", nil},
+			{"a state that does not last", func(op Operation) error { return m.ForceBreakerFor(op, resilience.BreakerOpen) }, good, "state: must be", nil},
+			{"nothing to release", m.Release, at, "no such operation", ErrNoOperation},
+			{"release of another service", m.Release, with(good, func(o *Operation) { o.Service = "other" }), `"other"`, discovery.ErrUnknownService},
+		} {
+			err := tt.do(tt.op)
+			if err == nil || !strings.Contains(err.Error(), tt.want) || tt.is != nil && !errors.Is(err, tt.is) {
+				t.Errorf("%s: error = %v, want %q and %v", tt.name, err, tt.want, tt.is)
+			}
+		}
+		if st := m.State(); len(st.Services) != 1 || len(st.Services[0].Operations) != 0 {
+			t.Errorf("State() = %+v, want nothing in force", st.Services)
+		}
+		m.Close()
+		if err := m.PauseRetries(good); !errors.Is(err, ErrClosed) {
+			t.Errorf("after Close: %v, want ErrClosed", err)
+		}
+	})
+}
+
+func TestPauseRetriesStopsAllButFirstAttempts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told events
+		m := open(t, Config{Resolver: orders(3), Hooks: told.hooks()})
+		b := backend{err: always(&ClassifiedError{Verdict: resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: true}, Err: errDown})}
+		_ = b.call(t.Context(), m)
+		start := time.Now()
+		if err := m.PauseRetries(Operation{Service: "Orders", For: time.Minute, By: "kim", Why: "storm"}); err != nil {
+			t.Fatal(err)
+		}
+		b.sent = 0
+		e := failure(t, b.call(t.Context(), m))
+		if b.sent != 1 || e.Detail != resilience.Paused || len(e.Attempts) != 1 {
+			t.Errorf("%d sent, error %+v, want one attempt", b.sent, e)
+		}
+		st := m.State().Services[0]
+		want := []OperationState{{Action: ActionPauseRetries, Since: start, Until: start.Add(time.Minute), By: "kim", Why: "storm"}}
+		if !slices.Equal(st.Operations, want) || !st.RetriesPaused.Equal(start.Add(time.Minute)) {
+			t.Errorf("State() = %+v until %v, want %+v", st.Operations, st.RetriesPaused, want)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		b.sent = 0
+		if e := failure(t, b.call(t.Context(), m)); b.sent != 3 || e.Detail != resilience.Exhausted {
+			t.Errorf("afterwards: %d sent, error %+v, want all attempts", b.sent, e)
+		}
+		if st := m.State().Services[0]; len(st.Operations) != 0 || !st.RetriesPaused.IsZero() {
+			t.Errorf("afterwards: State() = %+v", st)
+		}
+		told.expect(t, start, "0s operator pause retries kim storm until 1m0s", "1m0s operator_ended pause retries kim storm")
+	})
+}
+
+func TestPauseRetriesConcernsCallsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := open(t, Config{Resolver: orders(3)})
+		if err := ping(t.Context(), m, "orders"); err != nil {
+			t.Fatal(err)
+		}
+		ctx := WithCall(t.Context(), CallOptions{Idempotent: On})
+		sent := 0
+		done := make(chan error)
+		go func() {
+			_, err := Do(ctx, m, "orders", func(context.Context, *loadbalance.Node) (int, error) {
+				sent++
+				time.Sleep(10 * time.Second) // backups would join it
+				return 0, errDown
+			})
+			done <- err
+		}()
+		synctest.Wait()
+		if err := m.PauseRetries(Operation{Service: "orders", For: time.Minute}); err != nil {
+			t.Fatal(err)
+		}
+		e := failure(t, <-done)
+		if sent != 1 || e.Detail != resilience.Paused {
+			t.Errorf("%d sent, error %+v, want one attempt", sent, e)
+		}
+	})
+}
+
+func TestForceBreakerForEndsByItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told events
+		m := open(t, Config{Resolver: orders(2), Hooks: told.hooks()})
+		if err := ping(t.Context(), m, "orders"); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		op := Operation{Service: "orders", For: time.Minute, By: "kim"}
+		if err := m.ForceBreakerFor(op, resilience.BreakerForcedOpen); err != nil {
+			t.Fatal(err)
+		}
+		if e := failure(t, ping(t.Context(), m, "orders")); e.Reason != BreakerOpen {
+			t.Errorf("error = %v, want that of the breaker", e)
+		}
+		if st := m.State().Services[0]; st.Breaker != resilience.BreakerForcedOpen || !st.BreakerForced.Equal(start.Add(time.Minute)) {
+			t.Errorf("State() = %+v", st)
+		}
+		spec, _ := m.Spec()
+		spec.Services = map[string]Policy{"orders": {ServiceBreaker: Breaker{Mode: On}}}
+		if _, err := m.Update(spec); err != nil {
+			t.Fatal(err)
+		}
+		if e := failure(t, ping(t.Context(), m, "orders")); e.Reason != BreakerOpen {
+			t.Errorf("after Update: error = %v, want that of the breaker", e)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if err := ping(t.Context(), m, "orders"); err != nil {
+			t.Errorf("afterwards: %v", err)
+		}
+		told.expect(t, start,
+			"0s operator force breaker forced-open kim until 1m0s", "0s breaker_opened operator forced-open", "0s shedding breaker",
+			"10s shedding_ended breaker", "1m0s breaker_closed operator closed", "1m0s operator_ended force breaker forced-open kim")
+		if state, _ := m.BreakerState("orders"); state != resilience.BreakerClosed {
+			t.Errorf("BreakerState() = %q, want that of the policy", state)
+		}
+	})
+}
+
+func TestForceBreakerOutlivesForceBreakerFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told events
+		m := open(t, Config{Resolver: orders(2), Hooks: told.hooks()})
+		if err := ping(t.Context(), m, "orders"); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		op := Operation{Service: "orders", For: time.Minute, By: "kim"}
+		force := func(want resilience.BreakerState, err error) {
+			t.Helper()
+			if state, _ := m.BreakerState("orders"); err != nil || state != want {
+				t.Errorf("BreakerState() = %q, %v, want %q", state, err, want)
+			}
+		}
+		force(resilience.BreakerDisabled, m.ForceBreaker("orders", resilience.BreakerDisabled))
+		force(resilience.BreakerForcedOpen, m.ForceBreakerFor(op, resilience.BreakerForcedOpen))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		force(resilience.BreakerDisabled, nil)
+		force(resilience.BreakerForcedOpen, m.ForceBreakerFor(op, resilience.BreakerForcedOpen))
+		force("", m.ForceBreaker("orders", resilience.BreakerClosed))
+		if st := m.State().Services[0]; len(st.Operations) > 0 || !st.BreakerForced.IsZero() {
+			t.Errorf("State() = %+v, want that ForceBreaker ended the operation", st)
+		}
+		told.expect(t, start,
+			"0s operator force breaker forced-open kim until 1m0s", "0s breaker_opened operator forced-open",
+			"1m0s breaker_closed operator disabled", "1m0s operator_ended force breaker forced-open kim",
+			"1m0s operator force breaker forced-open kim until 2m0s", "1m0s breaker_opened operator forced-open",
+			"1m0s breaker_closed operator closed", "1m0s operator_ended force breaker forced-open kim")
+	})
+}
+
+func TestReleaseEndsOperations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told events
+		m := open(t, Config{Resolver: orders(2), Hooks: told.hooks()})
+		if err := ping(t.Context(), m, "orders"); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		op := Operation{Service: "orders", For: time.Minute, By: "kim"}
+		if err := errors.Join(m.PauseRetries(op), m.ForceBreakerFor(op, resilience.BreakerForcedOpen)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if err := m.Release(Operation{Service: "orders", Action: ActionForceBreaker, By: "lee", Why: "calm"}); err != nil {
+			t.Fatal(err)
+		}
+		if st := m.State().Services[0]; len(st.Operations) != 1 || st.Operations[0].Action != ActionPauseRetries || st.Breaker != "" {
+			t.Errorf("State() = %+v, want the other one", st)
+		}
+		if err := m.Release(Operation{Service: "orders", By: "lee"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Release(Operation{Service: "orders"}); !errors.Is(err, ErrNoOperation) {
+			t.Errorf("again: %v, want ErrNoOperation", err)
+		}
+		told.expect(t, start, "0s operator pause retries kim until 1m0s",
+			"0s operator force breaker forced-open kim until 1m0s", "0s breaker_opened operator forced-open",
+			"1s breaker_closed operator closed", "1s operator_ended force breaker forced-open lee calm", "1s operator_ended pause retries lee")
+	})
+}
