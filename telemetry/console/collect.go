@@ -30,12 +30,8 @@ type collector struct {
 
 type (
 	endpointKey struct{ service, addr string }
-	// routeKey is a backend of a rule, where calls go to a service. The name of the rule tells rules of one place apart that were
-	// not in the spec at the same time, as far as they have names.
-	routeKey struct {
-		rule, backend int16
-		name, service string
-	}
+	// routeKey is a backend of a rule, -1 if it has none.
+	routeKey struct{ rule, backend int16 }
 )
 
 // Hooks returns the hooks that tell the console about a mesh, which is shown under Config.Name. Each mesh needs hooks of its own: what
@@ -49,56 +45,56 @@ func (c *Console) Named(name string) zerohop.Hooks {
 	m.services.Store(&map[string]*serviceCount{})
 	m.routes.Store(&map[routeKey]*routeCount{})
 	return zerohop.Hooks{
-		CallDone:    m.callDone,
-		AttemptDone: m.attemptDone,
-		Refused:     m.refused,
-		Discovery:   m.discovery,
-		Health:      m.health,
-		State:       m.state,
-		Explained:   m.explained,
-		Opened:      m.meshOpened,
-		Closed:      m.meshClosed,
-		Update:      m.updated,
+		CallDone: func(_ context.Context, call zerohop.CallInfo, r zerohop.CallResult) { m.callDone(&call, &r) },
+		AttemptDone: func(_ context.Context, call zerohop.CallInfo, a zerohop.AttemptInfo, r zerohop.AttemptResult) {
+			m.attemptDone(&call, &a, &r)
+		},
+		Refused:   m.refused,
+		Discovery: m.discovery,
+		Health:    m.health,
+		State:     m.state,
+		Explained: m.explained,
+		Opened:    m.meshOpened,
+		Closed:    m.meshClosed,
+		Update:    m.updated,
 	}
 }
 
-func (m *collector) callDone(_ context.Context, call zerohop.CallInfo, r zerohop.CallResult) {
+func (m *collector) callDone(call *zerohop.CallInfo, r *zerohop.CallResult) {
 	failed, neutral := r.Outcome == resilience.Failure || r.Outcome == resilience.Overload, r.Outcome == resilience.Neutral
 	if s := m.service(call.Service); s != nil {
-		s.some().count(r.Duration, failed, neutral)
+		s.shard(r.Duration).count(r.Duration, failed, neutral)
 	}
 	if call.Rule >= 0 {
-		if t := m.route(&call); t != nil {
+		if t := m.route(call); t != nil {
 			t.count(r.Duration, failed, neutral)
 		}
 	}
 }
 
-func (m *collector) attemptDone(_ context.Context, call zerohop.CallInfo, a zerohop.AttemptInfo, r zerohop.AttemptResult) {
+func (m *collector) attemptDone(call *zerohop.CallInfo, a *zerohop.AttemptInfo, r *zerohop.AttemptResult) {
 	if a.Node == nil { // none was found: nothing was attempted
 		return
-	}
-	if s := m.service(call.Service); s != nil {
-		h := s.some()
-		h.attempts.Add(1)
-		switch {
-		case a.Backup:
-			h.backups.Add(1)
-		case a.Number > 0:
-			h.retries.Add(1)
-		}
 	}
 	e := a.Node.Attach(m, func() (any, func()) { return m.newEndpoint(call.Service, a.Node.Addr()) }).(*endpointCount)
 	if e == nil {
 		m.console.uncounted.Add(1)
 		return
 	}
+	h := e.service.shard(r.Latency)
+	h.attempts.Add(1)
+	switch {
+	case a.Backup:
+		h.backups.Add(1)
+	case a.Number > 0:
+		h.retries.Add(1)
+	}
 	e.count(r.Latency, r.Outcome == resilience.Failure || r.Outcome == resilience.Overload, r.Outcome == resilience.Neutral)
 }
 
 func (m *collector) refused(_ context.Context, call zerohop.CallInfo, r zerohop.Refusal) {
 	if s := m.service(call.Service); s != nil && r.Enforced {
-		s.some().refused.Add(1)
+		s.shard(time.Since(call.Start)).refused.Add(1)
 	}
 }
 
@@ -130,21 +126,27 @@ func (m *collector) newService(name string) *serviceCount {
 
 // route returns the counts of what a call was routed by, nil if there are too many.
 func (m *collector) route(call *zerohop.CallInfo) *routeCount {
-	key := routeKey{call.Rule, call.Backend, call.Route, call.Service}
-	if t := (*m.routes.Load())[key]; t != nil {
+	key := routeKey{call.Rule, call.Backend}
+	if t := (*m.routes.Load())[key]; t != nil && t.name == call.Route {
 		return t
 	}
+	return m.newRoute(key, call.Route)
+}
+
+func (m *collector) newRoute(key routeKey, name string) *routeCount {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old := *m.routes.Load()
 	if t := old[key]; t != nil {
-		return t
-	}
-	if !take(&m.console.routes, MaxRoutes) {
+		if t.name == name {
+			return t
+		}
+		// One of them is of a call that began before the last update: the counts begin anew.
+	} else if !take(&m.console.routes, MaxRoutes) {
 		m.console.uncounted.Add(1)
 		return nil
 	}
-	t := &routeCount{}
+	t := &routeCount{name: name}
 	next := maps.Clone(old)
 	next[key] = t
 	m.routes.Store(&next)
@@ -153,10 +155,11 @@ func (m *collector) route(call *zerohop.CallInfo) *routeCount {
 
 // newEndpoint returns the counts of an endpoint, nil if there are too many, and what lets go of them.
 func (m *collector) newEndpoint(service, addr string) (*endpointCount, func()) {
-	if !take(&m.console.endpoints, MaxEndpoints) {
-		return nil, func() {}
+	s := m.service(service)
+	if s == nil || !take(&m.console.endpoints, MaxEndpoints) {
+		return (*endpointCount)(nil), func() {}
 	}
-	e := &endpointCount{}
+	e := &endpointCount{service: s}
 	key := endpointKey{service, addr}
 	m.mu.Lock()
 	if m.endpoints[key] != nil { // of a node that is leaving
@@ -217,17 +220,20 @@ func (m *collector) sampled() []*endpointCount {
 
 // forget drops services that nobody calls, to make room for others: names may come and go.
 func (m *collector) forget(services map[string]*serviceCount) {
-	var idle []string
+	idle := map[*serviceCount]string{}
 	for name, s := range services {
 		if s.idle > silent {
-			idle = append(idle, name)
+			idle[s] = name
 		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range m.endpoints { // which count for their service, too
+		delete(idle, e.service)
 	}
 	if len(idle) == 0 {
 		return
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	next := maps.Clone(*m.services.Load())
 	for _, name := range idle {
 		delete(next, name)

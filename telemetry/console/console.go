@@ -31,6 +31,9 @@ type Console struct {
 	timeline                    timeline
 	failures                    failures
 
+	summing sync.Mutex // guards summed; one reads for all streams. Taken before all others.
+	summed  Summary
+
 	mu     sync.Mutex // guards what follows, and what belongs to the sampler; the locks of collectors are taken after it
 	meshes []*openMesh
 	ticked chan struct{} // closed at the next tick

@@ -2,7 +2,6 @@ package console
 
 import (
 	"math"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 )
@@ -14,7 +13,7 @@ const (
 	points = 60
 	// window and minute are how many ticks make 10 s and 60 s.
 	window, minute = 5, 30
-	// shards divide what all calls of a service write to among cores. A random word chooses, which costs less than to know the core.
+	// shards divide what all calls of a service write to among cores.
 	shards = 4
 	// turnover is after how many ticks the latencies of an endpoint make room: its quantiles are of the last one to two of these.
 	turnover = 15
@@ -119,11 +118,12 @@ type serviceCount struct {
 	idle                                int // ticks since the last call
 	history                             history
 	latencies                           [minute]counts // of the last ticks
+	lately                              counts         // their sum
 	attempts, retries, backups, refused gauge
 }
 
-// some returns a shard.
-func (s *serviceCount) some() *shard { return &s.shards[rand.Uint32()%shards] }
+// shard returns one of the shards, by a duration: its microseconds are as good as random, and are there already.
+func (s *serviceCount) shard(d time.Duration) *shard { return &s.shards[uint64(d)>>10%shards] }
 
 // sums adds the shards up.
 func (s *serviceCount) sums(c *counts) (all, failed, attempts, retries, backups, refused uint32) {
@@ -147,6 +147,9 @@ func (s *serviceCount) sample() {
 	s.refused.sample(refused)
 	p := point{all: all - s.seenAll, failed: failed - s.seenFailed}
 	came := &s.latencies[s.history.n%minute]
+	if s.history.n >= minute {
+		s.lately = s.lately.since(came)
+	}
 	*came = counts{}
 	s.idle++
 	if p.all > 0 {
@@ -155,6 +158,7 @@ func (s *serviceCount) sample() {
 		s.sums(&now)
 		*came = now.since(&s.seen)
 		s.seen = now
+		s.lately.add(came)
 		p50, p99 := came.quantiles()
 		p.p50, p.p99 = float32(millis(p50)), float32(millis(p99))
 	}
@@ -163,12 +167,15 @@ func (s *serviceCount) sample() {
 	s.history.add(p)
 }
 
-// traffic returns what came in the last k ticks.
+// traffic returns what came in the last k ticks, at most a minute.
 func (s *serviceCount) traffic(k int) Traffic {
 	all, failed, d := s.history.last(k)
-	var sum counts
-	for i := max(0, s.history.n-k); i < s.history.n; i++ {
-		sum.add(&s.latencies[i%minute])
+	sum := &s.lately
+	if k < minute {
+		sum = &counts{}
+		for i := max(0, s.history.n-k); i < s.history.n; i++ {
+			sum.add(&s.latencies[i%minute])
+		}
 	}
 	p50, p99 := sum.quantiles()
 	return Traffic{Rate: rate(all, d), Errors: share(failed, all), P50: round(millis(p50)), P99: round(millis(p99))}
@@ -182,6 +189,7 @@ func (s *serviceCount) totals() (all, failed uint64) {
 
 // endpointCount counts the attempts at an endpoint. Those are spread over endpoints as it is: it has no shards.
 type endpointCount struct {
+	service *serviceCount
 	tally
 
 	// What follows belongs to the sampler, under Console.mu.
@@ -215,8 +223,9 @@ func (e *endpointCount) traffic() Traffic {
 	return Traffic{Rate: rate(all, d), Errors: share(failed, all), P50: round(millis(p50)), P99: round(millis(p99))}
 }
 
-// routeCount counts the calls that a rule sent to a service.
+// routeCount counts the calls that a rule sent to a backend.
 type routeCount struct {
+	name string // of the rule
 	tally
 
 	seenAll, seenFailed uint32

@@ -52,7 +52,7 @@ func routeView(mesh string, index int, r *routing.Rule, counted map[routeKey]*ro
 	sums := make([]traffics, max(len(r.Backends), 1))
 	var whole traffics
 	for key, t := range counted {
-		if int(key.rule) != index || key.name != r.Name {
+		if int(key.rule) != index || t.name != r.Name {
 			continue
 		}
 		i := max(int(key.backend), 0)

@@ -9,8 +9,20 @@ import (
 	"github.com/zerohop/zerohop/resilience"
 )
 
-// summary returns all services in a line each.
+// summary returns all services in a line each. What is in it is read-only.
 func (c *Console) summary() Summary {
+	c.summing.Lock()
+	defer c.summing.Unlock()
+	c.mu.Lock()
+	ticks := c.ticks
+	c.mu.Unlock()
+	if now := time.Now(); c.summed.Time.IsZero() || c.summed.Point != ticks || now.Sub(c.summed.Time) >= fresh {
+		c.summed = c.sum()
+	}
+	return c.summed
+}
+
+func (c *Console) sum() Summary {
 	s := Summary{
 		Time: time.Now().UTC(), Name: name(c.cfg.Name), Tick: millis(tick), Admin: c.cfg.AdminPath, Meshes: []MeshLine{}, Services: []ServiceLine{},
 		Event: c.timeline.latest(), Failure: c.failures.latest(), Uncounted: c.uncounted.Load(),

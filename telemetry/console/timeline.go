@@ -105,10 +105,10 @@ var stateTexts = map[zerohop.StateKind]struct{ level, text string }{
 func stateEvent(mesh, service string, ev zerohop.StateEvent) *Event {
 	t, ok := stateTexts[ev.Kind]
 	if !ok {
-		t.level, t.text = levelInfo, string(ev.Kind)
+		t.level, t.text = levelInfo, name(string(ev.Kind))
 	}
 	e := &Event{
-		Time: ev.Time, Until: ev.Until, ServiceName: ServiceName{mesh, name(service)}, Kind: string(ev.Kind), Level: t.level,
+		Time: ev.Time, Until: ev.Until, ServiceName: ServiceName{mesh, name(service)}, Kind: name(string(ev.Kind)), Level: t.level,
 		Addr: name(ev.Addr), Zone: name(ev.Zone), Cause: name(ev.Cause), By: name(ev.By), Text: t.text,
 	}
 	if e.Time.IsZero() {

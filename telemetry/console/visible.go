@@ -54,7 +54,7 @@ func visible(s string, most int) string {
 
 // shows reports whether a character is seen as what it is. Marks that combine could pile up over other lines.
 func shows(r rune) bool {
-	return r == ' ' || unicode.IsPrint(r) && !unicode.Is(unicode.Mn, r) && !unicode.Is(unicode.Me, r) && !unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) && !unicode.Is(unicode.Variation_Selector, r)
+	return r == ' ' || r != utf8.RuneError && unicode.IsPrint(r) && !unicode.Is(unicode.Mn, r) && !unicode.Is(unicode.Me, r) && !unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) && !unicode.Is(unicode.Variation_Selector, r)
 }
 
 // lines is visible for a text of several lines.
@@ -74,7 +74,7 @@ const redacted = "[redacted]"
 
 var (
 	// secretName fits names under which secrets are kept. It rather fits too much.
-	secretName = regexp.MustCompile(`(?i)pass(wd|word|phrase)?($|[^a-z])|passw|secret|token|api[-_.]?key|private|credential|(^|[^a-z])(auth|pwd|key|sig|jwt|sas)($|[^a-z])|authorization|cookie|session|signature|accesskey|bearer|connectionstring|conn[-_]?str|dsn`)
+	secretName = regexp.MustCompile(`(?i)(^|[^a-z])pass($|[^a-z])|passw|passphrase|secret|token|api[-_.]?key|private|credential|(^|[^a-z])(auth|pwd|key|sig|jwt|sas)($|[^a-z])|authorization|cookie|session|signature|accesskey|bearer|connectionstring|conn[-_]?str|dsn`)
 	// urlText fits URLs: what comes before the user, the user, the host with the path, and the query or fragment.
 	urlText = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)([^/\s"'<>@]*@)?([^\s"'<>?#]*)([?#][^\s"'<>]*)?`)
 	// secretText fits secrets in running text.
