@@ -136,7 +136,7 @@ func TestFailedCheckTakesThePlaceOfAnEjection(t *testing.T) {
 	b.want("after five failures", 0)
 	b.now = b.now.Add(time.Minute)
 	probe := b.pick()
-	if probe.Node() != n || !probe.probe {
+	if probe.Node() != n || !probe.trace.probe() {
 		t.Fatalf("Pick() after the ejection = %v, want a probe of %s", probe.Node().Addr(), n.Addr())
 	}
 	b.SetFailing(n.Addr(), true, b.now)

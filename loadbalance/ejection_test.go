@@ -750,7 +750,7 @@ func TestAbsoluteThresholdsHoldWhateverTheSiblingsDo(t *testing.T) {
 			b.now = b.now.Add(lasts * time.Second)
 			p, ok := Pick{}, false
 			for range 100 { // one of them is the probe
-				if p = b.pick(); p.probe {
+				if p = b.pick(); p.trace.probe() {
 					ok = true
 					break
 				}

@@ -93,7 +93,9 @@ func (s *Set) bound(p *plan, in *Info) (Pick, error) {
 	}
 	switch {
 	case ok:
-		pick.probe = probe
+		if probe {
+			pick.trace |= probing
+		}
 		return pick, nil
 	case n.full():
 		return Pick{}, ErrLimited

@@ -216,21 +216,21 @@ func (s *Set) Look(in Info, p Pick, c *Choice) {
 		return
 	}
 	in.panicking = plan.panicking
-	if p.node != nil && int(p.level) < len(s.levels) {
-		in.level = p.level
+	if p.node != nil && int(p.trace.level()) < len(s.levels) {
+		in.level = p.trace.level()
 	}
 	s.survey(&in, plan.panicking)
 	if p.node == nil {
 		return
 	}
 	now := s.balancer.since(in.Now)
-	c.Random = uint64(p.word) << 32
+	c.Random = p.trace.word()
 	if in.level != anyLevel {
 		in.seen(s.levels[in.level].picker, p.node, now)
 	}
 	switch {
-	case p.how != HowNone:
-		c.How = p.how
+	case p.trace.how() != HowNone:
+		c.How = p.trace.how()
 	case slices.Contains(in.Avoid, p.node):
 		c.How = HowLastResort
 	case c.How == HowNone:

@@ -237,7 +237,9 @@ func (s *Set) probe(p *plan, in *Info) (Pick, bool) {
 		s.survey(in, false)
 	}
 	pick, ok := n.claim(in) // if not, the node will be ready for a later probe
-	if pick.probe = ok; !ok {
+	if ok {
+		pick.trace |= probing
+	} else {
 		in.how = HowNone
 	}
 	return pick, ok
@@ -299,12 +301,26 @@ type Pick struct {
 	node   *Node
 	start  time.Duration // after the base of the node
 	permit resilience.Permit
-	probe  bool // of an ejected node
-	// What Look makes something of. There is no room for more: a word more in every call of a transport is a larger size of what
-	// it allocates.
-	how   How    // HowNone for what pickers say
-	level uint8  // that the pick was for
-	word  uint32 // upper half of the last random word
+	trace  trace
+}
+
+// trace is what a pick leaves behind, in a word that is written at once, or who reads it with another one would wait for both: the upper
+// half of the last random word, above the level that the pick was for, above the How, HowNone for what pickers say. There
+// is no room for more: calls with another word would be allocated in a larger size.
+type trace uint64
+
+func (t trace) how() How     { return How(t) }
+func (t trace) level() uint8 { return uint8(t >> 8) }
+func (t trace) word() uint64 { return uint64(t) >> 32 << 32 }
+
+// probe reports whether the attempt is that of an ejected node.
+func (t trace) probe() bool { return t&probing != 0 }
+
+// probing is set in the trace of a probe.
+const probing = 1 << 16
+
+func (in *Info) trace() trace {
+	return trace(in.how) | trace(in.level)<<8 | trace(in.Random)&(1<<64-1<<32)
 }
 
 func begin(n *Node, in *Info, permit resilience.Permit) Pick {
@@ -319,7 +335,7 @@ func started(n *Node, in *Info, permit resilience.Permit) Pick {
 		in.picked(n, start)
 	}
 	n.penalty.try(start)
-	return Pick{node: n, start: start, permit: permit, how: in.how, level: in.level, word: uint32(in.Random >> 32)}
+	return Pick{node: n, start: start, permit: permit, trace: in.trace()}
 }
 
 // Node returns the node that was picked, nil for the zero Pick.
@@ -405,7 +421,7 @@ func (p Pick) done(r *Report) {
 		}
 	}
 	if d != nil {
-		d.report(n, start, now, f, p.probe)
+		d.report(n, start, now, f, p.trace.probe())
 	}
 	p.permit.Done(now, r.Outcome, r.Latency)
 	if l := n.limit.Load(); l != nil {
