@@ -2,6 +2,7 @@ package loadbalance
 
 import (
 	"errors"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -60,7 +61,8 @@ type Balancer struct {
 	setup atomic.Pointer[setup]
 	// changes counts what makes sets plan anew: ejections, failed checks, returns, and moves of calls between zones.
 	changes atomic.Uint64
-	checked atomic.Bool // SetFailing was called, or is to be
+	checked atomic.Bool  // SetFailing was called, or is to be
+	due     atomic.Int64 // when the first endpoint is to return that an operator took out
 	set     atomic.Pointer[Set]
 	reports atomic.Bool                   // nodes are picked by what they report
 	probing atomic.Pointer[PrequalConfig] // how they are asked for that, nil if they are not
@@ -71,6 +73,7 @@ type Balancer struct {
 	absent  absences
 	updates uint64    // made so far
 	judge   *outliers // of the first Config with Outlier
+	takings map[string]*taking
 }
 
 // New returns a Balancer without endpoints.
@@ -78,6 +81,7 @@ func New(cfg Config) *Balancer {
 	b := &Balancer{rand: cfg.Rand, base: time.Now(), nodes: map[string]*Node{}}
 	b.setup.Store(b.prepare(cfg, nil))
 	b.checked.Store(cfg.Unproven)
+	b.due.Store(math.MaxInt64)
 	b.set.Store(&Set{balancer: b})
 	return b
 }
@@ -98,6 +102,7 @@ func (b *Balancer) update(all []discovery.Endpoint, now time.Duration) {
 	eps := is.cfg.Subset.of(all, is.locality.zone())
 	b.others = without(all, eps)
 	b.absent.expire(now)
+	b.returnDue(now)
 	old := b.set.Load().nodes
 	start := medianCost(old, now)
 	b.updates++
@@ -132,6 +137,9 @@ func (b *Balancer) update(all []discovery.Endpoint, now time.Duration) {
 				n.out.Store(unfit)
 			}
 			b.nodes[n.Addr()] = n
+			if t := b.takings[ep.Addr]; t != nil {
+				b.take(n, t)
+			}
 		case n.update == b.updates:
 			continue // named twice
 		default:
@@ -146,7 +154,11 @@ func (b *Balancer) update(all []discovery.Endpoint, now time.Duration) {
 	for _, n := range append(passed, old[at:]...) {
 		if n.update != b.updates {
 			delete(b.nodes, n.Addr())
-			b.absent.add(n, n.leave(), now)
+			out := n.leave()
+			if out <= byHand { // which is known by the address
+				out = 0
+			}
+			b.absent.add(n, out, now)
 		}
 	}
 	if is.outliers != nil {

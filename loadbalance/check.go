@@ -20,6 +20,10 @@ func (b *Balancer) SetFailing(addr string, fails bool, now time.Time) (changed b
 	if fails {
 		next = unfit
 	}
+	if t := b.takings[addr]; t != nil {
+		changed, t.fails = t.fails != fails, fails
+		return changed
+	}
 	for {
 		out := n.out.Load()
 		if (out == unfit) == fails {

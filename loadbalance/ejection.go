@@ -95,7 +95,7 @@ const (
 
 // report takes in the result of an attempt that began at start.
 func (d *outliers) report(n *Node, start, now time.Duration, f finding, probe bool) {
-	if out := n.out.Load(); out == unfit { // checks say when it is back
+	if out := n.out.Load(); out <= unfit { // checks say when it is back, or an operator
 		return
 	} else if probe || out != 0 {
 		d.prove(n, start, now, f, probe)
@@ -383,7 +383,7 @@ func (d *outliers) renew(nodes []*Node, healthy int, now time.Duration) {
 		switch until := n.out.Load(); {
 		case until > 0:
 			out = append(out, n)
-		case until == unfit && n.ep.Load().Health == discovery.Healthy:
+		case until <= unfit && n.ep.Load().Health == discovery.Healthy:
 			d.healthy-- // the ceiling is for the others
 		}
 	}

@@ -119,23 +119,17 @@ func (n *Node) full() bool {
 // claim begins an attempt on the node unless its limit or its breaker is against that.
 func (n *Node) claim(in *Info) (Pick, bool) {
 	if l := n.limit.Load(); l == nil {
-		n.inflight.Add(1)
-	} else {
-		for most := l.now(); ; {
-			v := n.inflight.Load()
-			if v >= most {
-				return Pick{}, false
-			}
-			if n.inflight.CompareAndSwap(v, v+1) {
-				break
-			}
-		}
+		n.inflight.pick()
+	} else if !n.inflight.below(l.now()) {
+		return Pick{}, false
 	}
 	var permit resilience.Permit
 	if b := n.breaker.Load(); b != nil {
 		ok := false
 		if permit, ok = b.Allow(n.since(in.Now)); !ok {
-			n.end()
+			if n.inflight.unpick() == 0 && n.gone() {
+				n.release()
+			}
 			return Pick{}, false
 		}
 	}

@@ -16,10 +16,10 @@ import (
 // use.
 type Node struct {
 	// What a pick reads fills one cache line, and the node two: 128 bytes are allocated on their bounds.
-	inflight atomic.Int64
+	inflight flights
 	cost     ewma
 	penalty  penalty
-	out      atomic.Int64                       // 0 in service, until when the node is ejected, unfit or left
+	out      atomic.Int64                       // 0 in service, until when the node is ejected, or one of those below
 	inverse  atomic.Uint32                      // float32 bits of 1/weight
 	young    atomic.Uint32                      // the tick in which a slow start began, 0 if none is under way
 	breaker  atomic.Pointer[resilience.Breaker] // nil if there is none
@@ -41,7 +41,10 @@ type Node struct {
 // Values of Node.out.
 const (
 	left  = -1 // the node is no longer in the set
-	unfit = -2 // its active health checks fail; nothing else takes it out of service as well
+	unfit = -2 // its active health checks fail; nothing else but an operator takes it out of service as well
+	// An operator took the node out of service, or lets it drain. What is not above byHand is one of them.
+	byHand  = -3
+	drained = -4
 )
 
 type attachment struct {

@@ -80,7 +80,9 @@ func (s *Set) bound(p *plan, in *Info) (Pick, error) {
 	probe := false
 	if out := n.out.Load(); out == left {
 		return Pick{}, ErrNoNode
-	} else if out != 0 && !p.panicking {
+	} else if out == byHand {
+		return Pick{}, ErrNoNode
+	} else if out != 0 && out != drained && !p.panicking {
 		// Calls that may go nowhere else are the only ones to find out whether it is back where there are no others.
 		if probe = out > 0 && in.Strict && s.setup.outliers.claim(n, s.balancer.since(in.Now)); !probe {
 			return Pick{}, ErrNoNode

@@ -23,7 +23,8 @@ type Info struct {
 	// the pickers of HashConfig look at it.
 	Hash uint64
 	// Node is the NodeKey of the node that the call is bound to: it goes there, past the algorithm, unless the node is gone,
-	// ejected, not healthy, or in Avoid. One that is draining is not too bad for that. 0 means that the call is bound to none.
+	// ejected, taken out by an operator, not healthy, or in Avoid. One that is draining, by its source or by an operator, is not
+	// too bad for that. 0 means that the call is bound to none.
 	Node uint64
 	// Strict makes the pick fail with ErrNoNode rather than return another node than Node. That it is in Avoid does not
 	// matter then, unless Other is set.
@@ -63,7 +64,7 @@ func (in *Info) easy() bool {
 // usable is what seldom matters of Usable.
 func (in *Info) usable(n *Node) bool {
 	out := n.out.Load()
-	return (out == 0 || out != left && in.panicking) && n.admits(in.Now) && n != in.except && !slices.Contains(in.Avoid, n) && !(in.within && n.full()) && (!in.Sound || !n.Penalized(in.Now))
+	return (out == 0 || in.panicking && (out > 0 || out == unfit)) && n.admits(in.Now) && n != in.except && !slices.Contains(in.Avoid, n) && !(in.within && n.full()) && (!in.Sound || !n.Penalized(in.Now))
 }
 
 // Picker chooses from the nodes it was built for. Implementations are pure: the choice depends on Info and
@@ -162,15 +163,28 @@ func walk(nodes []*Node, in *Info) (a, b *Node) {
 	return a, nil
 }
 
-// lastResort returns a node although none is usable: one that was not tried if there is one.
+// lastResort returns a node although none is usable: one that was not tried if there is one, and none that an operator took out
+// unless all are.
 func lastResort(nodes []*Node, in *Info) *Node {
 	start := index(in.Random, len(nodes))
+	best, rank := nodes[start], 0
 	for k := range nodes {
-		if n := nodes[(start+k)%len(nodes)]; !slices.Contains(in.Avoid, n) {
-			return n
+		n := nodes[(start+k)%len(nodes)]
+		r := 1
+		if n.out.Load() > byHand {
+			r += 2
+		}
+		if !slices.Contains(in.Avoid, n) {
+			r++
+		}
+		if r > rank {
+			best, rank = n, r
+		}
+		if rank == 4 {
+			break
 		}
 	}
-	return nodes[start]
+	return best
 }
 
 // firstUsable is the way out of pickers whose choice fell on nodes that are not usable.

@@ -5,14 +5,16 @@ import (
 	"sync/atomic"
 )
 
-// plan is how the calls are shared between the levels of a Set while the same nodes are ejected and zones carry as much. But for wake it
-// is immutable.
+// plan is how the calls are shared between the levels of a Set while the same nodes are ejected and zones carry as much. But for wake and
+// parts it is immutable.
 type plan struct {
 	changes   uint64  // of the balancer, when it was made
 	shares    []share // at least one
 	panicking bool    // on some level
+	taken     bool    // an operator took some out of service
 	ejected   []*Node
-	wake      atomic.Int64 // when the next of them is to be probed
+	wake      atomic.Int64                      // when the next of them is to be probed
+	parts     atomic.Pointer[map[*Node]float64] // of the calls, nil until somebody asks
 }
 
 // share is the part of the calls that a level gets.
@@ -41,6 +43,7 @@ func (s *Set) replan(old *plan) *plan {
 	p := &plan{changes: s.balancer.changes.Load()} // first: what changes from now on is seen again
 	loads := make([]float64, len(s.levels))
 	serving := make([]int, len(s.levels))
+	taken := make([]int, len(s.levels)) // by an operator
 	wake := int64(math.MaxInt64)
 	for i := range s.levels {
 		l := &s.levels[i]
@@ -50,6 +53,9 @@ func (s *Set) replan(old *plan) *plan {
 				switch until := n.out.Load(); {
 				case until == unfit:
 					serving[i]--
+				case until <= byHand:
+					serving[i]--
+					taken[i]++
 				case until > 0:
 					serving[i]--
 					p.ejected = append(p.ejected, n)
@@ -67,7 +73,8 @@ func (s *Set) replan(old *plan) *plan {
 	var sum float64
 	for i := range s.levels {
 		l := &s.levels[i]
-		panicking := !enough && serving[i] < len(l.nodes) && float64(serving[i]) < s.setup.cfg.Panic*float64(l.all)
+		panicking := !enough && serving[i] < len(l.nodes)-taken[i] && float64(serving[i]) < s.setup.cfg.Panic*float64(l.all-taken[i])
+		p.taken = p.taken || taken[i] > 0
 		if loads[i] == 0 {
 			continue
 		}

@@ -73,6 +73,8 @@ func (in *Info) removal(n *Node, panicking bool) Removal {
 	switch out := n.out.Load(); {
 	case out == left:
 		return NotHealthy
+	case out <= byHand:
+		return OutByHand
 	case panicking:
 	case out == unfit:
 		return OutFailing

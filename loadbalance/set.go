@@ -76,6 +76,9 @@ func (s *Set) pick(in *Info) (Pick, error) {
 		s.recordNone(in)
 		return Pick{}, ErrNoEndpoints
 	}
+	if p.taken {
+		p = s.expire(p, in)
+	}
 	if s.chance {
 		in.Random = s.balancer.random()
 	}
@@ -161,6 +164,7 @@ func (s *Set) chooseFrom(first *share, in *Info) *Node {
 		n = s.older(n, from, in)
 	}
 	if len(s.levels) > 1 && !in.Usable(n) {
+		other := n
 		for i := range s.levels {
 			if l := &s.levels[i]; l != from {
 				in.uncompared()
@@ -170,9 +174,12 @@ func (s *Set) chooseFrom(first *share, in *Info) *Node {
 						s.survey(in, first.panicking)
 					}
 					return m
+				} else if m.out.Load() > byHand && other.out.Load() <= byHand {
+					other = m
 				}
 			}
 		}
+		n = other
 	}
 	if in.Choice != nil {
 		s.settle(in, n)
@@ -280,7 +287,7 @@ func (s *Set) admitted(p *plan, in *Info, rejected *Node) (Pick, error) {
 			start := index(r, len(nodes))
 			for k := range nodes {
 				n := nodes[(start+k)%len(nodes)]
-				if n == rejected || slices.Contains(in.Avoid, n) != round.tried || (n.out.Load() != 0 && !p.panicking) != round.out {
+				if n == rejected || n.out.Load() <= byHand || slices.Contains(in.Avoid, n) != round.tried || (n.out.Load() != 0 && !p.panicking) != round.out {
 					continue
 				}
 				if pick, ok := n.claim(in); ok {
@@ -324,7 +331,7 @@ func (in *Info) trace() trace {
 }
 
 func begin(n *Node, in *Info, permit resilience.Permit) Pick {
-	n.inflight.Add(1)
+	n.inflight.pick()
 	return started(n, in, permit)
 }
 
