@@ -194,6 +194,13 @@ func dial(t *testing.T, m *zerohop.Mesh) echopb.EchoClient {
 // start opens a mesh of four servers, and waits until each of them has answered: gRPC connects in the background.
 func (d driver) start(t *testing.T, f *faults, p zerohop.Policy) func(ctx context.Context, user string) (string, error) {
 	t.Helper()
+	_, _, call := d.startMesh(t, f, p)
+	return call
+}
+
+// startMesh is start for those who want to know the mesh and the addresses, too.
+func (d driver) startMesh(t *testing.T, f *faults, p zerohop.Policy) (*zerohop.Mesh, []discovery.Endpoint, func(ctx context.Context, user string) (string, error)) {
+	t.Helper()
 	eps := make([]discovery.Endpoint, 4)
 	for i := range eps {
 		eps[i].Addr = d.serve(t, f)
@@ -217,7 +224,7 @@ func (d driver) start(t *testing.T, f *faults, p zerohop.Policy) func(ctx contex
 		}
 		seen[addr] = true
 	}
-	return call
+	return m, eps, call
 }
 
 func TestEveryAlgorithmWorksOverEveryTransport(t *testing.T) {

@@ -40,11 +40,16 @@ const (
 	maxStanding = 1000
 )
 
-// ErrNoOperation says that there is nothing to release.
-var ErrNoOperation = errors.New("zerohop: no such operation is in force")
+var (
+	// ErrNoOperation says that there is nothing to release.
+	ErrNoOperation = errors.New("zerohop: no such operation is in force")
+	// ErrLastEndpoint says that an endpoint cannot be taken out of service because all others of the service are.
+	ErrLastEndpoint = errors.New("zerohop: all other endpoints are taken out")
+)
 
 // Eject takes an endpoint out of service for the time that the Operation says: it gets no calls, not even those of sessions that are
-// bound to it, unless too few others are in service for ejections to count (Policy.Panic). Attempts in flight go on to their end.
+// bound to it, and no probes. Attempts in flight go on to their end. However few endpoints are left, it does not come back for that; but
+// one is always left: that one cannot be taken out, and Eject returns ErrLastEndpoint.
 //
 // As all operations it ends by itself, and is told to Hooks.State when it begins and when it ends. It goes on through Update, and if the
 // source loses the endpoint and finds it again, as long as the mesh knows the service; other processes do not know of it. Another one on
@@ -174,14 +179,31 @@ func (m *Mesh) operate(op Operation, a Action, to resilience.BreakerState) error
 	case !u.attend():
 		return ErrClosed
 	}
+	if op.Addr != "" && !u.takeOut(&o) {
+		return fmt.Errorf("zerohop: operation: addr: %w: %q of %q", ErrLastEndpoint, op.Addr, op.Service)
+	}
 	if at >= 0 {
 		ops.list[at] = o
 	} else {
 		ops.list = append(ops.list, o)
 	}
 	u.tellOf(StateOperator, &o, now)
-	u.enforce(&o)
+	switch a {
+	case ActionPauseRetries:
+		ops.paused.Store(true)
+	case ActionForceBreaker:
+		_ = u.setBreaker(to) // which is a state that there is
+	}
 	return nil
+}
+
+// takeOut takes an endpoint out of service, unless it is the last one. operations.mu is held, and news wait.
+func (u *upstream) takeOut(o *OperationState) bool {
+	if !u.balancer.TakeOut(o.Addr, o.Until, o.Action == ActionDrain) {
+		return false
+	}
+	u.change(func() {}) // who holds connections looks at the nodes again
+	return true
 }
 
 // has reports whether an endpoint is in use.
@@ -213,30 +235,11 @@ func (u *upstream) tellOf(kind StateKind, o *OperationState, now time.Time) {
 	u.tell(ev)
 }
 
-// enforce does what an operation says. operations.mu is held, and news wait.
-func (u *upstream) enforce(o *OperationState) {
-	switch o.Action {
-	case ActionEject, ActionDrain:
-		if b, ok := any(u.balancer).(interface {
-			TakeOut(string, time.Time, bool) bool
-		}); ok {
-			b.TakeOut(o.Addr, o.Until, o.Action == ActionDrain)
-		}
-		u.change(func() {}) // who holds connections looks at the nodes again
-	case ActionPauseRetries:
-		u.operations.paused.Store(true)
-	case ActionForceBreaker:
-		_ = u.setBreaker(o.To) // which is a state that there is
-	}
-}
-
 // lift undoes what an operation did. operations.mu is held, and news wait.
 func (u *upstream) lift(o *OperationState) {
 	switch o.Action {
 	case ActionEject, ActionDrain:
-		if b, ok := any(u.balancer).(interface{ PutBack(string) bool }); ok {
-			b.PutBack(o.Addr)
-		}
+		u.balancer.PutBack(o.Addr)
 		u.change(func() {})
 	case ActionPauseRetries:
 		u.operations.paused.Store(false)

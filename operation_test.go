@@ -271,3 +271,113 @@ func TestReleaseEndsOperations(t *testing.T) {
 			"1s breaker_closed operator closed", "1s operator_ended force breaker forced-open lee calm", "1s operator_ended pause retries lee")
 	})
 }
+
+// fed is a resolver that hands on the sets that it is sent.
+func fed(sets <-chan []discovery.Endpoint) resolverFunc {
+	return func(ctx context.Context, _ string, update func([]discovery.Endpoint)) error {
+		for {
+			select {
+			case eps := <-sets:
+				update(eps)
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+}
+
+func TestEjectKeepsCallsAwayThroughUpdates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told events
+		sets := make(chan []discovery.Endpoint)
+		m := open(t, Config{Resolver: fed(sets), Hooks: told.hooks(), Discovery: Discovery{EmptyGrace: -1}})
+		all := endpoints(3)
+		all[0].Zone = "a"
+		go m.service("orders")
+		sets <- all
+		synctest.Wait()
+		picked := func() map[string]int {
+			seen := map[string]int{}
+			for range 50 {
+				_, err := Do(t.Context(), m, "orders", func(_ context.Context, n *loadbalance.Node) (int, error) { seen[n.Addr()]++; return 0, nil })
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			return seen
+		}
+		start := time.Now()
+		addr := all[0].Addr
+		if err := m.Eject(Operation{Service: "orders", Addr: addr, For: time.Minute, By: "kim"}); err != nil {
+			t.Fatal(err)
+		}
+		if n := picked()[addr]; n > 0 {
+			t.Errorf("%d calls went to the endpoint", n)
+		}
+		ep := m.State().Services[0].Endpoints[0]
+		if !ep.OutUntil.Equal(start.Add(time.Minute)) || ep.Draining || ep.Share != 0 || ep.Picks != 0 {
+			t.Errorf("State() = %+v", ep)
+		}
+		spec, _ := m.Spec()
+		spec.Services = map[string]Policy{"orders": {Balance: "random", SlowStart: SlowStart{Mode: Off}}}
+		if _, err := m.Update(spec); err != nil {
+			t.Fatal(err)
+		}
+		sets <- all[1:]
+		synctest.Wait()
+		time.Sleep(time.Second)
+		if st := m.State().Services[0]; len(st.Endpoints) != 2 || len(st.Operations) != 1 {
+			t.Errorf("without the endpoint: State() = %+v", st)
+		}
+		sets <- all
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if n := picked()[addr]; n > 0 {
+			t.Errorf("%d calls went to the endpoint after the updates", n)
+		}
+		time.Sleep(58 * time.Second)
+		synctest.Wait()
+		if n := picked()[addr]; n == 0 {
+			t.Error("no calls went to the endpoint after a minute")
+		}
+		if ep := m.State().Services[0].Endpoints[0]; !ep.OutUntil.IsZero() || ep.Share == 0 || ep.Picks == 0 {
+			t.Errorf("afterwards: State() = %+v", ep)
+		}
+		told.expect(t, start, "0s operator "+addr+" eject kim until 1m0s", "1m0s operator_ended "+addr+" eject kim")
+	})
+}
+
+func TestDrainReplacesEject(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told events
+		m := open(t, Config{Resolver: orders(2), Hooks: told.hooks()})
+		if err := ping(t.Context(), m, "orders"); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		addr := endpoints(1)[0].Addr
+		op := Operation{Service: "orders", Addr: addr, For: time.Minute}
+		if err := m.Eject(op); err != nil {
+			t.Fatal(err)
+		}
+		op.For = time.Hour
+		if err := m.Drain(op); err != nil {
+			t.Fatal(err)
+		}
+		last := op
+		last.Addr = endpoints(2)[1].Addr
+		if err := m.Eject(last); !errors.Is(err, ErrLastEndpoint) {
+			t.Errorf("Eject of the last one: %v, want ErrLastEndpoint", err)
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		st := m.State().Services[0]
+		if ep := st.Endpoints[0]; len(st.Operations) != 1 || !ep.Draining || !ep.OutUntil.Equal(start.Add(time.Hour)) {
+			t.Errorf("State() = %+v, want that it drains for an hour", st)
+		}
+		if err := m.Release(op); err != nil {
+			t.Fatal(err)
+		}
+		told.expect(t, start, "0s operator "+addr+" eject until 1m0s", "0s operator "+addr+" drain until 1h0m0s", "2m0s operator_ended "+addr+" drain")
+	})
+}

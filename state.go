@@ -160,11 +160,12 @@ func (s *service) state(now time.Time) ServiceState {
 		st.Limit = &limit
 	}
 	set := s.balancer.Set()
-	st.Panicking = set.Panicking()
+	st.Panicking, st.LeftOut = set.Panicking(), s.balancer.LeftOut()
 	nodes := set.Nodes()
 	st.Endpoints = make([]EndpointState, len(nodes))
 	for i, n := range nodes {
 		st.Endpoints[i].read(n, now)
+		st.Endpoints[i].Share = set.Share(n)
 	}
 	slices.SortFunc(st.Endpoints, func(a, b EndpointState) int { return cmp.Compare(a.Addr, b.Addr) })
 	s.readOperations(&st)
@@ -177,7 +178,8 @@ func (st *EndpointState) read(n *loadbalance.Node, now time.Time) {
 	*st = EndpointState{
 		Addr: ep.Addr, Zone: ep.Zone, Priority: ep.Priority, Weight: ep.Weight, Health: ep.Health.String(), Meta: ep.Meta,
 		InFlight: n.InFlight(), Penalized: n.Penalized(now), FailsChecks: n.FailsChecks(),
-		Breaker: n.BreakerState(now), BreakerUntil: n.OpenUntil(), SlowStart: 1,
+		Breaker: n.BreakerState(now), BreakerUntil: n.OpenUntil(), SlowStart: n.SlowStart(now),
+		EjectedUntil: n.EjectedUntil(), Picks: n.Picks(),
 	}
 	st.Cost, _ = n.Cost(now)
 	st.Limit, _ = n.Limit()
