@@ -7,6 +7,7 @@
 //	zerohop diff old.yaml new.yaml
 //	zerohop vet --graph graph.yaml orders.yaml stock.yaml
 //	zerohop import --from gateway-api routes.yaml -o spec.yaml
+//	zerohop incident show web-1.jsonl.gz web-2.jsonl.gz
 //	zerohop help
 //	zerohop version
 //

@@ -44,6 +44,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return routeCommand(args[1:], stdout, stderr)
 	case "vet":
 		return vetCommand(args[1:], stdout, stderr)
+	case "incident":
+		return incidentCommand(args[1:], stdout, stderr)
 	case "version", "-version", "--version":
 		fmt.Fprintln(stdout, version())
 		return exitOK
@@ -82,6 +84,7 @@ const help = `zerohop shows what a mesh makes of its discovery, and judges its c
   zerohop vet [--graph GRAPH] SPEC... [flags]       what is wrong with specs, for CI
   zerohop route --spec SPEC [METHOD] URL [flags]    where a call goes, and why
   zerohop diff OLD NEW [flags]                      what another spec changes for calls
+  zerohop incident show|merge FILE... [flags]       what was first, and a timeline of several processes
   zerohop version
   zerohop help
 
@@ -144,4 +147,17 @@ diff tells which fields of two specs differ, what that changes for calls with al
 elsewhere, and what forgets what it has learned. It takes --json, --from and --env.
 
 Exit code: 0 if nothing differs, 1 if something does, 2 for wrong usage and files that are not valid.
+
+incident reads dumps of package telemetry/incident, of one process or of several; docs/incidents.md has an example. show names the
+most likely first cause of each burst of failures, with calls per second, changes of state and explanations; merge lists all.
+
+  -o FILE             write to a file
+  --json              write lines of JSON: processes, findings, then all that happened
+  --all               with show and merge: each second, and no end to lists
+  --service SERVICE   leave out what is about others
+  --from, --to TIME   leave out what is before or after: 15:04:05 or 2026-05-01T15:04:05Z, in UTC
+  --offset NAME=DURATION
+                      add this to times of an instance or a file, if its clock was wrong; repeatable. Else it is estimated
+
+Exit code: 0, 1 if the output cannot be written, 2 for wrong usage and for files that cannot be read or are no dumps.
 `

@@ -227,6 +227,7 @@ func (s *Second) code(c *codec) {
 	}
 	table(c, &s.Flags)
 	table(c, &s.Attempts)
+	table(c, &s.Addrs)
 	list(c, &s.Latency, func(p *[2]uint64) { c.uint(&p[0]); c.uint(&p[1]) })
 }
 

@@ -40,6 +40,7 @@ type slot struct {
 	second atomic.Int64 // number of the second, from 1; 0 if it was never used
 	shards []latencies
 	rare   rare
+	where  culprits
 	// kept is how many entries of each class were kept in this second.
 	kept [keptClasses]atomic.Uint32
 }
@@ -57,6 +58,46 @@ type rare struct {
 	bad, canceled, slow, retries, backups, refused, fellBack atomic.Uint32
 	flags                                                    [len(flags)]atomic.Uint32
 	failures                                                 [len(failures)]atomic.Uint32
+}
+
+// culprits counts the attempts that failed by endpoint.
+type culprits struct {
+	mu   sync.Mutex // guards all below
+	n    int
+	list [16]struct {
+		addr  string
+		count uint32
+	}
+}
+
+func (c *culprits) add(addr string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range c.list[:c.n] {
+		if c.list[i].addr == addr {
+			c.list[i].count++
+			return
+		}
+	}
+	if c.n < len(c.list) {
+		c.list[c.n].addr, c.list[c.n].count = addr, 1
+		c.n++
+	}
+}
+
+func (c *culprits) sum(empty bool) (m map[string]uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, x := range c.list[:c.n] {
+		if m == nil {
+			m = make(map[string]uint64, c.n)
+		}
+		m[x.addr] = uint64(x.count)
+	}
+	if empty {
+		c.n = 0
+	}
+	return m
 }
 
 // Classes of entries of which so many are kept a second: of each way to fail apart, so that a noisy one hides no other.
@@ -146,12 +187,16 @@ func (s *series) move(r *Recorder, at *slot, second int64) {
 
 // take empties the slot.
 func (t *slot) take() (Second, bool) {
-	return t.sum(func(n *atomic.Uint32) uint64 { return uint64(n.Swap(0)) })
+	s, ok := t.sum(func(n *atomic.Uint32) uint64 { return uint64(n.Swap(0)) })
+	s.Addrs = t.where.sum(true)
+	return s, ok
 }
 
 // look does not.
 func (t *slot) look() (Second, bool) {
-	return t.sum(func(n *atomic.Uint32) uint64 { return uint64(n.Load()) })
+	s, ok := t.sum(func(n *atomic.Uint32) uint64 { return uint64(n.Load()) })
+	s.Addrs = t.where.sum(false)
+	return s, ok
 }
 
 func (t *slot) sum(read func(*atomic.Uint32) uint64) (s Second, ok bool) {

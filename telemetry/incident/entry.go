@@ -151,6 +151,8 @@ type Second struct {
 	Flags map[string]uint64 `json:"flags,omitempty"`
 	// Attempts counts the attempts that failed, by Failure.
 	Attempts map[Failure]uint64 `json:"attempts,omitempty"`
+	// Addrs counts the attempts that failed by endpoint: the first 16 of them in the second.
+	Addrs map[string]uint64 `json:"addrs,omitempty"`
 	// Latency counts the calls by how long they took: each pair is the position of a bucket in Bounds and a number.
 	Latency [][2]uint64 `json:"latency,omitempty"`
 }

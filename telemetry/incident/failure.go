@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/discovery"
 	"github.com/zerohop/zerohop/resilience"
 )
 
@@ -66,6 +67,49 @@ func indexOf[T comparable](list []T, v T, or int) int {
 // gaveUp reports whether the caller ended the call.
 func gaveUp(r *zerohop.CallResult) bool {
 	return r.Detail == resilience.Canceled && errors.Is(r.Err, context.Canceled)
+}
+
+// flagOf says why a call failed that was not explained.
+func flagOf(r *zerohop.CallResult) zerohop.Flag {
+	if r.Err == nil {
+		if r.Outcome == resilience.Overload {
+			return zerohop.FlagShed
+		}
+		return zerohop.FlagStatus
+	}
+	var e *zerohop.Error
+	if errors.As(r.Err, &e) {
+		switch e.Reason {
+		case zerohop.NoEndpoints:
+			if errors.Is(r.Err, discovery.ErrUnknownService) {
+				return zerohop.FlagNoService
+			}
+			return zerohop.FlagNoHealthy
+		case zerohop.Unavailable, zerohop.Limited, zerohop.BreakerOpen:
+			return zerohop.FlagOverflow
+		case zerohop.RateLimited:
+			return zerohop.FlagRateLimited
+		case zerohop.Throttled:
+			return zerohop.FlagShed
+		case zerohop.Injected:
+			return zerohop.FlagFaultInjected
+		case zerohop.Ended:
+			return zerohop.FlagDeadline
+		}
+	}
+	switch failureOfError(r.Err, r.Status) {
+	case FailedRefused, FailedConnect, FailedTLS, FailedDNS:
+		return zerohop.FlagConnect
+	case FailedTimeout:
+		return zerohop.FlagTimeout
+	case FailedReset:
+		return zerohop.FlagReset
+	case FailedClosed:
+		return zerohop.FlagTerminated
+	case FailedStatus:
+		return zerohop.FlagStatus
+	}
+	return flags[0]
 }
 
 // failureOf says how an attempt failed that did.

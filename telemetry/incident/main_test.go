@@ -74,7 +74,7 @@ func (d *Dump) of(kind Kind) (list []Entry) {
 func (d *Dump) total(service string) (s Second) {
 	for _, e := range d.of(KindSecond) {
 		if e.Service == service {
-			s.add(e.Second)
+			s.Add(e.Second)
 		}
 	}
 	return s

@@ -78,6 +78,10 @@ func Read(r io.Reader, name string) (*Dump, error) {
 			Footer
 		}
 		if err := json.Unmarshal(line, &e); err != nil {
+			if n++; !lines.Scan() && lines.Err() != nil {
+				break // the rest of a line that could not be read to its end
+			}
+			n--
 			return fail("%w", err)
 		}
 		if e.End != nil {
@@ -207,6 +211,14 @@ func (e *Entry) validate(bounds int) error {
 		}
 	}
 	for _, n := range s.Attempts {
+		if n > most {
+			return fmt.Errorf("%d attempts in a second", n)
+		}
+	}
+	if len(s.Addrs) > 100 {
+		return errors.New("too many addresses")
+	}
+	for _, n := range s.Addrs {
 		if n > most {
 			return fmt.Errorf("%d attempts in a second", n)
 		}

@@ -181,7 +181,7 @@ func (r *Recorder) callFailed(s *series, t *slot, at time.Duration, res *zerohop
 			return
 		}
 	}
-	t.rare.flags[0].Add(1)
+	t.rare.flags[indexOf(flags[:], flagOf(res), 0)].Add(1)
 	if t.keep(keptFailed, keepFailed) && r.failed.pass(secondOf(at), keepAllFailed) {
 		e := &Entry{At: at, Kind: KindFailed, Service: s.service, Route: s.route, Status: max(res.Status, 0), Took: res.Duration, Text: r.text(res.Err)}
 		e.Cause = res.Detail.String()
@@ -280,6 +280,9 @@ func (r *Recorder) attemptDone(c *zerohop.CallInfo, a *zerohop.AttemptInfo, res 
 		why = failureOf(res)
 		n := indexOf(failures[:], why, len(failures)-1)
 		t.rare.failures[n].Add(1)
+		if a.Node != nil {
+			t.where.add(name(a.Node.Addr()))
+		}
 		kind, class = KindAttempt, keptAttempts+n
 	}
 	if !t.keep(class, most) || !r.rest.pass(second, keepAllOthers) {
@@ -349,7 +352,14 @@ func (r *Recorder) state(service string, ev zerohop.StateEvent) {
 	if !ev.Until.IsZero() {
 		e.For = ev.Until.Sub(ev.Time)
 	}
-	r.keep(r.states, e)
+	switch ev.Kind {
+	case zerohop.StateBudgetEmpty, zerohop.StateBudgetRestored, zerohop.StateSpared: // which may come with each failed call
+		if r.rest.pass(secondOf(e.At), keepAllOthers) {
+			r.keep(r.traffic, e)
+		}
+	default:
+		r.keep(r.states, e)
+	}
 }
 
 func (r *Recorder) updated(ev zerohop.UpdateEvent) {

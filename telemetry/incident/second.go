@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// add adds the sums of another second, or of other calls in the same one.
-func (s *Second) add(o *Second) {
+// Add adds the sums of another second, or of other calls in the same one.
+func (s *Second) Add(o *Second) {
 	s.Calls += o.Calls
 	s.Bad += o.Bad
 	s.Canceled += o.Canceled
@@ -27,6 +27,12 @@ func (s *Second) add(o *Second) {
 			s.Attempts = map[Failure]uint64{}
 		}
 		s.Attempts[k] += n
+	}
+	for k, n := range o.Addrs {
+		if s.Addrs == nil {
+			s.Addrs = map[string]uint64{}
+		}
+		s.Addrs[k] += n
 	}
 	latency := slices.Clone(s.Latency)
 	for _, p := range o.Latency {
