@@ -34,6 +34,9 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 		ev.Nowhere = v.Unsent && c.nowhere()
 	}
 	shut := a.spawned && !c.more.detach[a.Number-1]()
+	if v.Outcome != resilience.Success {
+		c.lookBack(now)
+	}
 
 	c.mu.Lock()
 	unsent := v.Unsent || a.rarity().refused != nil
@@ -51,7 +54,7 @@ func (c *Call) answered(a *Attempt, v resilience.Verdict) resilience.Action {
 		if late = gone != nil && !c.over; late {
 			ev.Kind = resilience.Cancel
 		}
-	case c.over && c.next.Reason != resilience.Canceled:
+	case c.over && c.next.reason != resilience.Canceled:
 		// Given up for another attempt: the endpoint takes at least as long as this one ran.
 		v = resilience.Verdict{Outcome: resilience.Neutral, Unsent: unsent}
 		if c.machine.Config.Backup > 0 && a.latency >= c.machine.Config.Backup {

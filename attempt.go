@@ -53,6 +53,8 @@ type rarity struct {
 	alarm   *time.Timer      // of the attempt timeout
 	ready   *loadbalance.Set // endpoints that a transport which chooses late can reach; nil if it has not said
 	known   *loadbalance.Set // all endpoints, if ready is not nil
+	noted   *noted           // how the endpoint was chosen; nil if nobody asks, or not yet
+	flag    Flag             // that the transport knows; empty if it has said none
 
 	disowned bool // the endpoint had no part in it
 	astray   bool // it has left the lane of the call
@@ -140,6 +142,9 @@ func (a *Attempt) pickAt(now time.Duration, set, known *loadbalance.Set) (*loadb
 	set = set.By(c.target.algorithm)
 	if in.Sound {
 		in.Sound = set.Sound(in) // there may be none any more
+	}
+	if c.recording(a) {
+		a.note(&in)
 	}
 	p, err := set.Pick(in)
 	if err != nil {
@@ -263,9 +268,11 @@ func (a *Attempt) End(outcome resilience.Outcome, err error) {
 	}
 	a.scope().cancel()
 	if hooks.AttemptDone != nil && a.started {
-		hooks.AttemptDone(a.scope().parent(), c.info(), a.info(), AttemptResult{
-			Status: a.Status, Outcome: outcome, Err: err, Latency: a.took, Duration: now - a.start, Resends: a.rarity().resends,
-		})
+		r := AttemptResult{Status: a.Status, Outcome: outcome, Err: err, Latency: a.took, Duration: now - a.start, Resends: a.rarity().resends}
+		if outcome != resilience.Success {
+			r.flag = c.flagOf(a, outcome, a.Status, err)
+		}
+		hooks.AttemptDone(a.scope().parent(), c.info(), a.info(), r)
 	}
 }
 

@@ -71,7 +71,7 @@ func (c *Call) panicked(attempt int, p any) resilience.Action {
 func (c *Call) post(act resilience.Action) {
 	c.mu.Lock()
 	if act.Kind == resilience.Launch {
-		c.next, c.left = act, true
+		c.next, c.left = packed(act), true
 	}
 	signal := c.rest().signal
 	c.mu.Unlock()
@@ -122,5 +122,5 @@ func (c *Call) wait() resilience.Action {
 func (c *Call) pending() (resilience.Action, bool) {
 	ok := c.over || c.left
 	c.left = false
-	return c.next, ok
+	return c.next.unpacked(), ok
 }

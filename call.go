@@ -3,6 +3,7 @@ package zerohop
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -40,9 +41,27 @@ type Call struct {
 	waiting bool // the caller's goroutine is in wait
 	mu      sync.Mutex
 	machine resilience.Call
-	next    resilience.Action // the machine's last action if over; else what a backup left to do
+	next    action // the machine's last action if over; else what a backup left to do
+	explain explaining
+	failing bool   // an attempt has failed, so that those to come are recorded
+	match   int16  // of the rule, -1 if none; this and draw are not guarded
+	draw    uint64 // the random word of the route, 0 if it needed none
 	first   Attempt
 	more    *further
+}
+
+// action is a resilience.Action in little space.
+type action struct {
+	kind    resilience.ActionKind
+	cause   resilience.Cause
+	reason  resilience.Reason
+	attempt int8
+}
+
+func packed(a resilience.Action) action { return action{a.Kind, a.Cause, a.Reason, int8(a.Attempt)} }
+
+func (a action) unpacked() resilience.Action {
+	return resilience.Action{Kind: a.kind, Cause: a.cause, Reason: a.reason, Attempt: int(a.attempt)}
 }
 
 // details are what is told of a call, and what few calls need.
@@ -57,6 +76,7 @@ type details struct {
 	ticket                 *resilience.Ticket // nil if calls in flight are not limited
 	guide                  *guide             // nil if the call may go to any endpoint
 	shadow                 *shadowCall        // nil if nobody judges it by another spec
+	refusals               []StageRefusal     // of the call, not of its attempts
 }
 
 // further is what a call needs when its first attempt is not its last.
@@ -67,6 +87,9 @@ type further struct {
 	sound    bool                                    // they are for endpoints without a penalty
 	signal   chan struct{}                           // tells the caller's goroutine that a backup ended
 	letting  sync.WaitGroup                          // attempts that are being let go of; their answers are not to be touched
+	refusals []StageRefusal                          // of attempts
+	made     *Explanation                            // nil if there is none (yet)
+	final    bool                                    // it is that of the end
 }
 
 // Run makes the call. It returns the attempt whose answer is the caller's, be it a failure: the transport then
@@ -102,10 +125,11 @@ func (c *Call) prepare(ctx context.Context, m *Mesh, r *Request, x Exchange) err
 	t, err := r.target(m)
 	switch {
 	case m.ctx.Err() != nil || errors.Is(err, ErrClosed):
-		return &Error{Service: r.Service, Reason: Closed, Detail: resilience.Unroutable, Err: ErrClosed}
+		return m.stillborn(ctx, r, o, &Error{Service: r.Service, Reason: Closed, Detail: resilience.Unroutable, Err: ErrClosed})
 	case err != nil:
-		return &Error{Service: r.Service, Reason: NoEndpoints, Detail: resilience.Unroutable, Err: err}
+		return m.stillborn(ctx, r, o, &Error{Service: r.Service, Reason: NoEndpoints, Detail: resilience.Unroutable, Err: err})
 	}
+	c.explain, c.match, c.draw = t.explains(o), int16(min(r.match, math.MaxInt16)), r.draw
 	c.target, c.exchange, c.said, c.late, c.stream = t, x, said, r.LatePick || r.OwnEndpoints, r.Stream
 	c.latency, c.named, c.own = t.latencyOf(r.Operation), r.Operation != "", r.OwnEndpoints
 	c.machine.Config = t.limits
@@ -175,7 +199,7 @@ func (c *Call) proceed(now time.Duration, r *Request) (*Attempt, error) {
 // begin notes when the call begins, and the details that somebody will ask for.
 func (c *Call) begin(r *Request, shadowed bool) time.Duration {
 	m := c.mesh()
-	if told := m.observed || c.said.report != nil || shadowed; !told && (c.latency != nil || !c.named) {
+	if told := m.observed || c.said.report != nil || shadowed || r.Instead != ""; !told && (c.latency != nil || !c.named) {
 		c.start = m.now()
 	} else {
 		now := time.Now()
@@ -277,7 +301,7 @@ func (c *Call) step(now time.Duration, ev *resilience.Event) resilience.Action {
 
 func (c *Call) stepLocked(now time.Duration, ev *resilience.Event) resilience.Action {
 	if c.over {
-		return c.next
+		return c.next.unpacked()
 	}
 	if ev.Kind != resilience.Begin && (ev.Kind != resilience.Done || ev.Verdict.Retry) && c.target.service.operations.paused.Load() {
 		ev.Paused = true
@@ -291,7 +315,7 @@ func (c *Call) stepLocked(now time.Duration, ev *resilience.Event) resilience.Ac
 			a.begin(now)
 		}
 	case resilience.Finish:
-		c.over, c.next = true, act
+		c.over, c.next = true, packed(act)
 		for i := range c.machine.Launched() {
 			if c.machine.Running(i) {
 				c.slot(i).scope().cancel()
@@ -324,7 +348,7 @@ func (c *Call) attempt(now time.Duration, act resilience.Action) resilience.Acti
 		c.mu.Lock()
 		if c.over {
 			defer c.mu.Unlock()
-			return c.next
+			return c.next.unpacked()
 		}
 		a = c.slot(act.Attempt)
 		a.begin(now)

@@ -118,9 +118,10 @@ func (c *Call) kept(best *Attempt) *Attempt {
 // answer, because it is one of the service. It is to be called before a.End.
 func (c *Call) Failure(a *Attempt) *Error {
 	c.mu.Lock()
-	e := &Error{Service: c.target.service.name, Reason: Failed, Detail: c.next.Reason, Err: a.Err}
+	e := &Error{Service: c.target.service.name, Reason: Failed, Detail: c.next.reason, Err: a.Err}
 	c.mu.Unlock()
 	e.Attempts, e.Sent = c.records()
+	e.Explanation = c.explainFailure(a)
 	return e
 }
 
@@ -219,7 +220,7 @@ func (c *Call) recordsLocked() (list []AttemptRecord, sent bool) {
 func (c *Call) fail(e *Error, outcome resilience.Outcome) error {
 	e.Service = c.target.service.name
 	c.mu.Lock()
-	c.over, c.next.Reason = true, e.Detail
+	c.over, c.next.reason = true, e.Detail
 	c.mu.Unlock()
 	c.close(-1, outcome, e)
 	return e
@@ -229,6 +230,16 @@ func (c *Call) fail(e *Error, outcome resilience.Outcome) error {
 func (c *Call) close(status int, outcome resilience.Outcome, err error) {
 	if !c.closed.CompareAndSwap(false, true) {
 		return
+	}
+	hooks, in := &c.mesh().cfg.Hooks, c.said.inbound
+	var result CallResult
+	var made *Explanation
+	lost := c.explains(outcome, err)
+	if lost || hooks.CallDone != nil || in != nil {
+		result = c.result(status, outcome, err)
+	}
+	if lost { // before the context ends
+		made = c.explained(&result)
 	}
 	outer := c.ctx
 	if d := c.details; d != nil {
@@ -243,21 +254,26 @@ func (c *Call) close(status int, outcome resilience.Outcome, err error) {
 			d.shadow.end(c, outcome)
 		}
 	}
-	h, in := c.mesh().cfg.Hooks.CallDone, c.said.inbound
-	if h == nil && in == nil {
-		return
-	}
-	result := CallResult{Status: status, Outcome: outcome, Err: err, Duration: c.mesh().now() - c.start}
-	c.mu.Lock()
-	result.Detail, result.Attempts = c.next.Reason, c.made()
-	c.mu.Unlock()
-	if c.details != nil {
-		result.Delayed = c.details.delayed
-	}
 	in.learn(outcome, result.Detail, result.Attempts)
-	if h != nil {
+	if h := hooks.Explained; h != nil && made != nil {
+		h(outer, made)
+	}
+	if h := hooks.CallDone; h != nil {
 		h(outer, c.info(), result)
 	}
+}
+
+// result returns how the call ended.
+func (c *Call) result(status int, outcome resilience.Outcome, err error) CallResult {
+	r := CallResult{Status: status, Outcome: outcome, Err: err, Duration: c.mesh().now() - c.start}
+	c.mu.Lock()
+	r.Detail, r.Attempts = c.next.reason, c.made()
+	c.mu.Unlock()
+	if c.details != nil {
+		r.Delayed = c.details.delayed
+	}
+	r.flag = c.flag(&r)
+	return r
 }
 
 // made counts the attempts that got as far as an endpoint and were not refused there. c.mu is held.

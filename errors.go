@@ -63,6 +63,8 @@ type Error struct {
 	After time.Duration
 	// Err is the cause: the error of the last attempt, or what prevented one.
 	Err error
+	// Explanation is the record of how it came about, nil if the call is not explained; see Policy.Explain.
+	Explanation *Explanation
 }
 
 // AttemptRecord is what became of one attempt, or what has so far.

@@ -11,10 +11,11 @@ import (
 // removed the others, what was compared, what became of each attempt, and why the call ended. It is of a fixed size, is made once the
 // call is over, and is not changed any more.
 type Explanation struct {
-	// CallInfo and CallResult are what hooks were told. Err is nil if it holds on to a request; Error has its text.
+	// CallInfo and CallResult are what hooks were told, but for Err: that is nil, as it may hold on to anything. Error has its text.
 	CallInfo
 	CallResult
-	// Error is the text of the error of the call, cut to 256 bytes. It may come from a server: escape it.
+	// Error is the text of what made the call fail, cut to 256 bytes: that of the last attempt, or of what prevented one. It may come
+	// from a server: escape it. It is valid UTF-8, like all texts in here that are not the caller's own.
 	Error string
 	// Reason is why the call failed, empty if there was an answer.
 	Reason Reason

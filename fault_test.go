@@ -224,7 +224,7 @@ func TestFaultsComeBeforeEverything(t *testing.T) {
 							t.Errorf("%s, stepped %v: CallDone was told of no error", c.name, stepped)
 						}
 					}
-					want.Err, want.Duration = result.Err, result.Duration
+					want.Err, want.Duration, want.flag = result.Err, result.Duration, result.flag
 					if result != want {
 						t.Errorf("%s, stepped %v: CallDone got %+v, want %+v", c.name, stepped, result, want)
 					}

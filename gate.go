@@ -81,6 +81,7 @@ func (e *refusedError) Unwrap() error { return e.Err }
 
 // refuse tells of a refusal, and returns it as an error if it is enforced.
 func (c *Call) refuse(r *Refusal) error {
+	c.noteRefusal(r)
 	if h := c.mesh().cfg.Hooks.Refused; h != nil {
 		h(c.ctx, c.info(), *r)
 	}

@@ -49,7 +49,8 @@ type Hooks struct {
 	// Calls for one service are sequential.
 	State func(service string, ev StateEvent)
 	// Explained is called once a call that is explained is over, before CallDone and with the same context. The Explanation may be
-	// kept, and must not be changed.
+	// kept, and must not be changed. Of calls that fail before they begin, because their service cannot be or the mesh is closed, it
+	// alone tells.
 	Explained func(ctx context.Context, e *Explanation)
 	// Opened is called by New with the Mesh, before it is returned, and Closed at the end of Mesh.Close: for those who read State.
 	Opened, Closed func(m *Mesh)
@@ -100,6 +101,8 @@ type CallResult struct {
 	Duration time.Duration
 	// Delayed is how long of that a fault of the route held the call up.
 	Delayed time.Duration
+
+	flag Flag // as far as the call knows more than the above
 }
 
 // AttemptInfo describes an attempt.
@@ -126,4 +129,6 @@ type AttemptResult struct {
 	// Resends is how often the base transport of an HTTP client sent the request again by itself, as net/http does
 	// with idempotent requests on connections that break.
 	Resends int
+
+	flag Flag // as far as the call knows more than the above
 }

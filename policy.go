@@ -134,15 +134,6 @@ type Policy struct {
 	Explain ExplainPolicy `json:"explain,omitzero" yaml:"explain,omitempty"`
 }
 
-// ExplainPolicy says which calls have an Explanation.
-type ExplainPolicy struct {
-	// Mode switches explanations. The built-in default is On: failed calls are explained. CallOptions.Explain comes before.
-	Mode Switch `json:"mode,omitempty" yaml:"mode,omitempty"`
-	// Sample is the share of all other calls that are explained, from 0 to 1, drawn at random. 0 inherits; the built-in default is
-	// none, and so is less than 0.
-	Sample float64 `json:"sample,omitempty" yaml:"sample,omitempty"`
-}
-
 // Connect says how httpmesh connects to endpoints when its base is an *http.Transport. gRPC connects in the background
 // and has no use for it.
 type Connect struct {
@@ -226,6 +217,7 @@ var builtin = Policy{
 	Sticky:      Sticky{Mode: On, Strict: Off, Cookie: Cookie{Path: "/"}},
 	Select:      Select{Mode: On, Fallback: FallbackNone},
 	Lane:        Lane{Mode: Off, Key: "lane", Stable: "stable", Fallback: FallbackStable},
+	Explain:     ExplainPolicy{Mode: On},
 }
 
 func pick[T comparable](narrow, wide T) T {
@@ -298,6 +290,7 @@ func (p Policy) over(wide Policy) Policy {
 		Select:         p.Select.over(wide.Select),
 		Lane:           p.Lane.over(wide.Lane),
 		Fallback:       p.Fallback.over(wide.Fallback),
+		Explain:        p.Explain.over(wide.Explain),
 	}
 }
 
@@ -372,6 +365,6 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 	}
 	errs = append(errs, p.RateLimit.validate(path+".rateLimit"), p.Breaker.validate(path+".breaker"), p.ServiceBreaker.validateService(path+".serviceBreaker"),
 		p.Limit.validate(path+".limit"), p.EndpointLimit.validate(path+".endpointLimit"), p.Throttle.validate(path+".throttle"))
-	errs = append(errs, p.Sticky.validate(path+".sticky"), p.Select.validate(path+".select"), p.Lane.validate(path+".lane"), p.Fallback.validate(path+".fallback"))
+	errs = append(errs, p.Sticky.validate(path+".sticky"), p.Select.validate(path+".select"), p.Lane.validate(path+".lane"), p.Fallback.validate(path+".fallback"), p.Explain.validate(path+".explain"))
 	return errors.Join(errs...)
 }

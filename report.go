@@ -27,6 +27,8 @@ type CallRecord struct {
 	Detail resilience.Reason
 	// Attempts are those made, in the order in which they began.
 	Attempts []AttemptRecord
+	// Explanation is the record of the decisions about the call, nil while it is running and if it is not explained.
+	Explanation *Explanation
 }
 
 // WithReport returns a context that reports on the calls made with it, and no more to a Report that ctx had. One
@@ -50,11 +52,12 @@ func (r *Report) Calls() []CallRecord {
 }
 
 func (c *Call) report() CallRecord {
+	e := c.Explanation()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := CallRecord{CallInfo: c.info(), Running: !c.over}
+	r := CallRecord{CallInfo: c.info(), Running: !c.over, Explanation: e}
 	if c.over {
-		r.Detail = c.next.Reason
+		r.Detail = c.next.reason
 	}
 	r.Attempts, _ = c.recordsLocked()
 	return r

@@ -65,9 +65,15 @@ func (c *Call) answer(e *RouteError, protocol string) error {
 		status = int(e.Code)
 	}
 	c.mu.Lock()
-	c.over, c.next.Reason = true, failure.Detail
+	c.over, c.next.reason = true, failure.Detail
 	c.mu.Unlock()
+	if told == nil && protocol == "" && c.explain == explainFailures { // Do has no other use for it than to fail
+		c.explain = explainEnd
+	}
 	c.close(status, e.outcome, told)
+	if failure.Explanation == nil {
+		failure.Explanation = c.Explanation()
+	}
 	return failure
 }
 

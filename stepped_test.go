@@ -108,11 +108,12 @@ func step(ctx context.Context, m *Mesh, r *Request, s *script) (*Attempt, error)
 // at the same times, and the same end, whether it blocks or is stepped.
 func TestSteppedCallsGoAsOthers(t *testing.T) {
 	type outcome struct {
-		record   CallRecord
-		number   int
-		err      string
-		inFlight int
-		level    float64
+		record    CallRecord
+		number    int
+		err       string
+		inFlight  int
+		level     float64
+		explained Explanation
 	}
 	seen := map[string]int{}
 	for seed := range uint64(2000) {
@@ -162,6 +163,15 @@ func TestSteppedCallsGoAsOthers(t *testing.T) {
 				synctest.Wait()
 				o.record = report.Calls()[0]
 				o.record.Start = time.Time{}
+				if e := o.record.Explanation; e != nil {
+					o.explained, o.record.Explanation = *e, nil
+					o.explained.Start = time.Time{}
+					for i := range o.explained.Tries { // the goroutines of attempts learn of the end in any order
+						if t := &o.explained.Tries[i]; e.Detail == resilience.Canceled || t.Running {
+							t.Running, t.Error = false, ""
+						}
+					}
+				}
 				svc, _ := m.service("orders")
 				for _, n := range svc.balancer.Set().Nodes() {
 					o.inFlight += n.InFlight()

@@ -29,6 +29,9 @@ type target struct {
 	// if that is nothing.
 	near, far *Directions
 
+	explain explaining
+	sample  uint64 // of 1<<53 calls so many are explained, whatever becomes of them
+
 	keyed     bool                   // the algorithm may look at keys
 	algorithm *loadbalance.Algorithm // nil if it is that of the service
 
@@ -103,6 +106,7 @@ func newTarget(s *service, r *routing.Rule, b *routing.Backend, p Policy) *targe
 		budget: s.budget,
 	}
 	t.shared.budget = true
+	t.explain, t.sample = p.Explain.level()
 	if r != nil {
 		t.route = r.Name
 	}

@@ -189,6 +189,29 @@ func unprocessed(err error) bool {
 	return false
 }
 
+// flag returns what became of an RPC that is over and did not succeed, empty if its status tells.
+func (e ending) flag(o resilience.Outcome) zerohop.Flag {
+	text := status.Convert(e.err).Message()
+	switch code := status.Code(e.err); {
+	case o == resilience.Success, o == resilience.Overload, e.err == nil:
+		return ""
+	case reset(e.err):
+		return zerohop.FlagReset
+	case e.received && (code == codes.DeadlineExceeded || code == codes.Canceled): // the server says so
+		return zerohop.FlagStatus
+	case e.received && !strings.Contains(text, "error reading from server"), code != codes.Unavailable && code != codes.Internal:
+		return ""
+	case strings.Contains(text, "connection reset by peer"), strings.Contains(text, "broken pipe"):
+		return zerohop.FlagReset
+	case code == codes.Internal:
+		return zerohop.FlagProtocol
+	case strings.Contains(text, "connection error") && strings.Contains(text, "dial"):
+		return zerohop.FlagConnect
+	default:
+		return zerohop.FlagTerminated
+	}
+}
+
 // refused reports whether the end of the RPC is not an answer: the client itself could not encode the message, or gave up.
 func (e ending) refused() bool {
 	code := status.Code(e.err)
@@ -231,6 +254,9 @@ func (st *attemptState) judge(ctx context.Context, err error) resilience.Verdict
 		case ctx.Err() != nil:
 		case code == codes.Unavailable:
 			a.Refuse(err)
+			if strings.Contains(status.Convert(err).Message(), "connection error") {
+				a.Mark(zerohop.FlagConnect)
+			}
 		default: // not about endpoints: the connection was closed, or the metadata is invalid
 			a.Status = int(code)
 		}
@@ -245,6 +271,9 @@ func (st *attemptState) judge(ctx context.Context, err error) resilience.Verdict
 	}
 	if c := st.from(); c != nil {
 		a.Reach(c.view.Load(), c.known.Load())
+	}
+	if f := e.flag(v.Outcome); f != "" && ctx.Err() == nil {
+		a.Mark(f)
 	}
 	if ctx.Err() == nil && (e.refused() || !e.sent && v.Outcome == resilience.Neutral) {
 		a.Disown()

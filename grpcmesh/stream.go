@@ -125,6 +125,9 @@ func (x *stream) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Ver
 
 func (x *stream) Release(*zerohop.Attempt) {}
 
+// Describe returns what hooks are told of the call.
+func (x *stream) Describe() (protocol, host, method string) { return describe(x.cc, x.method) }
+
 // Wait returns a context that ends with the connection, too.
 func (x *stream) Wait(ctx context.Context) (context.Context, context.CancelFunc) {
 	return untilClosed(ctx, x.cc)

@@ -200,6 +200,14 @@ func (e *evidence) ending() ending {
 
 func (x *unary) Release(*zerohop.Attempt) {}
 
+// Describe returns what hooks are told of the call.
+func (x *unary) Describe() (protocol, host, method string) { return describe(x.cc, x.method) }
+
+func describe(cc *grpc.ClientConn, operation string) (protocol, host, method string) {
+	host, _ = serviceOf(cc)
+	return "grpc", host, operation
+}
+
 // Wait returns a context that ends with the connection, too: nobody but gRPC knows that it was closed.
 func (x *unary) Wait(ctx context.Context) (context.Context, context.CancelFunc) {
 	return untilClosed(ctx, x.cc)

@@ -136,6 +136,9 @@ func (b *body) Close() error {
 	return err
 }
 
+// Explanation returns that of the call: how zerohop.Explain finds out about a body that broke off.
+func (b *body) Explanation() *zerohop.Explanation { return b.attempt.Explanation() }
+
 // end ends the attempt because the body broke off. late says that the caller asked for more only when his context had
 // ended.
 func (b *body) end(err error, late bool) {

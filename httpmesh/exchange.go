@@ -330,12 +330,27 @@ func (x *exchange) deliver(a *zerohop.Attempt) *http.Response {
 	d := x.delivery(a.Number)
 	resp := d.resp
 	resp.Request = x.req
+	if a.Explained() {
+		explain(resp, a.Explanation())
+	}
 	x.rewriteAnswer(resp)
 	bind(resp, x.req, a)
 	if !kept(resp) {
 		resp.Body = guard(&x.body, resp, d.trip, a, x.protocol.watched(resp))
 	}
 	return resp
+}
+
+// explain has zerohop.Explain find e, whoever wraps the body of the response.
+func explain(resp *http.Response, e *zerohop.Explanation) {
+	if e != nil {
+		zerohop.Attach(resp, e)
+	}
+}
+
+// Describe returns what hooks are told of the request.
+func (x *exchange) Describe() (protocol, host, method string) {
+	return "http", x.req.URL.Host, x.req.Method
 }
 
 // idempotent reports whether HTTP lets the request be executed more than once (RFC 9110, section 9.2.2), or

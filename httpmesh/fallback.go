@@ -51,6 +51,7 @@ func (x *exchange) fallBack(a *zerohop.Attempt, err error, r *zerohop.Request) (
 		resp = x.deliver(a)
 	} else if e := zerohop.Answer(err); e != nil {
 		resp, failure = x.respond(e), nil
+		explain(resp, zerohop.Explain(err))
 	}
 	if f := x.transport.Fallback; other == nil && f != nil && x.call.Failed(a, err) {
 		if other = f(x.req, resp, failure); other == resp {
