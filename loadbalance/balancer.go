@@ -49,6 +49,11 @@ type Config struct {
 	OverProvisioning float64
 	// Unproven lets new nodes count as failing their active health checks until SetFailing says otherwise.
 	Unproven bool
+	// Observe is told of events: ejections, changes of breakers, panic and so on, as far as they concern the set of all nodes. It is called
+	// by whoever caused the event, in order, one at a time and with no lock held, after the fact: while it is busy others go
+	// on, and up to 1,024 events wait for it; of more, later ones are lost and counted in Event.Lost. It may call the Balancer. It
+	// must not block, since the result of a call waits for it. nil means that nobody wants to know, and costs nothing.
+	Observe func(Event)
 	// Rand is the source of random words. It must be safe for concurrent use. nil means math/rand/v2.
 	Rand func() uint64
 }
@@ -67,6 +72,9 @@ type Balancer struct {
 	reports atomic.Bool                   // nodes are picked by what they report
 	probing atomic.Pointer[PrequalConfig] // how they are asked for that, nil if they are not
 
+	observer atomic.Pointer[func(Event)] // nil if there is none
+	news     news
+
 	mu      sync.Mutex // guards what follows and serialises updates; taken before that of outliers
 	nodes   map[string]*Node
 	others  []discovery.Endpoint // of the last update, that Subset has left out
@@ -82,8 +90,18 @@ func New(cfg Config) *Balancer {
 	b.setup.Store(b.prepare(cfg, nil))
 	b.checked.Store(cfg.Unproven)
 	b.due.Store(math.MaxInt64)
+	b.observe(cfg.Observe)
 	b.set.Store(&Set{balancer: b})
 	return b
+}
+
+// observe sets the observer.
+func (b *Balancer) observe(f func(Event)) {
+	if f == nil {
+		b.observer.Store(nil)
+	} else {
+		b.observer.Store(&f)
+	}
 }
 
 // Update replaces the set of endpoints. Addresses that stay keep their Node. A node that is new starts with
@@ -91,6 +109,7 @@ func New(cfg Config) *Balancer {
 // in the set a short while ago with what was known then. It does not keep the slice.
 func (b *Balancer) Update(eps []discovery.Endpoint) {
 	now := time.Since(b.base)
+	defer b.tell(now)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.update(eps, now)
@@ -136,6 +155,7 @@ func (b *Balancer) update(all []discovery.Endpoint, now time.Duration) {
 			if is.cfg.Unproven {
 				n.out.Store(unfit)
 			}
+			n.observeBreaker()
 			b.nodes[n.Addr()] = n
 			if t := b.takings[ep.Addr]; t != nil {
 				b.take(n, t)

@@ -8,6 +8,7 @@ import "time"
 // counted against it, and by a slow start. SetFailing reports whether that is a change, which it is not for an address that
 // is not in the set.
 func (b *Balancer) SetFailing(addr string, fails bool, now time.Time) (changed bool) {
+	defer b.tell(b.since(now))
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := b.nodes[addr]
@@ -51,6 +52,7 @@ func (b *Balancer) SetFailing(addr string, fails bool, now time.Time) (changed b
 
 // EndEjection returns the endpoint with that address to service if it is ejected, with nothing counted against it.
 func (b *Balancer) EndEjection(addr string, now time.Time) {
+	defer b.tell(b.since(now))
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if n, d := b.nodes[addr], b.setup.Load().outliers; n != nil && d != nil && n.Ejected() {

@@ -66,8 +66,10 @@ func (b *Balancer) prepare(cfg Config, was *setup) *setup {
 // and zones take effect at once: Set returns another snapshot from then on.
 func (b *Balancer) Configure(cfg Config) {
 	now := time.Since(b.base)
+	defer b.tell(now)
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.observe(cfg.Observe)
 	was := b.setup.Load()
 	is := b.prepare(cfg, was)
 	switch {
@@ -81,6 +83,7 @@ func (b *Balancer) Configure(cfg Config) {
 		if renew {
 			n.breaker.Store(b.breakerAfter(n.breaker.Load(), is, now))
 		}
+		n.observeBreaker()
 		if (is.outliers != nil || is.locality != nil) && n.health.Load() == nil {
 			n.health.Store(&health{})
 		}

@@ -133,8 +133,36 @@ func (d *outliers) report(n *Node, start, now time.Duration, f finding, probe bo
 		d.compare(n.owner.set.Load().nodes, slot, now)
 	}
 	if bad() {
-		d.eject(n, now)
+		d.eject(n, now, d.why(h, run, slot, f))
 	}
+}
+
+// why returns why a node is to be ejected.
+func (d *outliers) why(h *health, run int, slot uint32, f finding) reason {
+	cfg := d.cfg()
+	if f == failed && d.broken(run) {
+		why := reason{Consecutive, float64(run), float64(cfg.Consecutive)}
+		if h.run.Load() >= aSilence {
+			why.cause = Silence
+		}
+		return why
+	}
+	all, bad := h.sum(slot)
+	avg, slow := float64(h.average()), math.Float64frombits(d.slow.Load())
+	ratio := float64(bad) / float64(max(all, 1))
+	switch {
+	case slow > 0 && avg > slow:
+		return reason{SlowResponses, avg / float64(time.Second), slow / float64(time.Second)}
+	case cfg.FailureRatio >= 0 && ratio > cfg.FailureRatio && all >= cfg.MinResponses:
+		bound := cfg.FailureRatio
+		if !cfg.Absolute {
+			bound = max(bound, siblingFactor*math.Float64frombits(d.failing.Load()))
+		}
+		if ratio > bound {
+			return reason{FailureShare, ratio, bound}
+		}
+	}
+	return reason{Deviation, 1 - ratio, math.Float64frombits(d.floor.Load())}
 }
 
 // lately is how old the comparison may be that an ejection rests on. A tenth of it would have a service that fails everywhere
@@ -240,7 +268,8 @@ func (d *outliers) compare(nodes []*Node, slot uint32, now time.Duration) {
 }
 
 // eject takes a node out of service if the ceiling allows it.
-func (d *outliers) eject(n *Node, now time.Duration) {
+func (d *outliers) eject(n *Node, now time.Duration, why reason) {
+	defer n.owner.tell(now)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	h := n.health.Load()
@@ -249,11 +278,12 @@ func (d *outliers) eject(n *Node, now time.Duration) {
 	}
 	h.reset(now) // one that is spared gets a new chance
 	if !d.cfg().mayEject(d.out, d.healthy) {
+		n.event(Spared, why, now, 0)
 		d.crowded(now)
 		return
 	}
 	h.times = max(h.times-int(max(now-h.back, 0)/d.cfg().Window), 0)
-	if !d.expel(n, now, 0) {
+	if !d.expel(n, now, 0, why) {
 		return
 	}
 	d.out++
@@ -264,7 +294,7 @@ func (d *outliers) eject(n *Node, now time.Duration) {
 }
 
 // expel ejects the node, or again, unless it has left. d.mu is held.
-func (d *outliers) expel(n *Node, now time.Duration, before int64) bool {
+func (d *outliers) expel(n *Node, now time.Duration, before int64, why reason) bool {
 	h := n.health.Load()
 	if d.common(now) {
 		h.times = 0
@@ -276,6 +306,10 @@ func (d *outliers) expel(n *Node, now time.Duration, before int64) bool {
 	}
 	h.since.Store(int64(now))
 	h.times = min(h.times+1, 64)
+	if why.cause == ProbeFailed {
+		why.value = float64(h.times)
+	}
+	n.event(Ejected, why, now, now+pause)
 	return true
 }
 
@@ -318,6 +352,7 @@ func (d *outliers) prove(n *Node, start, now time.Duration, f finding, probe boo
 	case f == nothing || (f == failed || f == silent) && !probe:
 		return
 	}
+	defer n.owner.tell(now)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	until := n.out.Load()
@@ -325,7 +360,7 @@ func (d *outliers) prove(n *Node, start, now time.Duration, f finding, probe boo
 		return
 	}
 	if f == failed || f == silent {
-		d.expel(n, now, until)
+		d.expel(n, now, until, reason{cause: ProbeFailed})
 		return
 	}
 	d.restore(n, now)
@@ -344,6 +379,7 @@ func (d *outliers) restore(n *Node, now time.Duration) {
 	}
 	n.health.Load().reset(now)
 	n.health.Load().back = now
+	n.event(Returned, reason{}, now, 0)
 	d.out--
 	d.changes.Add(1)
 	if n.owner.setup.Load().slowStart != nil && !d.common(now) {

@@ -24,7 +24,8 @@ const (
 	TakenOut
 	// PutBack nodes are no longer taken out.
 	PutBack
-	// SpillBegan and SpillEnded say that calls leave their zone or priority because it cannot carry them, and that they stay again.
+	// SpillBegan and SpillEnded say that calls leave the first zone or priority because it cannot carry them, Event.Value of them from 0
+	// to 1, and that they stay again.
 	SpillBegan
 	SpillEnded
 )
@@ -45,7 +46,7 @@ const (
 	SlowResponses
 	// Silence: attempts in a row that were given up after a long time without an answer. Value and Bound as for Consecutive.
 	Silence
-	// ProbeFailed says that the probe of an ejected node failed.
+	// ProbeFailed says that the probe of an ejected node failed. Event.Value is how many ejections there were in a row.
 	ProbeFailed
 	// Operator says that somebody wanted it so.
 	Operator
@@ -61,6 +62,8 @@ type Event struct {
 	Time, Until time.Time
 	// Value is what was found, and Bound what it was held against; see Cause.
 	Value, Bound float64
-	// Out is how many of Nodes are out of service now.
+	// Out is how many of the Nodes of the service are out of service when it is told.
 	Out, Nodes int
+	// Lost is how many events before this one were not told, because more than 1,024 waited for an observer that took its time.
+	Lost int
 }

@@ -38,6 +38,7 @@ func (b *Balancer) TakeOut(addr string, until time.Time, drain bool) bool {
 	b.mu.Lock()
 	done := b.takeOut(addr, b.since(until), now, drain)
 	b.mu.Unlock()
+	b.tell(now)
 	return done
 }
 
@@ -66,6 +67,7 @@ func (b *Balancer) takeOut(addr string, until, now time.Duration, drain bool) bo
 	}
 	t.until, t.drain = until, drain
 	b.take(n, t)
+	n.event(TakenOut, reason{cause: Operator}, now, until)
 	b.changed(now)
 	return true
 }
@@ -81,6 +83,7 @@ func (b *Balancer) take(n *Node, t *taking) {
 // PutBack ends what TakeOut began, and reports whether there was anything to end.
 func (b *Balancer) PutBack(addr string) bool {
 	now := time.Since(b.base)
+	defer b.tell(now)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t := b.takings[addr]
@@ -97,8 +100,9 @@ func (b *Balancer) putBack(addr string, t *taking, now time.Duration) {
 	delete(b.takings, addr)
 	n := b.nodes[addr]
 	if n == nil {
-		return
+		return // and nobody is told of what is not there
 	}
+	n.event(PutBack, reason{cause: Operator}, now, 0)
 	if t.fails {
 		n.out.Store(unfit)
 		return
@@ -147,6 +151,7 @@ func (s *Set) expire(p *plan, in *Info) *plan {
 		b.changed(now)
 	}
 	b.mu.Unlock()
+	b.tell(now)
 	return s.current()
 }
 

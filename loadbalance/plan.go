@@ -8,13 +8,15 @@ import (
 // plan is how the calls are shared between the levels of a Set while the same nodes are ejected and zones carry as much. But for wake and
 // parts it is immutable.
 type plan struct {
-	changes   uint64  // of the balancer, when it was made
-	shares    []share // at least one
-	panicking bool    // on some level
-	taken     bool    // an operator took some out of service
-	ejected   []*Node
-	wake      atomic.Int64                      // when the next of them is to be probed
-	parts     atomic.Pointer[map[*Node]float64] // of the calls, nil until somebody asks
+	changes    uint64  // of the balancer, when it was made
+	shares     []share // at least one
+	panicking  bool    // on some level
+	out, nodes int     // how many of the nodes are out of service
+	leaving    float64 // the part of the calls that the first of several levels does not get
+	taken      bool    // an operator took some out of service
+	ejected    []*Node
+	wake       atomic.Int64                      // when the next of them is to be probed
+	parts      atomic.Pointer[map[*Node]float64] // of the calls, nil until somebody asks
 }
 
 // share is the part of the calls that a level gets.
@@ -40,6 +42,13 @@ func (s *Set) replan(old *plan) *plan {
 		return old
 	}
 	defer s.planning.Store(false)
+	p := s.newPlan()
+	s.plan.Store(p)
+	return p
+}
+
+// newPlan returns a plan for what is now.
+func (s *Set) newPlan() *plan {
 	p := &plan{changes: s.balancer.changes.Load()} // first: what changes from now on is seen again
 	loads := make([]float64, len(s.levels))
 	serving := make([]int, len(s.levels))
@@ -63,6 +72,7 @@ func (s *Set) replan(old *plan) *plan {
 				}
 			}
 		}
+		p.out += len(l.nodes) - serving[i]
 		loads[i] = levelHealth(serving[i]+l.awaited, l.all+l.awaited+l.missing, s.setup.cfg.OverProvisioning)
 		if l.band != nil {
 			loads[i] *= l.band.stays()
@@ -92,6 +102,13 @@ func (s *Set) replan(old *plan) *plan {
 		}
 		p.panicking = true
 	}
-	s.plan.Store(p)
+	p.nodes = len(s.nodes)
+	if len(s.levels) > 1 {
+		stays := 0.0
+		if first := &p.shares[0]; first.level == &s.levels[0] {
+			stays = float64(first.upTo) / math.MaxUint64
+		}
+		p.leaving = 1 - stays
+	}
 	return p
 }

@@ -87,6 +87,7 @@ func (s *Set) pick(in *Info) (Pick, error) {
 	}
 	if s.banded && s.measure(s.balancer.since(in.Now)) {
 		s.balancer.changes.Add(1)
+		s.balancer.tell(s.balancer.since(in.Now))
 		p = s.current()
 	}
 	if in.Node != 0 {
