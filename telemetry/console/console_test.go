@@ -246,7 +246,9 @@ func TestRoutesCountTheirBackends(t *testing.T) {
 			t.Errorf("after an update: %+v, want one route without calls", v.Routes)
 		}
 		events := view[EventsView](t, c, "/api/events").Events
-		if !slices.ContainsFunc(events, func(e Event) bool { return e.Kind == "spec applied" && strings.Contains(e.Text, "generation 2: routes") }) {
+		if !slices.ContainsFunc(events, func(e Event) bool {
+			return e.Kind == "spec applied" && strings.Contains(e.Text, "generation 2: routes")
+		}) {
 			t.Errorf("events = %+v, want that a spec was applied", events)
 		}
 	})
