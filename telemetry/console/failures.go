@@ -1,7 +1,6 @@
 package console
 
 import (
-	"fmt"
 	"slices"
 	"sync"
 
@@ -93,9 +92,7 @@ func (k *kept) view() Failure {
 	for _, r := range e.Refusals[:min(max(e.NR, 0), zerohop.MaxExplainedRefusals)] {
 		f.Refusals = append(f.Refusals, RefusalView{Stage: name(string(r.Stage)), Attempt: int(r.Attempt), Enforced: r.Enforced, After: millis(r.After)})
 	}
-	if s, ok := any(e).(fmt.Stringer); ok {
-		f.Text = lines(discreet(s.String()), 8*maxText)
-	}
+	f.Text = lines(discreet(e.String()), 8*maxText)
 	return f
 }
 

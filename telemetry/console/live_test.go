@@ -101,7 +101,7 @@ func TestCountsAreThoseOfServersUnderFaults(t *testing.T) {
 					t.Errorf("%s: %d", path, w.Code)
 				}
 				c.sample()
-				time.Sleep(5 * time.Millisecond)
+				time.Sleep(50 * time.Millisecond)
 			}
 		})
 	}
@@ -161,6 +161,13 @@ func TestCountsAreThoseOfServersUnderFaults(t *testing.T) {
 	for _, target := range []string{"/api/failures", "/api/events", "/api/service?service=rpc"} {
 		checkShown(t, target, ask(c, target).Body.Bytes())
 	}
+	list := view[FailuresView](t, c, "/api/failures?service=rpc").Failures
+	if len(list) == 0 {
+		t.Fatal("no failure is explained")
+	}
+	if f := list[0]; !f.Failed || f.Protocol != "grpc" || f.Status != int(codes.Internal) || len(f.Tries) == 0 || f.Tries[0].Addr == "" || f.Text == "" || f.Flag == "" {
+		t.Errorf("failure = %+v, want one of gRPC with its attempt and a text", f)
+	}
 }
 
 // A page that looks at a list is not sent the endpoints of all services.
@@ -212,6 +219,9 @@ func TestCountsAreBounded(t *testing.T) {
 	c := open(t, Config{})
 	h := c.Hooks()
 	node := aNode(t, "10.0.0.1:80")
+	if raceEnabled {
+		t.Skip("2,000 copies of a map take long with the race detector")
+	}
 	const more = 100
 	for i := range MaxServices + more {
 		info := zerohop.CallInfo{Service: fmt.Sprint("s", i), Rule: int16(i), Backend: -1}
@@ -252,6 +262,9 @@ func TestCountsAreBounded(t *testing.T) {
 }
 
 func TestServicesThatNobodyCallsMakeRoom(t *testing.T) {
+	if raceEnabled {
+		t.Skip("2,000 copies of a map take long with the race detector")
+	}
 	c := open(t, Config{})
 	h := c.Hooks()
 	h.Opened(mesh(t, zerohop.Hooks{}, discovery.Static{}, zerohop.Spec{}))
