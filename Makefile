@@ -51,6 +51,7 @@ test: vet cross ## Vet, cross build and test; installs etcd, knot and Prometheus
 	$(GO) test -count=1 -parallel=4 -timeout=20m ./faulttest || rc=1; \
 	$(GO) test -count=1 -timeout=5m ./faulttest/outage || rc=1; \
 	$(GO) test -count=1 -timeout=5m ./faulttest/collector || rc=1; \
+	$(GO) test -count=1 -race -timeout=5m ./faulttest/explain || rc=1; \
 	echo '==> go test, interop'; \
 	(cd interop && $(GO) test -race -shuffle=on -timeout=5m ./...) || rc=1; \
 	echo '==> go test, bench'; \

@@ -144,7 +144,8 @@ func (c *Call) explains(o resilience.Outcome, err error) bool {
 	case c.explain >= explainAll || o == resilience.Failure || o == resilience.Overload:
 		return true
 	case o == resilience.Success:
-		return false
+		e, ok := err.(*Error)
+		return ok && e.Reason == Injected // with a status that would be no failure of an endpoint
 	case err != nil:
 		return true
 	}
@@ -253,7 +254,11 @@ func (c *Call) explanation(r *CallResult) *Explanation {
 	}
 	for i := range c.machine.Launched() {
 		if a := c.slot(i); a.begun {
-			c.try(a, &e.Tries[e.N], d)
+			t := &e.Tries[e.N]
+			c.try(a, t, d)
+			if a.answer && a.verdict.Outcome == resilience.Success && e.Outcome != resilience.Success && e.Status >= 0 { // it broke off
+				t.Outcome, t.Error, t.Flag = e.Outcome, errorText(r.Err, maxTryText), c.flagOfLocked(a, e.Outcome, e.Status, r.Err)
+			}
 			e.N++
 		}
 	}

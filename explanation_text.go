@@ -67,6 +67,8 @@ func (e *Explanation) why(b *strings.Builder) {
 	}
 	if failed := e.Outcome != resilience.Success; failed && e.Attempts > 0 && e.Detail != resilience.Answered {
 		fmt.Fprintf(b, "  no further attempt: %s\n", e.Detail)
+	} else if failed && e.Attempts > 0 && e.Protocol != protocolGRPC && e.Status >= 0 && e.Status < 400 {
+		b.WriteString("  no further attempt: the answer had begun\n")
 	} else if failed && e.Attempts > 0 {
 		b.WriteString("  no further attempt: a failure of this kind is not repeated\n")
 	}

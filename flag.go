@@ -172,7 +172,7 @@ func flagOfError(err error, status int) Flag {
 	}
 	var t interface{ Timeout() bool }
 	switch {
-	case status >= 0:
+	case status >= 0 && status < 100: // a code: it came with the answer
 		return FlagStatus
 	case errors.Is(err, loadbalance.ErrUnavailable), errors.Is(err, loadbalance.ErrLimited):
 		return FlagOverflow
