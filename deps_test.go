@@ -135,6 +135,8 @@ var places = map[string]place{
 	"internal/kubeapi":            {1, slices.Concat(backoffPrice, kubernetesPrice)},
 	"internal/orca":               {2, corePrice},
 	"internal/baggage":            {0, []string{}},
+
+	"examples/observability/pipeline": {0, nil}, // its users have a copy
 }
 
 // sideways lists the imports within a layer that are meant.

@@ -183,3 +183,11 @@ func (p *Prometheus) get(path string, data any) error {
 	}
 	return json.Unmarshal(answer.Data, data)
 }
+
+// NeedServers skips the test if there is no Collector or no Prometheus; see testenv.Need. It is for programs that start them
+// themselves.
+func NeedServers(t testing.TB) {
+	t.Helper()
+	collectorBinary(t)
+	prometheusBinary(t, "prometheus")
+}
