@@ -66,12 +66,18 @@ func (u *upstream) hand(ev StateEvent) {
 
 // hold lets events wait for release, for those who cause some while they have a lock.
 func (u *upstream) hold() {
+	if !u.mesh.told() {
+		return
+	}
 	u.news.mu.Lock()
 	u.news.held++
 	u.news.mu.Unlock()
 }
 
 func (u *upstream) release() {
+	if !u.mesh.told() {
+		return
+	}
 	u.news.mu.Lock()
 	u.news.held--
 	u.spread()

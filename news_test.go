@@ -210,3 +210,82 @@ func TestStateEventsOfBalancerHaveNames(t *testing.T) {
 		}
 	}
 }
+
+func TestStateTellsOfEndpoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told events
+		m := open(t, Config{Resolver: orders(4), Hooks: told.hooks(), Spec: Spec{Defaults: Policy{
+			Outlier: Outlier{Consecutive: 3, Ejection: time.Second, Jitter: -1}, Budget: Budget{Mode: Off},
+			Breaker: Breaker{Mode: On, Consecutive: 3, Jitter: -1}, Retry: Retry{Mode: Off}, Balance: "random",
+		}}})
+		bad := endpoints(1)[0].Addr
+		b := backend{err: func(addr string) error {
+			if addr == bad {
+				return errDown
+			}
+			return nil
+		}}
+		start := time.Now()
+		for range 200 {
+			_ = b.call(t.Context(), m)
+		}
+		synctest.Wait()
+		kinds := map[StateKind]string{}
+		for _, ev := range told.list {
+			kinds[ev.Kind] = ev.Cause
+			if ev.Addr != bad || ev.Endpoints != 4 || !ev.Time.Equal(start) || !ev.Until.Equal(start.Add(time.Second)) {
+				t.Errorf("event = %+v", ev)
+			}
+		}
+		if len(kinds) != 2 || kinds[StateEjected] != "consecutive" || kinds[StateBreakerOpened] != "" {
+			t.Errorf("events = %v, want an ejection and an open breaker", kinds)
+		}
+		ep := m.State().Services[0].Endpoints[0]
+		if !ep.EjectedUntil.Equal(start.Add(time.Second)) || ep.Ejection != "consecutive" || ep.Breaker != resilience.BreakerOpen || ep.Share != 0 {
+			t.Errorf("State() = %+v", ep)
+		}
+		told.take(start)
+		b.err = always(nil)
+		time.Sleep(1100 * time.Millisecond)
+		for range 200 {
+			_ = b.call(t.Context(), m)
+		}
+		told.expect(t, start, "1.1s breaker_half_opened "+bad, "1.1s returned "+bad, "1.1s breaker_closed "+bad)
+		if ep := m.State().Services[0].Endpoints[0]; !ep.EjectedUntil.IsZero() || ep.Ejection != "" {
+			t.Errorf("afterwards: State() = %+v", ep)
+		}
+	})
+}
+
+// Hooks of whatever the mesh does itself may act on the mesh, too: it holds no lock.
+func TestStateHookMayUpdateTheMesh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m *Mesh
+		calls := 0
+		m = open(t, Config{Resolver: orders(1), Hooks: Hooks{State: func(service string, ev StateEvent) {
+			if calls++; calls == 1 {
+				spec, _ := m.Spec()
+				spec.Defaults.Timeout = time.Second
+				if _, err := m.Update(spec); err != nil {
+					t.Error(err)
+				}
+			}
+		}}, Spec: Spec{Services: map[string]Policy{"orders": {ServiceBreaker: Breaker{Mode: On}}}}})
+		if err := ping(t.Context(), m, "orders"); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.known()["orders"].breaker.Load().Force(m.now(), resilience.BreakerClosed); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.known()["orders"].breaker.Load().Force(m.now(), resilience.BreakerOpen); err != nil {
+			t.Fatal(err)
+		}
+		calls = 0
+		if _, err := m.Update(Spec{Services: map[string]Policy{"orders": {}}}); err != nil {
+			t.Fatal(err)
+		}
+		if _, number := m.Spec(); calls != 1 || number != 4 {
+			t.Errorf("the hook was called %d times, generation %d, want once and 4", calls, number)
+		}
+	})
+}

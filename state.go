@@ -179,7 +179,7 @@ func (st *EndpointState) read(n *loadbalance.Node, now time.Time) {
 		Addr: ep.Addr, Zone: ep.Zone, Priority: ep.Priority, Weight: ep.Weight, Health: ep.Health.String(), Meta: ep.Meta,
 		InFlight: n.InFlight(), Penalized: n.Penalized(now), FailsChecks: n.FailsChecks(),
 		Breaker: n.BreakerState(now), BreakerUntil: n.OpenUntil(), SlowStart: n.SlowStart(now),
-		EjectedUntil: n.EjectedUntil(), Picks: n.Picks(),
+		EjectedUntil: n.EjectedUntil(), Ejection: causeOf(n.EjectedFor()), Picks: n.Picks(),
 	}
 	st.Cost, _ = n.Cost(now)
 	st.Limit, _ = n.Limit()

@@ -56,11 +56,16 @@ type UpdateEvent struct {
 func (m *Mesh) Update(spec Spec) (Change, error) {
 	m.updating.Lock()
 	x, change, err := m.prepare(spec, true)
+	var release func()
 	if x != nil {
+		release = x.hold()
 		x.settle()
 	}
 	now := m.present.Load().number
 	m.updating.Unlock()
+	if release != nil {
+		release()
+	}
 	if h := m.cfg.Hooks.Update; h != nil && (err != nil && !errors.Is(err, ErrClosed) || x != nil) {
 		h(UpdateEvent{Generation: now, Change: change, Err: err})
 	}
@@ -129,6 +134,22 @@ func (m *Mesh) enact(x *succession) {
 		s.now.Store(s)
 	}
 	m.present.Store(x.to)
+}
+
+// hold lets the events of services wait until release is called, when no lock is held any more.
+func (x *succession) hold() (release func()) {
+	if !x.mesh.told() {
+		return nil
+	}
+	services := x.to.known() // which may become another map meanwhile
+	for _, s := range services {
+		s.upstream.hold()
+	}
+	return func() {
+		for _, s := range services {
+			s.upstream.release()
+		}
+	}
 }
 
 // settle has what outlives generations follow one that was put in force.

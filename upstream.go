@@ -63,7 +63,7 @@ func newUpstream(m *Mesh, name string, p *Policy) *upstream {
 	u.ctx, u.stop = context.WithCancelCause(m.ctx)
 	at := m.site.Load()
 	u.zoning.late = at.asked && p.Locality.Mode == On
-	u.balancer = loadbalance.New(p.balancer(m, at))
+	u.balancer = loadbalance.New(u.balancerOf(p, at))
 	u.checks.Store(newChecks(u, p))
 	return u
 }
@@ -94,6 +94,15 @@ func (p *Policy) balancer(m *Mesh, at *site) loadbalance.Config {
 	}
 	if p.Locality.Mode == On {
 		c.Locality = p.Locality.config(at.zone, at.asked)
+	}
+	return c
+}
+
+// balancerOf is balancer with what happens told.
+func (u *upstream) balancerOf(p *Policy, at *site) loadbalance.Config {
+	c := p.balancer(u.mesh, at)
+	if u.mesh.told() {
+		c.Observe = u.balanced
 	}
 	return c
 }
@@ -307,7 +316,7 @@ func sameChecks(a, b *Policy) bool {
 
 // renew has the endpoints balanced and checked as s, which has just been put in force, has it.
 func (u *upstream) renew(s *service) {
-	u.balancer.Configure(s.policy.balancer(u.mesh, u.mesh.site.Load()))
+	u.balancer.Configure(u.balancerOf(&s.policy, u.mesh.site.Load()))
 	u.recheck(&s.policy)
 	u.change(func() {})
 }

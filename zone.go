@@ -103,6 +103,8 @@ type zoning struct {
 }
 
 func (z *zoning) update(s *upstream, eps []discovery.Endpoint) {
+	s.hold()
+	defer s.release()
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	if z.late {
@@ -113,6 +115,8 @@ func (z *zoning) update(s *upstream, eps []discovery.Endpoint) {
 
 // moveTo reports whether there are endpoints that the zone matters for.
 func (z *zoning) moveTo(s *upstream, zone string) bool {
+	s.hold()
+	defer s.release()
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	eps := z.eps

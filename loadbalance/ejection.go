@@ -309,6 +309,9 @@ func (d *outliers) expel(n *Node, now time.Duration, before int64, why reason) b
 	if why.cause == ProbeFailed {
 		why.value = float64(h.times)
 	}
+	if why.cause != ProbeFailed { // that it still fails for
+		h.cause.Store(uint32(why.cause))
+	}
 	n.event(Ejected, why, now, now+pause)
 	return true
 }

@@ -13,7 +13,8 @@ type health struct {
 	latency atomic.Uint32 // float32 bits of the average latency in nanoseconds, 0 if unknown
 	// since is when the node was last ejected, spared or returned. What began before tells nothing new.
 	since atomic.Int64
-	lease atomic.Int64 // how long a probe may keep others away
+	lease atomic.Int64  // how long a probe may keep others away
+	cause atomic.Uint32 // why it was, as a Cause
 	toll  toll
 	// ring counts the responses of the last slots of time. A word holds the slot it is for in its upper 24 bits, and
 	// below all responses and the failed ones in 20 bits each, so that it expires by itself.

@@ -29,9 +29,12 @@ func TestNodeTellsOfEjectionAndSlowStart(t *testing.T) {
 		if got, want := p.Node().EjectedUntil(), time.Now().Add(10*time.Second); !got.Equal(want) {
 			t.Errorf("EjectedUntil() = %v, want %v", got, want)
 		}
+		if got := p.Node().EjectedFor(); got != Consecutive {
+			t.Errorf("EjectedFor() = %v, want Consecutive", got)
+		}
 		b.EndEjection(p.Node().Addr(), time.Now())
 		time.Sleep(5 * time.Second)
-		if got := p.Node().SlowStart(time.Now()); got < 0.4 || got > 0.6 || !p.Node().EjectedUntil().IsZero() {
+		if got := p.Node().SlowStart(time.Now()); got < 0.4 || got > 0.6 || !p.Node().EjectedUntil().IsZero() || p.Node().EjectedFor() != NoCause {
 			t.Errorf("SlowStart() = %v, EjectedUntil() = %v, want about a half and zero", got, p.Node().EjectedUntil())
 		}
 	})
