@@ -9,6 +9,7 @@ packages='' services=''
 command -v etcd >/dev/null || packages="$packages etcd-server" services="$services etcd"
 command -v knotd >/dev/null || packages="$packages knot" services="$services knot"
 command -v prometheus >/dev/null || packages="$packages prometheus" services="$services prometheus"
+command -v chromium >/dev/null || packages="$packages chromium fonts-dejavu-core"
 [ -n "$packages" ] || exit 0
 
 missing() {

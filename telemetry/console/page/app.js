@@ -77,8 +77,9 @@ class App {
 		this.render();
 		this.view.attach?.();
 		this.showTabs();
-		// Which service is streamed is part of the address of the stream.
-		const changed = this.asked !== this.stream.path();
+		// Which service is streamed is part of the address of the stream. Other views do with what there is: a new stream begins with all
+		// that is known, which takes a while.
+		const changed = !this.asked || (this.route.view === 'service' && this.asked !== this.stream.path());
 		if (changed && this.stream.state !== 'paused') this.connect();
 	}
 

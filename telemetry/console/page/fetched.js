@@ -10,7 +10,8 @@ export class Fetched {
 	start() {
 		this.stopped = false;
 		this.abort = new AbortController();
-		this.ask();
+		if (this.data === null) this.ask();
+		else this.timer = setTimeout(() => this.ask(), this.every); // from the time it was shown before
 	}
 
 	stop() {

@@ -41,7 +41,7 @@ export function topology(app) {
 				layout = place(nodes, edges);
 				attr(picture, 'viewBox', `0 0 ${layout.width} ${layout.height}`);
 				// A few boxes are not to be blown up to the width of the page.
-				picture.style.setProperty('max-width', Math.max(640, layout.width * 1.25) + 'px');
+				picture.style.setProperty('max-width', Math.max(640, layout.width) + 'px');
 				picture.style.setProperty('margin', '0 auto');
 			}
 			draw(nodes, edges, layout, { edgesAt, boxes, tags });
