@@ -30,9 +30,34 @@ func (k callKey) attributes() []attribute.KeyValue {
 
 // attemptKey is the key of zerohop.attempts.
 type attemptKey struct {
-	service, route, kind, zone string
-	outcome                    resilience.Outcome
+	service, route string
+	kind           attemptCause // numbers, as each text would be hashed for each attempt
+	zone           nearness
+	outcome        resilience.Outcome
 }
+
+// attemptCause is why an attempt was made.
+type attemptCause uint8
+
+const (
+	first attemptCause = iota
+	retry
+	backup
+	copied
+)
+
+var kinds = [...]string{first: kindFirst, retry: kindRetry, backup: kindBackup, copied: kindMirror}
+
+// nearness says whether an endpoint is in the zone of the process.
+type nearness uint8
+
+const (
+	unknown nearness = iota
+	sameZone
+	otherZone
+)
+
+var zones = [...]string{unknown: "", sameZone: zoneSame, otherZone: zoneOther}
 
 func (k attemptKey) canonical(n *names) attemptKey {
 	k.service, k.route = n.hosts.bound(k.service), clean(k.route)
@@ -40,41 +65,48 @@ func (k attemptKey) canonical(n *names) attemptKey {
 }
 
 func (k attemptKey) attributes() []attribute.KeyValue {
-	list := []attribute.KeyValue{service.String(k.service), outcome.String(k.outcome.String()), attemptKind.String(k.kind)}
-	return appendName(appendName(list, route, k.route), attemptZone, k.zone)
+	list := []attribute.KeyValue{service.String(k.service), outcome.String(k.outcome.String()), attemptKind.String(kinds[k.kind])}
+	return appendName(appendName(list, route, k.route), attemptZone, zones[k.zone])
 }
 
 // kindOf says why an attempt was made.
-func kindOf(call *zerohop.CallInfo, a *zerohop.AttemptInfo) string {
+func kindOf(call *zerohop.CallInfo, a *zerohop.AttemptInfo) attemptCause {
 	switch {
 	case call.Mirror:
-		return kindMirror
+		return copied
 	case a.Backup:
-		return kindBackup
+		return backup
 	case a.Number > 0:
-		return kindRetry
+		return retry
 	default:
-		return kindFirst
+		return first
 	}
 }
 
 // clientKey is the key of http.client.request.duration and rpc.client.call.duration.
 type clientKey struct {
-	protocol, method, host string
-	status                 int
-	errType                string
-	mirror                 bool
+	method, host string
+	status       int
+	errType      string
+	rpc, mirror  bool
 }
 
 func (k clientKey) canonical(n *names) clientKey {
-	k.method, k.host = n.method(k.protocol, k.method), n.hosts.bound(k.host)
-	k.status = knownStatus(k.protocol, k.status)
+	k.method, k.host = n.method(k.protocol(), k.method), n.hosts.bound(k.host)
+	k.status = knownStatus(k.protocol(), k.status)
 	return k
+}
+
+func (k clientKey) protocol() string {
+	if k.rpc {
+		return protocolGRPC
+	}
+	return protocolHTTP
 }
 
 func (k clientKey) attributes() []attribute.KeyValue {
 	var list []attribute.KeyValue
-	if k.protocol == protocolGRPC {
+	if k.rpc {
 		list = append(list, rpcSystem.String("grpc"), rpcMethod.String(k.method))
 	} else {
 		list = append(list, httpMethod.String(k.method))
@@ -82,7 +114,7 @@ func (k clientKey) attributes() []attribute.KeyValue {
 	if k.mirror {
 		list = append(list, mirror.Bool(true))
 	}
-	return appendStatus(appendHost(list, serverAddress, serverPort, k.host), k.protocol, k.status, k.errType)
+	return appendStatus(appendHost(list, serverAddress, serverPort, k.host), k.protocol(), k.status, k.errType)
 }
 
 // eventKey is the key of counters whose attributes, but for the service, are fixed words: kind says which attributes they are.

@@ -125,27 +125,30 @@ func (m *metrics) attemptDone(ctx context.Context, call *zerohop.CallInfo, a *ze
 		return
 	}
 	if h != nil && h.Enabled(ctx) {
-		k := clientKey{call.Protocol, call.Method, call.Host, r.Status, typeOfAnswer(call.Protocol, r.Status, r.Err), call.Mirror}
-		if call.Protocol == protocolGRPC {
+		k := clientKey{
+			method: call.Method, host: call.Host, status: r.Status, errType: typeOfAnswer(call.Protocol, r.Status, r.Err),
+			rpc: call.Protocol == protocolGRPC, mirror: call.Mirror,
+		}
+		if k.rpc {
 			k.method = strings.TrimPrefix(k.method, "/")
 		}
 		h.Record(ctx, r.Duration.Seconds(), by.get(k).record...)
 	}
 }
 
-// zoneOf says whether an endpoint is in the zone of the process, empty if either zone is not known.
-func (m *metrics) zoneOf(n *loadbalance.Node) string {
+// zoneOf says whether an endpoint is in the zone of the process.
+func (m *metrics) zoneOf(n *loadbalance.Node) nearness {
 	own := m.zone.Load()
 	if own == nil {
-		return ""
+		return unknown
 	}
 	switch n.Endpoint().Zone {
 	case "":
-		return ""
+		return unknown
 	case *own:
-		return zoneSame
+		return sameZone
 	default:
-		return zoneOther
+		return otherZone
 	}
 }
 

@@ -103,7 +103,8 @@ func TestSpansTellOfRefusals(t *testing.T) {
 		t.Error("the second call was not refused")
 	}
 	spans := r.ended(t)
-	hasEvents(t, spans[2], "zerohop.refused stage=rate-limit enforced=true delay=")
+	hasEvents(t, spans[2], "zerohop.refused stage=rate-limit enforced=true delay=", "zerohop.explanation explanation=GET orders: rate limited")
+	spanHas(t, spans[2], map[attribute.Key]string{responseFlag: "RL"})
 	labels := []attribute.KeyValue{service.String("orders"), stage.String("rate-limit"), criticality.String("critical"), enforced.Bool(true)}
 	if got, want := total(t, r.instruments(t)["zerohop.refusals"], labels...), int64(1); got != want {
 		t.Errorf("refusals = %d, want %d", got, want)
