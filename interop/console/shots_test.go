@@ -51,7 +51,7 @@ func shop(t *testing.T, c *console.Console) {
 			busy(t, 2*every*time.Millisecond, func() {
 				_, _ = zerohop.Do(context.Background(), mesh, name, func(_ context.Context, n *loadbalance.Node) (int, error) {
 					time.Sleep(time.Duration(2+rand.ExpFloat64()*3) * time.Millisecond)
-					if n.Addr() == "10.20.6.13:8080" && time.Since(began) > 40*time.Second {
+					if n.Addr() == "10.20.6.13:8080" && time.Since(began) > 35*time.Second {
 						time.Sleep(40 * time.Millisecond)
 						return 0, errors.New("dial tcp 10.20.6.13:8080: connect: connection refused")
 					}
@@ -73,7 +73,7 @@ func TestShots(t *testing.T) {
 	address := serve(t, c)
 	shop(t, c)
 	p := newTab(t)
-	time.Sleep(75 * time.Second) // for lines over time
+	time.Sleep(70 * time.Second) // for lines over time
 	for _, s := range []struct {
 		name, hash    string
 		width, height int64
