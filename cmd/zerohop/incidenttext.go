@@ -18,6 +18,8 @@ const (
 	maxRows     = 30  // of the table of calls, for each service
 	maxStates   = 200 // lines of what happened
 	maxSamples  = 3   // explanations of each flag
+
+	budgetPause = 10 * time.Second // before a budget is told of again
 )
 
 // writeSources says whose timeline it is, and what was done to the clocks.
@@ -99,10 +101,23 @@ func writeIncident(w io.Writer, t *incident.Timeline, findings []incident.Findin
 	writeCalls(w, t, all)
 	fmt.Fprintln(w, "\nWhat happened:")
 	n := 0
+	type budget struct {
+		source  int
+		service string
+		kind    incident.Kind
+	}
+	budgets := map[budget]time.Time{}
 	for i := range t.Events {
 		switch e := &t.Events[i]; e.Kind {
 		case incident.KindSecond, incident.KindFailed, incident.KindAttempt, incident.KindRetry, incident.KindBackup, incident.KindRefused, incident.KindFellBack:
 		default:
+			if strings.HasPrefix(string(e.Kind), "budget_") && !all { // they come in pairs, with each call
+				k := budget{e.Source, e.Service, e.Kind}
+				if e.Time.Sub(budgets[k]) < budgetPause {
+					continue
+				}
+				budgets[k] = e.Time
+			}
 			if n++; n <= maxStates || all {
 				fmt.Fprintf(w, "  %s  %s  %s\n", e.Time.UTC().Format(clockLayout), clean(t.Sources[e.Source].Name()), clean(e.Words()))
 			}
@@ -190,7 +205,11 @@ func below(d time.Duration) string {
 	if d == 0 {
 		return "-"
 	}
-	return "<" + d.Round(max(time.Microsecond*10, d/100)).String()
+	unit := 10 * time.Microsecond
+	if d >= time.Millisecond {
+		unit *= 10
+	}
+	return "<" + d.Round(unit).String()
 }
 
 // writeSamples writes the explanations of the first calls that failed in each way.
