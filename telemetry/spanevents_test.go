@@ -132,6 +132,15 @@ func TestSpansTellOfEjections(t *testing.T) {
 	if n == 0 {
 		t.Error("no span tells of an ejection")
 	}
+	mesh.Close()
+	m := r.instruments(t)
+	ejected := total(t, m["zerohop.ejections"], service.String("orders"), cause.String("consecutive"), enforced.Bool(true))
+	if ejected == 0 {
+		t.Error("no ejection was counted")
+	}
+	if got := total(t, m["zerohop.state.changes"], stateChange.String("ejected")); got != ejected {
+		t.Errorf("changes of state = %d, want %d as ejections", got, ejected)
+	}
 }
 
 func TestSpansTellOfFallbacks(t *testing.T) {
