@@ -66,7 +66,7 @@ func TestPageFollowsFaults(t *testing.T) {
 	health := row + `.querySelector("[data-col=health]").textContent`
 	p.wait(health + `.includes("Ejected")`)
 	p.wait(`/probe (in \d+\s?s|due)/.test(` + health + `)`)
-	p.wait(`document.querySelectorAll(".events li").length > 0`)
+	p.wait(`document.querySelector(".events").textContent.includes(` + fmt.Sprintf("%q", dead.addr) + `)`)
 	p.wait(`[...document.querySelectorAll(".figure")].some((f) => f.textContent.includes("2 of 3"))`)
 	// The countdown goes on by itself between two updates of the server.
 	first := eval[string](p, health)

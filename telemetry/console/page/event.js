@@ -24,6 +24,7 @@ export function eventItem(named = true) {
 			attr(time, 'title', stamp(e.at) + ' · ' + kindWords(e.kind));
 			sign.set(LEVELS[e.level] ?? 'off');
 			let s = e.text ? clean(e.text, 400) : kindWords(e.kind) + (e.addr ? ' ' + clean(e.addr, 200) : '') + (e.cause ? ': ' + clean(e.cause, 120) : '');
+			if (e.addr && !s.includes(clean(e.addr, 200))) s = clean(e.addr, 200) + ' ' + s;
 			if (e.by && !s.includes(e.by)) s += ' by ' + clean(e.by, 80);
 			text(words, s);
 			text(times, e.count > 1 ? ` (${count(e.count)} times)` : '');
