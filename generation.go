@@ -93,9 +93,9 @@ func (x *succession) reset(path, what string) {
 }
 
 // lives reports whether a service that the spec no longer names goes on as one that calls name: one whose name is that of a host
-// does not, nor does one that nobody uses.
+// does not, nor does one that nobody uses, unless an operator has done something to it.
 func (s *service) lives() bool {
-	return isLabel(s.name) && (s.busy() || seconds(s.mesh.now())-s.used.Load() < int64(forgetAfter/time.Second))
+	return isLabel(s.name) && (s.busy() || s.operations.count.Load() > 0 || seconds(s.mesh.now())-s.used.Load() < int64(forgetAfter/time.Second))
 }
 
 // forgetAfter is how long a service goes on that the spec no longer names, after the last call to it.

@@ -45,8 +45,8 @@ type Hooks struct {
 	// Policy.HealthCheck. Calls for one endpoint are sequential.
 	Health func(service string, ev HealthEvent)
 	// State is called when something changes that calls depend on: an endpoint is ejected, a breaker opens, a budget is empty, an
-	// operator acts. It is called with no lock held, soon after, in the goroutine of whoever caused it or in one of the mesh;
-	// Calls for one service are sequential.
+	// operator acts. It is called with no lock held, soon after, in the goroutine of whoever caused it or in one of the mesh, and may
+	// act on the mesh but not close it. Calls for one service are sequential. If it takes its time events are lost: see StateEvent.Lost.
 	State func(service string, ev StateEvent)
 	// Explained is called once a call that is explained is over, before CallDone and with the same context. The Explanation may be
 	// kept, and must not be changed. Of calls that fail before they begin, because their service cannot be or the mesh is closed, it

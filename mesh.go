@@ -70,7 +70,7 @@ type Config struct {
 }
 
 // maxDynamicServices bounds the services that are watched only because a call named them, so that names from
-// a request cannot fill the memory. The one that was idle longest gives way.
+// a request cannot fill the memory. The one that was idle longest gives way, of those without an Operation in force.
 const maxDynamicServices = 1000
 
 // Mesh knows the services, keeps what is learned about them and carries calls to them. It is made by New. Transports
@@ -273,7 +273,7 @@ func (m *Mesh) add(g *generation, name string) (*service, error) {
 			continue
 		}
 		dynamic++
-		if !s.busy() && (idlest == nil || s.used.Load() < idlest.used.Load()) {
+		if !s.busy() && s.operations.count.Load() == 0 && (idlest == nil || s.used.Load() < idlest.used.Load()) {
 			idlest = s
 		}
 	}

@@ -12,12 +12,13 @@ import (
 type news struct {
 	mu      sync.Mutex // guards what follows
 	queue   []StateEvent
+	lost    int       // since the last event that is in the queue
 	held    int       // so many want events to wait until they have given locks back
 	telling bool      // somebody calls the hook
 	broken  StateKind // the last that was told of the breaker of the service, empty for a closed one
 }
 
-// maxNews bounds the events that wait for a slow hook. Others are lost: by then it hears of what is long past.
+// maxNews bounds the events that wait for a slow hook. Others are lost, but for their number: by then it hears of what is long past.
 const maxNews = 1000
 
 // told reports whether somebody wants to know what happens.
@@ -35,9 +36,14 @@ func (u *upstream) tell(ev StateEvent) {
 
 // note puts an event in the queue. news.mu is held.
 func (u *upstream) note(ev StateEvent) {
-	if n := &u.news; len(n.queue) < maxNews {
-		n.queue = append(n.queue, ev)
+	n := &u.news
+	n.lost += ev.Lost
+	if len(n.queue) >= maxNews {
+		n.lost++
+		return
 	}
+	ev.Lost, n.lost = n.lost, 0
+	n.queue = append(n.queue, ev)
 }
 
 // spread empties the queue, unless somebody else does or will, and gives news.mu back, which is held.
@@ -85,12 +91,18 @@ func (u *upstream) release() {
 
 // balanced takes over an event of the balancer. What operators do is told by those who do it for them.
 func (u *upstream) balanced(ev loadbalance.Event) {
-	if kind := kindOf(ev.Kind); kind != "" {
-		u.tell(StateEvent{
-			Kind: kind, Addr: ev.Addr, Zone: ev.Zone, Cause: causeOf(ev.Cause), Time: ev.Time, Until: ev.Until,
-			Value: ev.Value, Bound: ev.Bound, Out: ev.Out, Endpoints: ev.Nodes,
-		})
+	kind := kindOf(ev.Kind)
+	if kind == "" {
+		u.news.mu.Lock()
+		u.news.lost += ev.Lost
+		u.news.mu.Unlock()
+		return
 	}
+	out, all := u.count() // not those of ev, which leaves endpoints with open breakers in service
+	u.tell(StateEvent{
+		Kind: kind, Addr: ev.Addr, Zone: ev.Zone, Cause: causeOf(ev.Cause), Time: ev.Time, Until: ev.Until,
+		Value: ev.Value, Bound: ev.Bound, Out: out, Endpoints: all, Lost: ev.Lost,
+	})
 }
 
 // kindOf returns what an event of a balancer is called here, nothing for those that operators cause.
@@ -172,7 +184,7 @@ func (u *upstream) breakerIs(state resilience.BreakerState, at time.Time, until 
 	u.spread()
 }
 
-// count returns how many of the endpoints in use are out of service.
+// count returns how many of the endpoints in use are out of service, be it by their breakers.
 func (u *upstream) count() (out, all int) {
 	nodes := u.balancer.Set().Nodes()
 	for _, n := range nodes {

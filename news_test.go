@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/zerohop/zerohop/discovery"
 	"github.com/zerohop/zerohop/loadbalance"
 	"github.com/zerohop/zerohop/resilience"
 )
@@ -165,9 +166,12 @@ func TestStateHookMayActOnTheMesh(t *testing.T) {
 	})
 }
 
-func TestStateEventsThatWaitAreBounded(t *testing.T) {
-	var calls atomic.Int64
-	m := open(t, Config{Resolver: orders(1), Hooks: Hooks{State: func(string, StateEvent) { calls.Add(1) }}})
+func TestStateEventsThatWaitAreBoundedAndCounted(t *testing.T) {
+	var calls, lost atomic.Int64
+	m := open(t, Config{Resolver: orders(1), Hooks: Hooks{State: func(_ string, ev StateEvent) {
+		calls.Add(1)
+		lost.Add(int64(ev.Lost))
+	}}})
 	if err := ping(t.Context(), m, "orders"); err != nil {
 		t.Fatal(err)
 	}
@@ -182,6 +186,14 @@ func TestStateEventsThatWaitAreBounded(t *testing.T) {
 	u.release()
 	if n := calls.Load(); n != maxNews {
 		t.Errorf("%d events told, want %d", n, maxNews)
+	}
+	u.balanced(loadbalance.Event{Kind: loadbalance.TakenOut, Lost: 2})
+	u.balanced(loadbalance.Event{Kind: loadbalance.Spared, Lost: 3})
+	if n := lost.Load(); n != maxNews+5 {
+		t.Errorf("%d events told to be lost, want %d here and 5 by the balancer", n, maxNews)
+	}
+	if u.tell(StateEvent{Kind: StateSpared}); lost.Load() != maxNews+5 {
+		t.Error("lost events are counted twice")
 	}
 }
 
@@ -199,7 +211,7 @@ func TestStateEventsOfBalancerHaveNames(t *testing.T) {
 		got := told.list
 		told.list = nil
 		told.mu.Unlock()
-		want := fmt.Sprint([]StateEvent{{Kind: kindOf(kind), Addr: "a", Zone: "z", Cause: "slow", Time: now, Until: now.Add(1), Value: 2, Bound: 3, Out: 4, Endpoints: 5}})
+		want := fmt.Sprint([]StateEvent{{Kind: kindOf(kind), Addr: "a", Zone: "z", Cause: "slow", Time: now, Until: now.Add(1), Value: 2, Bound: 3, Endpoints: 1}})
 		if silent[kind] {
 			want = "[]"
 		} else if kindOf(kind) == "" {
@@ -233,7 +245,7 @@ func TestStateTellsOfEndpoints(t *testing.T) {
 		kinds := map[StateKind]string{}
 		for _, ev := range told.list {
 			kinds[ev.Kind] = ev.Cause
-			if ev.Addr != bad || ev.Endpoints != 4 || !ev.Time.Equal(start) || !ev.Until.Equal(start.Add(time.Second)) {
+			if ev.Addr != bad || ev.Endpoints != 4 || ev.Out != 1 || !ev.Time.Equal(start) || !ev.Until.Equal(start.Add(time.Second)) {
 				t.Errorf("event = %+v", ev)
 			}
 		}
@@ -286,6 +298,95 @@ func TestStateHookMayUpdateTheMesh(t *testing.T) {
 		}
 		if _, number := m.Spec(); calls != 1 || number != 4 {
 			t.Errorf("the hook was called %d times, generation %d, want once and 4", calls, number)
+		}
+	})
+}
+
+// A budget that an Update replaces while it is empty is no longer that of anybody: nobody pays into it.
+func TestStateTellsOfReplacedBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told events
+		spec := func(tokens float64) Spec {
+			return Spec{Services: map[string]Policy{"orders": {
+				Budget: Budget{Tokens: tokens}, Outlier: Outlier{Mode: Off}, Retry: Retry{Base: time.Millisecond, Max: time.Millisecond}, Idempotent: On,
+			}}}
+		}
+		m := open(t, Config{Resolver: orders(1), Hooks: told.hooks(), Spec: spec(10)})
+		b := backend{err: always(errDown)}
+		for range 20 {
+			_ = b.call(t.Context(), m)
+		}
+		u := m.known()["orders"].upstream
+		if n := len(told.take(time.Now())); n != 1 {
+			t.Fatalf("%d events, want that the budget is empty", n)
+		}
+		if _, err := m.Update(spec(20)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if got := told.list; len(got) != 1 || got[0].Kind != StateBudgetRestored {
+			t.Errorf("after Update: events = %+v, want that the budget is no longer empty", got)
+		}
+		u.attendance.mu.Lock()
+		if u.attendance.running {
+			t.Error("somebody still looks after the old budget")
+		}
+		u.attendance.mu.Unlock()
+	})
+}
+
+// downAt is a service whose endpoints with these addresses fail.
+func downAt(addrs ...string) *backend {
+	return &backend{err: func(addr string) error {
+		if slices.Contains(addrs, addr) {
+			return errDown
+		}
+		return nil
+	}}
+}
+
+func TestStateTellsOfPanicAndSpill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told events
+		eps := endpoints(4)
+		eps[2].Priority, eps[3].Priority = 1, 1
+		m := open(t, Config{Resolver: discovery.Static{"orders": eps}, Hooks: told.hooks(), Spec: Spec{Defaults: Policy{
+			Outlier: Outlier{Consecutive: 3, Ejection: time.Second, Jitter: -1, MaxEjected: 1}, Budget: Budget{Mode: Off}, Retry: Retry{Mode: Off},
+			Balance: "random", SlowStart: SlowStart{Mode: Off}, Panic: 0.6,
+		}}})
+		kinds := func() (got []StateKind) {
+			synctest.Wait()
+			told.mu.Lock()
+			defer told.mu.Unlock()
+			for _, ev := range told.list {
+				got = append(got, ev.Kind)
+				if ev.Kind == StateSpillBegan && (ev.Value < 0.2 || ev.Value > 1) || ev.Endpoints != 4 {
+					t.Errorf("event = %+v", ev)
+				}
+			}
+			told.list = nil
+			return got
+		}
+		call := func(b *backend) {
+			for range 100 {
+				_ = b.call(t.Context(), m)
+			}
+		}
+		call(downAt(eps[0].Addr))
+		if got := kinds(); !slices.Equal(got, []StateKind{StateEjected, StateSpillBegan}) {
+			t.Errorf("one is down: events = %q", got)
+		}
+		call(downAt(eps[1].Addr, eps[2].Addr))
+		if got := kinds(); !slices.Contains(got, StatePanicBegan) || !m.State().Services[0].Panicking {
+			t.Errorf("three are down: events = %q, panicking %v", got, m.State().Services[0].Panicking)
+		}
+		for range 3 {
+			time.Sleep(3 * time.Second)
+			call(downAt())
+		}
+		if got := kinds(); !slices.Contains(got, StatePanicEnded) || !slices.Contains(got, StateSpillEnded) || m.State().Services[0].Panicking {
+			t.Errorf("all are up: events = %q, panicking %v", got, m.State().Services[0].Panicking)
 		}
 	})
 }

@@ -52,8 +52,9 @@ var (
 // one is always left: that one cannot be taken out, and Eject returns ErrLastEndpoint.
 //
 // As all operations it ends by itself, and is told to Hooks.State when it begins and when it ends. It goes on through Update, and if the
-// source loses the endpoint and finds it again, as long as the mesh knows the service; other processes do not know of it. Another one on
-// the same endpoint, be it Drain, takes its place. Errors name the field that is wrong; errors.Is finds discovery.ErrUnknownService where
+// source loses the endpoint and finds it again; other processes do not know of it. A service that the Spec does not name is not forgotten
+// meanwhile, unless Update takes its name away and that is one of a host: this ends the operation. So does Close, which is not told.
+// Another one on the same endpoint, be it Drain, takes its place. Errors name the field that is wrong; errors.Is finds discovery.ErrUnknownService where
 // there is no such service, and loadbalance.ErrNoNode where it has no such endpoint in use. It returns ErrClosed if the mesh is closed.
 func (m *Mesh) Eject(op Operation) error { return m.operate(op, ActionEject, "") }
 
@@ -99,7 +100,8 @@ func lasting(s resilience.BreakerState) bool {
 
 // operations are those in force on a service.
 type operations struct {
-	paused atomic.Bool // retries are
+	paused atomic.Bool  // retries are
+	count  atomic.Int32 // of list
 
 	mu     sync.Mutex // guards what follows, and lets one change what they do at a time; taken before locks of the service and its balancer
 	list   []OperationState
@@ -176,6 +178,8 @@ func (m *Mesh) operate(op Operation, a Action, to resilience.BreakerState) error
 		return fmt.Errorf("zerohop: operation: addr: %w: %q of %q", loadbalance.ErrNoNode, op.Addr, op.Service)
 	case at < 0 && len(ops.list) >= maxStanding:
 		return fmt.Errorf("zerohop: operation: there are %d in force on %q, and no more are allowed", len(ops.list), op.Service)
+	case u.ctx.Err() != nil && u.mesh.ctx.Err() == nil: // it has just been forgotten
+		return fmt.Errorf("zerohop: operation: service: %w: %q", discovery.ErrUnknownService, op.Service)
 	case !u.attend():
 		return ErrClosed
 	}
@@ -186,6 +190,7 @@ func (m *Mesh) operate(op Operation, a Action, to resilience.BreakerState) error
 		ops.list[at] = o
 	} else {
 		ops.list = append(ops.list, o)
+		ops.count.Store(int32(len(ops.list)))
 	}
 	u.tellOf(StateOperator, &o, now)
 	switch a {
@@ -275,6 +280,7 @@ func (u *upstream) end(now time.Time, by *Operation, over func(*OperationState) 
 		ended = append(ended, o)
 		return true
 	})
+	ops.count.Store(int32(len(ops.list)))
 	for i := range ended {
 		o := &ended[i]
 		u.lift(o)
@@ -295,6 +301,7 @@ func (u *upstream) drop(now time.Time, a Action) {
 	}
 	o := ops.list[i]
 	ops.list = slices.Delete(ops.list, i, i+1)
+	ops.count.Store(int32(len(ops.list)))
 	u.tellOf(StateOperatorEnded, &o, now)
 }
 

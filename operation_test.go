@@ -381,3 +381,41 @@ func TestDrainReplacesEject(t *testing.T) {
 		told.expect(t, start, "0s operator "+addr+" eject until 1m0s", "0s operator "+addr+" drain until 1h0m0s", "2m0s operator_ended "+addr+" drain")
 	})
 }
+
+// Neither names that anybody makes up nor an Update that no longer names the service undo what an operator did to it.
+func TestOperationsKeepTheirService(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told events
+		m := open(t, Config{Resolver: orders(1), Hooks: told.hooks(), Spec: Spec{Services: map[string]Policy{"orders": {}, "api.example.com": {}}}})
+		start := time.Now()
+		for _, name := range []string{"orders", "api.example.com"} {
+			if err := m.ForceBreakerFor(Operation{Service: name, For: time.Hour}, resilience.BreakerForcedOpen); err != nil {
+				t.Fatal(err)
+			}
+		}
+		told.take(start)
+		time.Sleep(2 * forgetAfter)
+		if _, err := m.Update(Spec{Services: map[string]Policy{"other": {}}}); err != nil {
+			t.Fatal(err)
+		}
+		// That of a host is none any more, and what was done to it ends with it.
+		told.expect(t, start, "10m0s breaker_closed operator closed", "10m0s operator_ended force breaker forced-open")
+		for i := range maxDynamicServices {
+			_, _ = m.find(fmt.Sprint("made-up-", i))
+		}
+		if e := failure(t, ping(t.Context(), m, "orders")); e.Reason != BreakerOpen {
+			t.Errorf("error = %v, want that of the breaker that was forced open", e)
+		}
+		time.Sleep(time.Hour)
+		if err := ping(t.Context(), m, "orders"); err != nil {
+			t.Errorf("after an hour: %v", err)
+		}
+		time.Sleep(time.Minute)
+		for i := range maxDynamicServices + 1 {
+			_, _ = m.find(fmt.Sprint("made-up-later-", i))
+		}
+		if m.known()["orders"] != nil {
+			t.Error("a service goes on on which no operation is in force any more")
+		}
+	})
+}

@@ -2,6 +2,7 @@ package zerohop_test
 
 import (
 	"context"
+	"fmt"
 	"log"
 	"net"
 	"net/http"
@@ -112,21 +113,42 @@ func readmeSpec() zerohop.Spec {
 	return spec
 }
 
-// TestReadmeShowsCodeThatCompiles holds the code in README.md to that of this file.
-func TestReadmeShowsCodeThatCompiles(t *testing.T) {
-	readme, source := squeezed(t, "README.md"), squeezed(t, "readme_test.go")
-	blocks := 0
-	for block := range strings.SplitSeq(readme, "```go\n") {
-		if blocks++; blocks == 1 {
-			continue // what comes before the first block
-		}
-		code, _, _ := strings.Cut(block, "```")
-		if !strings.Contains(source, code) {
-			t.Errorf("not in readme_test.go:\n%s", code)
+func operationsEject(mesh *zerohop.Mesh) error {
+	err := mesh.Eject(zerohop.Operation{
+		Service: "orders", Addr: "10.0.0.1:7000", // what
+		For: 10 * time.Minute,           // how long: required, at most 24 h
+		By:  "kim", Why: "wrong prices", // for those who ask later
+	})
+	return err
+}
+
+func operationsState(mesh *zerohop.Mesh) {
+	for _, s := range mesh.State().Services {
+		for _, o := range s.Operations {
+			fmt.Println(s.Name, o.Action, o.Addr, "until", o.Until, "by", o.By, o.Why)
 		}
 	}
-	if got, want := blocks-1, 6; got != want {
-		t.Errorf("README.md has %d blocks of Go, want %d", got, want)
+}
+
+var _, _ = operationsEject, operationsState
+
+// TestReadmeShowsCodeThatCompiles holds the code in README.md, and in the page on operators, to that of this file.
+func TestReadmeShowsCodeThatCompiles(t *testing.T) {
+	source := squeezed(t, "readme_test.go")
+	for name, want := range map[string]int{"README.md": 6, "docs/operations.md": 2} {
+		blocks := 0
+		for block := range strings.SplitSeq(squeezed(t, name), "```go\n") {
+			if blocks++; blocks == 1 {
+				continue // what comes before the first block
+			}
+			code, _, _ := strings.Cut(block, "```")
+			if !strings.Contains(source, code) {
+				t.Errorf("%s: not in readme_test.go:\n%s", name, code)
+			}
+		}
+		if got := blocks - 1; got != want {
+			t.Errorf("%s has %d blocks of Go, want %d", name, got, want)
+		}
 	}
 	if err := readmeSpec().Validate(); err != nil {
 		t.Errorf("Validate() of the spec in README.md = %v", err)

@@ -16,7 +16,7 @@ type shedding struct {
 		last  atomic.Int64 // when it did last, on the clock of the mesh
 	}
 	mu   sync.Mutex           // guards what follows; taken before that of news
-	poor []*resilience.Budget // that were told to be empty
+	poor []*resilience.Budget // that were told to be empty; those of policies that have been replaced are dropped
 }
 
 const (
@@ -88,7 +88,7 @@ func (u *upstream) relent(now time.Time) (next time.Time) {
 	var rich []*resilience.Budget
 	s.mu.Lock()
 	s.poor = slices.DeleteFunc(s.poor, func(b *resilience.Budget) bool {
-		ok := b.Spare(at) >= recovered
+		ok := b.Spare(at) >= recovered || !u.charges(b)
 		if ok {
 			rich = append(rich, b)
 		}
@@ -103,6 +103,32 @@ func (u *upstream) relent(now time.Time) (next time.Time) {
 		u.tell(StateEvent{Kind: StateBudgetRestored, Time: now, Value: b.Level(), Bound: recovered, Out: out, Endpoints: all})
 	}
 	return next
+}
+
+// charges reports whether calls of the service still have the budget, and not another one since an Update.
+func (u *upstream) charges(b *resilience.Budget) bool {
+	g := u.mesh.present.Load()
+	s := g.known()[u.key]
+	if s == nil || s.upstream != u {
+		return false
+	}
+	if s.budget == b || s.direct.budget == b {
+		return true
+	}
+	has := func(t *target) bool { return t != nil && t.service.upstream == u && t.budget == b }
+	for _, list := range g.backends {
+		if slices.ContainsFunc(list, has) {
+			return true
+		}
+	}
+	if list := s.byRule.Load(); list != nil {
+		for i := range *list {
+			if has((*list)[i].Load()) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // earlier returns the earlier one of two times, of which the first may be zero.
@@ -165,6 +191,9 @@ func (u *upstream) lookAfter() {
 		case <-a.sooner:
 		case <-u.ctx.Done():
 			t.Stop()
+			if u.mesh.ctx.Err() == nil { // the service is forgotten, and what was done to it with it
+				u.end(time.Now(), nil, func(*OperationState) bool { return true })
+			}
 			return
 		}
 		t.Stop()

@@ -51,12 +51,15 @@ type StateEvent struct {
 	// Value is what was found and Bound what it was held against, as loadbalance.Event has them.
 	Value float64 `json:"value,omitempty"`
 	Bound float64 `json:"bound,omitempty"`
-	// Out is how many of the Endpoints of the service are out of service now.
+	// Out is how many of the Endpoints of the service are out of service now: ejected, taken out, failing their checks, or with an open
+	// breaker.
 	Out       int `json:"out,omitempty"`
 	Endpoints int `json:"endpoints,omitempty"`
 	// By is who did it, empty if nobody but the mesh did, and Why what they said: see Operation.
 	By  string `json:"by,omitempty"`
 	Why string `json:"why,omitempty"`
+	// Lost is how many events of the service before this one were not told, because about 1,000 waited for a hook that took its time.
+	Lost int `json:"lost,omitempty"`
 }
 
 // causeOf returns the words of a loadbalance.Cause.

@@ -47,9 +47,9 @@ type UpdateEvent struct {
 //   - Connect.ServerName is for connections made from then on; the rest of Connect is for endpoints that come from then on.
 //
 // Services that are new are looked up at once. A service that the Spec names no longer goes on as one that only calls name, if its
-// name is a single label and it was called within five minutes or has gRPC connections. Else its watch ends; calls that have
-// begun go on to their end, but for those that wait for its first endpoint, which fail with ErrNoRoute. Hosts that are no longer
-// services pass to the base transport of an httpmesh.Transport.
+// name is a single label and it was called within five minutes, or has gRPC connections, or an Operation is in force on it. Else its
+// watch ends; calls that have begun go on to their end, but for those that wait for its first endpoint, which fail with ErrNoRoute.
+// Hosts that are no longer services pass to the base transport of an httpmesh.Transport.
 //
 // Updates are made one at a time; of several the last one wins. The Spec is copied. Hooks.Update is called before it returns. It
 // returns ErrClosed if the mesh is closed.
