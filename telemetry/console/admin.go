@@ -1,6 +1,7 @@
 package console
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,10 +19,10 @@ type AdminConfig struct {
 	// Console is the one whose meshes are acted on. Required.
 	Console *Console
 	// Authorize says who asks, or returns an error if they may not act. It sees every request that comes from the same site, before its
-	// body is read, must be safe for concurrent use, and must not answer itself. Who is empty may not act either. Required: there is no
-	// Admin for everybody.
+	// body is read, must be safe for concurrent use, and must not answer itself. Who is empty may not act either, and if it panics nothing
+	// is done, but told of. Required: there is no Admin for everybody.
 	Authorize func(*http.Request) (who string, err error)
-	// Audit is told of everything that was done or refused, before the answer. It must be safe for concurrent use. nil means that only the
+	// Audit is told of every POST that was done or refused, before the answer. It must be safe for concurrent use. nil means that only the
 	// timeline of the console and the hooks of the mesh are told.
 	Audit func(AuditEvent)
 	// MaxDuration is the longest that an action may last. 0 means an hour; the most is zerohop.MaxOperation.
@@ -90,6 +91,13 @@ func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ev := AuditEvent{Time: time.Now(), Remote: r.RemoteAddr}
 	answer := AdminAnswer{}
 	status := http.StatusForbidden
+	told := false
+	defer func() {
+		if !told { // Authorize has panicked, which is its caller's to see
+			ev.Err = errNobody
+			a.tell(&ev)
+		}
+	}()
 	switch {
 	case !a.cfg.Console.hosts.allow(r.Host):
 		ev.Err = errHost
@@ -98,6 +106,7 @@ func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		status, answer.Until, ev.Err = a.serve(w, r, &ev)
 	}
+	told = true
 	a.tell(&ev)
 	if answer.Done = ev.Err == nil; !answer.Done {
 		answer.Error = text(ev.Err.Error())
@@ -120,18 +129,53 @@ func (a *Admin) serve(w http.ResponseWriter, r *http.Request, ev *AuditEvent) (s
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return http.StatusUnsupportedMediaType, until, errNotJSON // which forms cannot send
 	}
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAdminRequest))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&ev.Request); err != nil {
-		if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
-			return http.StatusRequestEntityTooLarge, until, err
-		}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAdminRequest))
+	if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
+		return http.StatusRequestEntityTooLarge, until, err
+	}
+	if err == nil {
+		err = ev.Request.read(body)
+	}
+	if err != nil {
 		return http.StatusBadRequest, until, err
 	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return http.StatusBadRequest, until, errors.New("more than one request")
+	return a.act(&ev.Request, who, time.Now())
+}
+
+// read reads a request. Names of fields are to be as they are written in the documentation, and each is there once: what guards the Admin
+// may read the request, too, and is not to see another one.
+func (q *AdminRequest) read(body []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(body))
+	if t, err := dec.Token(); err != nil {
+		return err
+	} else if t != json.Delim('{') {
+		return errors.New("the body must be an object")
 	}
-	return a.act(&ev.Request, who, ev.Time)
+	fields := map[string]*string{
+		"action": &q.Action, "mesh": &q.Mesh, "service": &q.Service, "addr": &q.Addr, "state": &q.State, "for": &q.For, "why": &q.Why,
+	}
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		name, _ := key.(string)
+		field := fields[name]
+		if field == nil {
+			return fmt.Errorf("the field %q is unknown or there twice", name)
+		}
+		if err := dec.Decode(field); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		delete(fields, name)
+	}
+	if _, err := dec.Token(); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("more than one request")
+	}
+	return nil
 }
 
 // act does what was asked for.

@@ -230,3 +230,79 @@ func TestAdminActsForAWhile(t *testing.T) {
 		}
 	})
 }
+
+func TestAdminReadsWhatIsWritten(t *testing.T) {
+	c := open(t, Config{})
+	m := mesh(t, c.Hooks(), twoServices, zerohop.Spec{Services: map[string]zerohop.Policy{"orders": {}}})
+	if err := call(t.Context(), m, "orders", 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	a, log := openAdmin(t, c)
+	const good = `{"action":"eject","service":"orders","addr":"10.0.0.1:80","for":"1m","why":"disk is full"}`
+	for what, body := range map[string]string{
+		"a key twice":              strings.Replace(good, `"for"`, `"service":"stock","for"`, 1),
+		"a key twice, escaped":     strings.Replace(good, `"for"`, `"\u0073ervice":"orders","for"`, 1),
+		"a key in capital letters": strings.Replace(good, `"for"`, `"FOR"`, 1),
+		"a key in two cases":       strings.Replace(good, `"for"`, `"Service":"orders","for"`, 1),
+		"null":                     "null",
+		"a list":                   "[" + good + "]",
+		"deep":                     strings.Repeat("[", 8000),
+		"a number":                 strings.Replace(good, `"1m"`, "60000000000", 1),
+		"no number":                strings.Replace(good, `"1m"`, `"NaN"`, 1),
+		"infinite":                 strings.Replace(good, `"1m"`, `"Inf"`, 1),
+		"huge":                     strings.Replace(good, `"1m"`, `"99999999999999999999h"`, 1),
+		"overflow":                 strings.Replace(good, `"1m"`, `"2562047h47m16.854775808s"`, 1),
+		"too short to be":          strings.Replace(good, `"1m"`, `"0.1ns"`, 1),
+		"garbage behind":           good + "]",
+	} {
+		status, answer := post(a, body, nil)
+		if status != http.StatusBadRequest || answer.Done || answer.Error == "" {
+			t.Errorf("%s: %d %+v, want 400", what, status, answer)
+		}
+		if list := log.take(); len(list) != 1 || list[0].Err == nil || list[0].Who != "ann" {
+			t.Errorf("%s: audited %+v, want one refusal of ann", what, list)
+		}
+	}
+	if status, answer := post(a, " "+good+"\n", nil); status != http.StatusOK {
+		t.Errorf("%d %+v, want that it is done", status, answer)
+	}
+}
+
+func TestAdminTellsOfAuthorizeThatPanics(t *testing.T) {
+	c := open(t, Config{})
+	log := &audits{}
+	a, err := NewAdmin(AdminConfig{Console: c, Audit: log.add, Authorize: func(*http.Request) (string, error) { panic("no database") }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic is hidden")
+			}
+		}()
+		post(a, `{"action":"release","service":"orders","why":"x"}`, nil)
+	}()
+	if list := log.take(); len(list) != 1 || list[0].Err == nil || list[0].Who != "" {
+		t.Errorf("audited %+v, want one refusal", list)
+	}
+	if v := view[EventsView](t, c, "/api/events"); len(v.Events) != 1 || v.Events[0].Kind != "admin refused" {
+		t.Errorf("events %+v, want a refusal", v)
+	}
+}
+
+func TestAdminCountsFromWhenItActs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := open(t, Config{})
+		m := mesh(t, c.Hooks(), twoServices, zerohop.Spec{Services: map[string]zerohop.Policy{"orders": {}}})
+		_ = call(t.Context(), m, "orders", 0, nil)
+		a, err := NewAdmin(AdminConfig{Console: c, Authorize: func(*http.Request) (string, error) { time.Sleep(30 * time.Second); return "ann", nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		status, answer := post(a, `{"action":"eject","service":"orders","addr":"10.0.0.1:80","for":"1m","why":"x"}`, nil)
+		if want := time.Now().Add(time.Minute); status != http.StatusOK || !answer.Until.Equal(want) {
+			t.Errorf("%d, until %v, want %v", status, answer.Until, want)
+		}
+	})
+}
