@@ -270,6 +270,9 @@ func round(v float64) float64 {
 		return 0
 	}
 	scale := math.Pow(10, 3-math.Floor(math.Log10(math.Abs(v))))
+	if math.IsInf(scale, 0) { // next to nothing
+		return 0
+	}
 	if scale <= 1 {
 		return math.Round(v)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -213,6 +214,10 @@ func TestSecretsAreLeftOut(t *testing.T) {
 		"https://user:" + secret + "@host/path", "postgres://" + secret + "@db:5432/x?sslmode=off", `Get "http://orders/v1?token=` + secret + `": EOF`,
 		"redis://:" + secret + "@[::1]:6379", "http://host/#" + secret, "password=" + secret, "Password: " + secret, `{"api_key": "` + secret + `"}`, "api-key=" + secret + "; x", "Authorization: Bearer " + secret,
 		"got header bearer " + secret, "client_secret='" + secret + "'", "DB_PASSWORD=" + secret + ",HOST=x", "X-Auth-Token: " + secret, "set cookie=" + secret,
+		"https://user:p@" + secret + "@host/path", `Get "https://user:` + secret, "dial https://user:" + secret + "/rest", // cut, or not escaped
+		fmt.Sprintf("status 401: %q", `{"password":"`+secret+`"}`), fmt.Sprintf("%q", fmt.Sprintf("%q", `{"token": "`+secret+`"}`)), `{"password":"a\"` + secret + `"}`, `{"password":"` + secret, `{"password": "a ` + secret,
+		"Authorization: ApiKey " + secret, "authorization: Token " + secret, "pwd=" + secret, "passphrase: " + secret, "session_id=" + secret, "aws_access_key_id=" + secret,
+		"http://h/?" + strings.Repeat("a", 4*maxText-40) + " redis://user:" + secret + "/" + strings.Repeat("b", 40) + "@host",
 	} {
 		if got := text(s); strings.Contains(got, secret) {
 			t.Errorf("text(%q) = %q", s, got)
@@ -223,7 +228,7 @@ func TestSecretsAreLeftOut(t *testing.T) {
 			t.Errorf("value of %s = %q, want it left out", key, got)
 		}
 	}
-	for _, s := range []string{"dial tcp 10.0.0.1:80: connect: connection refused", "version 1.2.3", "http://orders/v1/orders: EOF", "no token for you"} {
+	for _, s := range []string{"dial tcp 10.0.0.1:80: connect: connection refused", "version 1.2.3", "http://orders/v1/orders: EOF", "no token for you", "http://orders:8080/v1: EOF", "http://[::1]:80", "https://10.0.0.1:443"} {
 		if got := text(s); got != s {
 			t.Errorf("text(%q) = %q, want it as it is", s, got)
 		}
@@ -231,6 +236,14 @@ func TestSecretsAreLeftOut(t *testing.T) {
 	for key, s := range map[string]string{"version": "1", "zone": "a", "author": "x", "monkey": "y", "keyboard": "z", "compass": "n"} {
 		if got := value(key, s); got != s {
 			t.Errorf("value of %s = %q, want %q", key, got, s)
+		}
+	}
+}
+
+func TestNumbersAreOnesThatJSONHas(t *testing.T) {
+	for _, v := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), math.SmallestNonzeroFloat64, -1e-310, math.MaxFloat64, 1e-300, 0, -1} {
+		if _, err := json.Marshal(round(v)); err != nil {
+			t.Errorf("round(%v) = %v: %v", v, round(v), err)
 		}
 	}
 }

@@ -75,10 +75,11 @@ const redacted = "[redacted]"
 var (
 	// secretName fits names under which secrets are kept. It rather fits too much.
 	secretName = regexp.MustCompile(`(?i)(^|[^a-z])pass($|[^a-z])|passw|passphrase|secret|token|api[-_.]?key|private|credential|(^|[^a-z])(auth|pwd|key|sig|jwt|sas)($|[^a-z])|authorization|cookie|session|signature|accesskey|bearer|connectionstring|conn[-_]?str|dsn`)
-	// urlText fits URLs: what comes before the user, the user, the host with the path, and the query or fragment.
-	urlText = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)([^/\s"'<>@]*@)?([^\s"'<>?#]*)([?#][^\s"'<>]*)?`)
-	// secretText fits secrets in running text.
-	secretText = regexp.MustCompile(`(?i)((?:[a-z0-9_.-]*(?:passw(?:or)?d|secret|token|api[-_]?key|authorization|credential|cookie|signature|private[-_]?key)[a-z0-9_-]*)["']?\s*[:=]\s*)("[^"]*"|'[^']*'|(?:(?:bearer|basic|digest|negotiate)\s+)?[^\s,;"')}\]]+)`)
+	// urlText fits URLs: what comes before the user, the user, the host, the path, and the query or fragment.
+	urlText = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)([^/\s"'<>?#]*@)?([^/\s"'<>?#]*)([^\s"'<>?#]*)([?#][^\s"'<>]*)?`)
+	// secretText fits secrets in running text: in plain words, in JSON, in JSON that was quoted, and where the end was cut off.
+	secretText = regexp.MustCompile(`(?i)((?:[a-z0-9_.-]*(?:passw(?:or)?d|passphrase|pwd|secret|token|api[-_]?key|access[-_]?key|authorization|credential|cookie|session[-_]?id|signature|private[-_]?key)[a-z0-9_-]*)\\*["']?\s*[:=]\s*)` +
+		`(\\+"[^"]*"?|"(?:[^"\\]|\\.)*"?|'[^']*'?|(?:(?:bearer|basic|digest|negotiate|api[-_]?key|token)\s+)?[^\s,;"')}\]]+)`)
 	bearerText = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[a-z0-9+/=_.~-]{8,}`)
 )
 
@@ -88,9 +89,14 @@ func discreet(s string) string {
 	if strings.Contains(s, "://") {
 		s = urlText.ReplaceAllStringFunc(s, func(u string) string {
 			p := urlText.FindStringSubmatch(u)
-			u = p[1] + p[3]
-			if p[4] != "" {
-				u += p[4][:1] + redacted
+			host := p[3]
+			if i := strings.LastIndexByte(host, ':'); i >= 0 && strings.Trim(host[i+1:], "0123456789") != "" && !strings.HasSuffix(host, "]") {
+				// No port: a user, of a URL that was cut or has a slash there that is not escaped.
+				return p[1] + redacted
+			}
+			u = p[1] + host + p[4]
+			if p[5] != "" {
+				u += p[5][:1] + redacted
 			}
 			return u
 		})
