@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,10 @@ type collector struct {
 	id      string
 	name    string // empty if it has none of its own
 	opened  int    // how many meshes have been, under Console.mu
+
+	strangers ration // of explanations of what is no service
+	// ended says that nothing is counted: none of the meshes is shown, or none is open any more. It is written under mu.
+	ended atomic.Bool
 
 	// What calls look up is replaced, never changed.
 	services atomic.Pointer[map[string]*serviceCount]
@@ -78,7 +83,7 @@ func (m *collector) attemptDone(call *zerohop.CallInfo, a *zerohop.AttemptInfo, 
 	}
 	e := a.Node.Attach(m, func() (any, func()) { return m.newEndpoint(call.Service, a.Node.Addr()) }).(*endpointCount)
 	if e == nil {
-		m.console.uncounted.Add(1)
+		m.leftOut()
 		return
 	}
 	h := e.service.shard(r.Latency)
@@ -98,7 +103,14 @@ func (m *collector) refused(_ context.Context, call zerohop.CallInfo, r zerohop.
 	}
 }
 
-// service returns the counts of a service, nil if there are too many.
+// leftOut counts a call or an attempt that has no place.
+func (m *collector) leftOut() {
+	if !m.ended.Load() {
+		m.console.uncounted.Add(1)
+	}
+}
+
+// service returns the counts of a service, nil if there are too many or the mesh is closed.
 func (m *collector) service(name string) *serviceCount {
 	if s := (*m.services.Load())[name]; s != nil {
 		return s
@@ -113,8 +125,8 @@ func (m *collector) newService(name string) *serviceCount {
 	if s := old[name]; s != nil {
 		return s
 	}
-	if !take(&m.console.services, MaxServices) {
-		m.console.uncounted.Add(1)
+	if m.ended.Load() || !take(&m.console.services, MaxServices) {
+		m.leftOut()
 		return nil
 	}
 	s := &serviceCount{name: name}
@@ -142,8 +154,8 @@ func (m *collector) newRoute(key routeKey, name string) *routeCount {
 			return t
 		}
 		// One of them is of a call that began before the last update: the counts begin anew.
-	} else if !take(&m.console.routes, MaxRoutes) {
-		m.console.uncounted.Add(1)
+	} else if m.ended.Load() || !take(&m.console.routes, MaxRoutes) {
+		m.leftOut()
 		return nil
 	}
 	t := &routeCount{name: name}
@@ -242,10 +254,11 @@ func (m *collector) forget(services map[string]*serviceCount) {
 	m.console.services.Add(-int64(len(idle)))
 }
 
-// drop lets go of all counts.
+// drop lets go of all counts, and has no new ones: calls may go on after their mesh was closed.
 func (m *collector) drop() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.ended.Store(true)
 	m.console.services.Add(-int64(len(*m.services.Load())))
 	m.console.routes.Add(-int64(len(*m.routes.Load())))
 	m.services.Store(&map[string]*serviceCount{})
@@ -270,6 +283,9 @@ func (m *collector) meshOpened(mesh *zerohop.Mesh) {
 	full := len(c.meshes) >= MaxMeshes
 	if !full {
 		c.meshes = append(c.meshes, o)
+		m.ended.Store(false)
+	} else if !m.shown() {
+		m.drop()
 	}
 	c.mu.Unlock()
 	if !full {
@@ -280,7 +296,6 @@ func (m *collector) meshOpened(mesh *zerohop.Mesh) {
 func (m *collector) meshClosed(mesh *zerohop.Mesh) {
 	c := m.console
 	var closed *openMesh
-	others := false
 	c.mu.Lock()
 	for i, o := range c.meshes {
 		if o.mesh == mesh {
@@ -289,17 +304,19 @@ func (m *collector) meshClosed(mesh *zerohop.Mesh) {
 			break
 		}
 	}
-	for _, o := range c.meshes {
-		others = others || o.collector == m
+	if closed != nil && !m.shown() {
+		m.drop()
 	}
 	c.mu.Unlock()
 	if closed == nil {
 		return
 	}
 	c.timeline.add(&Event{Time: time.Now(), ServiceName: ServiceName{Mesh: closed.id}, Kind: "mesh closed", Level: levelInfo, Text: "the mesh was closed"}, c)
-	if !others {
-		m.drop()
-	}
+}
+
+// shown reports whether a mesh of the collector is shown. Console.mu is locked.
+func (m *collector) shown() bool {
+	return slices.ContainsFunc(m.console.meshes, func(o *openMesh) bool { return o.collector == m })
 }
 
 func (m *collector) updated(ev zerohop.UpdateEvent) {
@@ -329,16 +346,27 @@ func (m *collector) explained(_ context.Context, e *zerohop.Explanation) {
 	if !failedCall(e) {
 		most = 1
 	}
-	if s := m.service(e.Service); s == nil || !s.mayExplain(int64(time.Since(m.console.base)/time.Second), most) {
-		return
+	from := &m.strangers
+	if s := (*m.services.Load())[e.Service]; s != nil {
+		from = &s.kept
+	} else if e.Detail != resilience.Unroutable { // else the call may not have begun, and its name be of any kind
+		if s = m.service(e.Service); s == nil {
+			return
+		}
+		from = &s.kept
 	}
-	m.console.failures.add(m.id, e)
+	if from.take(int64(time.Since(m.console.base)/time.Second), most) {
+		m.console.failures.add(m.id, e)
+	}
 }
 
-// mayExplain reports whether fewer than most explanations were kept in this second.
-func (s *serviceCount) mayExplain(second, most int64) bool {
+// ration is a second, and in the last byte how many explanations were kept in it.
+type ration struct{ atomic.Int64 }
+
+// take reports whether fewer than most explanations were kept in this second, and counts one more then.
+func (r *ration) take(second, most int64) bool {
 	for {
-		old := s.kept.Load()
+		old := r.Load()
 		n := old & 0xff
 		if old>>8 != second {
 			n = 0
@@ -346,7 +374,7 @@ func (s *serviceCount) mayExplain(second, most int64) bool {
 		if n >= most {
 			return false
 		}
-		if s.kept.CompareAndSwap(old, second<<8|(n+1)) {
+		if r.CompareAndSwap(old, second<<8|(n+1)) {
 			return true
 		}
 	}

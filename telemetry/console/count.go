@@ -108,8 +108,7 @@ type serviceCount struct {
 	name   string
 	shards [shards]shard
 
-	// kept is a second, and in the last byte how many explanations were kept in it.
-	kept atomic.Int64
+	kept ration // of explanations
 
 	// What follows belongs to the sampler, under Console.mu.
 	seen                                counts

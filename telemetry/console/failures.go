@@ -2,6 +2,7 @@ package console
 
 import (
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/zerohop/zerohop"
@@ -27,7 +28,18 @@ type failures struct {
 // fair is how many a service may have before its own make room for new ones, once the list is full.
 const fair = MaxFailures / 8
 
+// maxKept is how many bytes of texts of the caller an explanation may hold on to. It is more than is shown of them, and little
+// beside the explanation.
+const maxKept = 4 * maxText
+
 func (f *failures) add(mesh string, e *zerohop.Explanation) {
+	if len(e.Service)+len(e.Host)+len(e.Lane)+len(e.Method) > maxKept {
+		short := *e
+		for _, s := range []*string{&short.Service, &short.Host, &short.Lane, &short.Method} {
+			*s = strings.Clone((*s)[:min(len(*s), maxText+1)]) // it is seen that there was more
+		}
+		e = &short
+	}
 	key := ServiceName{mesh, e.Service}
 	f.mu.Lock()
 	defer f.mu.Unlock()
