@@ -76,8 +76,8 @@ func New(cfg Config) (*Console, error) {
 	return c, nil
 }
 
-// Close ends all streams and the goroutine that collects, and waits for them. Requests after it are answered with 503, and hooks collect
-// nothing that is shown. It is idempotent and returns nil.
+// Close ends all streams and the goroutine that collects, and waits for them: up to 5 s if a reader is stuck. Requests after it are
+// answered with 503, and hooks collect nothing that is shown. It is idempotent and returns nil.
 func (c *Console) Close() error {
 	c.life.Lock()
 	c.closed = true

@@ -418,7 +418,7 @@ type Event struct {
 	Until time.Time `json:"until,omitzero"`
 }
 
-// TopologyView is who calls whom: GET api/topology.
+// TopologyView is who calls whom, as far as the meshes of the process call: GET api/topology.
 type TopologyView struct {
 	Time time.Time `json:"time"`
 	// Nodes are meshes, which call, and services, which are called. A service that has the name of a mesh is the same node.
@@ -443,8 +443,7 @@ type TopologyNode struct {
 type TopologyEdge struct {
 	From string `json:"from"`
 	To   string `json:"to"`
-	// Mesh and Service are those to ask for. Instead says that there are calls among them that are made for another service that
-	// failed, and Mirror that there are copies.
+	// Mesh and Service are those to ask for. Fallbacks for other services and copies of calls are among the calls.
 	ServiceName
 	Now Traffic `json:"now"`
 }
