@@ -72,8 +72,9 @@ class App {
 		}
 		// The list of all services stays as it was left: it is what one comes back to.
 		this.view = this.route.view === 'overview' ? this.home ??= VIEWS.overview(this, this.route) : VIEWS[this.route.view](this, this.route);
-		main.replaceChildren(this.view.el);
+		// In this order nothing is laid out twice: what goes is, and what comes is when its rows are there.
 		scrollTo(0, 0);
+		main.replaceChildren(this.view.el);
 		this.render();
 		this.view.attach?.();
 		this.showTabs();

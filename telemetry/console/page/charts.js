@@ -65,10 +65,10 @@ export function meter() {
 	};
 }
 
-/** figure is a number with its name, as in the strip on top of a page. */
-export function figure(label) {
+/** figure is a number with its name, as in the strip on top of a page; a wide one has place for two numbers. */
+export function figure(label, wide) {
 	const value = h('span', { class: 'figure-value' }), note = h('span', { class: 'figure-note' });
-	const el = h('div', { class: 'figure' }, h('span', { class: 'figure-label', text: label }), value, note);
+	const el = h('div', { class: wide ? 'figure wide' : 'figure' }, h('span', { class: 'figure-label', text: label }), value, note);
 	return {
 		el,
 		set(v, n = '', state = '') {

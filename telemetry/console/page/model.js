@@ -38,9 +38,17 @@ export class Model {
 		this.name = m.name;
 		this.admin = m.admin ?? '';
 		this.tick = m.tick > 0 ? m.tick : 1000;
+		const opened = new Map(this.meshes.map((o) => [o.mesh, o.opened]));
 		this.meshes = m.meshes ?? [];
 		const before = this.lines;
-		if (!m.delta) this.lines = new Map();
+		if (!m.delta) {
+			this.lines = new Map();
+			// Numbers that go back are those of another process: of the one before there is nothing to be had any more.
+			if (m.event < (this.events[0]?.id ?? 0) || m.failure < (this.failures[0]?.id ?? 0) || m.meshes?.some((o) => opened.has(o.mesh) && opened.get(o.mesh) !== o.opened)) {
+				this.events = [];
+				this.failures = [];
+			}
+		}
 		for (const g of m.gone ?? []) this.lines.delete(keyOf(g));
 		for (const s of m.services ?? []) {
 			const key = keyOf(s);
@@ -72,8 +80,7 @@ export class Model {
 			state: stateOf(e.status),
 		}));
 		this.details = {
-			...v, time, key: keyOf(v.line), service: line(v.line, time, null), endpoints,
-			ago: (ms) => (ms > 0 ? time - ms : 0),
+			...v, key: keyOf(v.line), endpoints,
 		};
 	}
 

@@ -5,7 +5,7 @@ import { href } from './route.js';
 import { Fetched } from './fetched.js';
 import { query as params } from './stream.js';
 import { policyTable } from './fields.js';
-import { routeItem } from './routes.js';
+import { routeList } from './routes.js';
 
 export function policy(app, route) {
 	const services = h('select', {
@@ -17,11 +17,11 @@ export function policy(app, route) {
 	const fields = policyTable({ own: false });
 	const layers = h('p', { class: 'small faint panel-body' });
 	const title = h('h2', { text: 'Policy in force' });
-	const list = h('ul', { class: 'routes' }), none = h('p', { class: 'empty', text: 'The spec has no routes.' });
+	const list = routeList('the service that is called'), none = h('p', { class: 'empty', text: 'The spec has no routes.' });
 	const el = h('div', null,
 		h('div', { class: 'head' }, h('h1', { text: 'Policy' }), h('span', { class: 'grow' }), h('span', { class: 'filters' }, services, routes)),
 		h('section', { class: 'panel' }, h('header', null, title, fields.note, h('span', { class: 'grow' }), h('label', { class: 'check' }, own, 'Only what is set')), layers, fields.el),
-		h('section', { class: 'panel' }, h('header', null, h('h2', { text: 'All routes' })), list, none));
+		h('section', { class: 'panel' }, h('header', null, h('h2', { text: 'All routes' })), list.el, none));
 	let fetched = null, chosen = null;
 	const all = new Fetched(app, 'api/routes', 5000);
 
@@ -65,10 +65,10 @@ export function policy(app, route) {
 			}
 			text(layers, view ? 'The narrowest layer that sets a field decides: ' + view.layers.map((l) => clean(l, 80)).join(' → ') + '.' : '');
 			fields.own = own.checked;
-			fields.set(view, fetched?.error ?? '', query);
+			fields.set(view, fetched?.error || (model.time && !chosen ? 'there is no service of this name now' : ''), query);
 			const rules = all.data?.routes ?? [];
 			show(none, all.data !== null && rules.length === 0);
-			keyed(list, rules.slice(0, 200), (r) => r.mesh + '/' + r.index, () => routeItem('the service that is called'));
+			list.set(rules);
 		},
 	};
 }

@@ -2,8 +2,24 @@
 import { h, text, show, prop, keyed } from './dom.js';
 import { clean, count, rate, share, latency } from './format.js';
 
+// The first rules decide; the rest of thousands is for machines.
+const MOST = 100;
+
+/** routeList is a list of rules, and of what is left out. */
+export function routeList(own) {
+	const list = h('ul', { class: 'routes' }), left = h('p', { class: 'empty' });
+	return {
+		el: h('div', null, list, left),
+		set(rules) {
+			keyed(list, rules.slice(0, MOST), (r) => r.mesh + '/' + r.index, () => routeItem(own));
+			show(left, rules.length > MOST);
+			text(left, `${count(rules.length - MOST)} more rules are left out.`);
+		},
+	};
+}
+
 /** routeItem is a line of a list of rules; own is the service that is looked at, whose name is not repeated. */
-export function routeItem(own) {
+function routeItem(own) {
 	const name = h('bdi', { class: 'name' }), stats = h('span', { class: 'faint small' }), acts = h('span', { class: 'legend' });
 	const matches = h('ul', { class: 'small faint' }), split = h('div', { class: 'split', 'aria-hidden': 'true' }), legend = h('ul', { class: 'legend' });
 	return {

@@ -9,7 +9,7 @@ import { Fetched } from './fetched.js';
 import { query as params } from './stream.js';
 import { failureItem } from './explain.js';
 import { eventItem } from './event.js';
-import { routeItem } from './routes.js';
+import { routeList } from './routes.js';
 import { policyTable } from './fields.js';
 import { actions } from './admin.js';
 
@@ -20,7 +20,7 @@ export function service(app, route) {
 	const sign = status(), title = h('h1', null, h('bdi', { class: 'name', text: clean(name) }));
 	const chips = h('span', { class: 'legend' }), buttons = h('span', { class: 'filters' });
 	const figures = {
-		rate: figure('Calls a second'), errors: figure('Failed'), latency: figure('p50 / p99'), flight: figure('In flight'),
+		rate: figure('Calls a second'), errors: figure('Failed'), latency: figure('p50 / p99', true), flight: figure('In flight'),
 		endpoints: figure('Endpoints in service'), budget: figure('Retry budget'), breaker: figure('Breaker of the service'), source: figure('Discovery'),
 	};
 	const strip = h('div', { class: 'figures', role: 'group', 'aria-label': 'The service' }, ...Object.values(figures).map((f) => f.el));
@@ -40,8 +40,8 @@ export function service(app, route) {
 	const found = h('span', { class: 'faint small' });
 	const endpoints = h('section', { class: 'panel' }, h('header', null, h('h2', { text: 'Endpoints' }), found), table.el);
 
-	const routeList = h('ul', { class: 'routes' }), noRoutes = h('p', { class: 'empty', text: 'No rule: calls go straight to the service.' });
-	const routes = h('section', { class: 'panel' }, h('header', null, h('h2', { text: 'Routes' })), routeList, noRoutes);
+	const rules = routeList(name), noRoutes = h('p', { class: 'empty', text: 'No rule: calls go straight to the service.' });
+	const routes = h('section', { class: 'panel' }, h('header', null, h('h2', { text: 'Routes' })), rules.el, noRoutes);
 	const failList = h('div'), noFails = h('p', { class: 'empty', text: 'No failed call is kept.' });
 	const fails = h('section', { class: 'panel' }, h('header', null, h('h2', { text: 'Recent failures' }), h('span', { class: 'grow' }),
 		h('a', { class: 'small', href: href('failures', '', { service: name }), text: 'All' })), failList, noFails);
@@ -49,13 +49,13 @@ export function service(app, route) {
 	const events = h('section', { class: 'panel' }, h('header', null, h('h2', { text: 'Timeline' }), h('span', { class: 'grow' }),
 		h('a', { class: 'small', href: href('timeline', '', { service: name }), text: 'All' })), eventList, noEvents);
 	const fields = policyTable({ own: true });
-	const rules = h('section', { class: 'panel' }, h('header', null, h('h2', { text: 'Policy' }), fields.note, h('span', { class: 'grow' }),
+	const settings = h('section', { class: 'panel' }, h('header', null, h('h2', { text: 'Policy' }), fields.note, h('span', { class: 'grow' }),
 		h('a', { class: 'small', href: href('policy', name, { mesh }), text: 'All values' })), fields.el);
 	const zoneList = h('ul', { class: 'zones' });
 	const zones = h('section', { class: 'panel', hidden: true }, h('header', null, h('h2', { text: 'Zones' })), zoneList);
 
 	const missing = h('p', { class: 'empty' });
-	const body = h('div', null, strip, trends, endpoints, h('div', { class: 'columns' }, h('div', null, fails, events), h('div', null, routes, zones, rules)));
+	const body = h('div', null, strip, trends, endpoints, h('div', { class: 'columns' }, h('div', null, fails, events), h('div', null, routes, zones, settings)));
 	const el = h('div', null,
 		h('p', { class: 'crumb' }, h('a', { href: '#/', text: 'Services' })),
 		h('div', { class: 'head' }, title, sign.el, chips, h('span', { class: 'grow' }), buttons), missing, body);
@@ -78,9 +78,8 @@ export function service(app, route) {
 			policy.stop();
 		},
 		update({ model, query }) {
-			const known = model.find(mesh, name);
-			const d = model.details && model.details.service.service === name && (!mesh || model.details.service.mesh === mesh) ? model.details : null;
-			const s = known ?? d?.service;
+			const s = model.find(mesh, name);
+			const d = s && model.details?.key === s.key ? model.details : null;
 			show(body, Boolean(s));
 			show(missing, !s);
 			text(missing, model.time ? 'There is no service of this name now.' : 'Loading…');
@@ -100,7 +99,7 @@ export function service(app, route) {
 			if (d) text(table.empty, query ? 'No endpoint fits the search.' : 'No endpoints.');
 			text(found, d ? (list.length < d.total ? `${count(list.length)} of ${count(d.total)}` : count(d.total)) + (s.leftOut ? ` · ${count(s.leftOut)} left to other clients` : '') : '');
 			const rs = routing.data?.routes ?? [];
-			keyed(routeList, rs, (r) => r.mesh + '/' + r.index, () => routeItem(name));
+			rules.set(rs);
 			show(noRoutes, rs.length === 0);
 			const same = (e) => e.service === name && e.mesh === s.mesh;
 			const lately = take(model.failures, same, FEW);

@@ -42,7 +42,6 @@ export class Table {
 	attach() {
 		addEventListener('scroll', this.onscroll, { passive: true });
 		addEventListener('resize', this.onscroll, { passive: true });
-		this.window();
 	}
 
 	detach() {
