@@ -13,7 +13,6 @@ import (
 // The page is mounted on a mux that only operators reach.
 func Example() {
 	resolver := discovery.Static{"orders": {{Addr: "127.0.0.1:8080"}}}
-	internal := http.NewServeMux() // of a port that only operators reach
 	err := func() error {
 		c, err := console.New(console.Config{Name: "storefront"})
 		if err != nil {
@@ -25,6 +24,7 @@ func Example() {
 			return err
 		}
 		defer mesh.Close()
+		internal := http.NewServeMux() // of a port that only operators reach
 		internal.Handle("/debug/zerohop/", c)
 
 		r := httptest.NewRequest(http.MethodGet, "http://localhost:9090/debug/zerohop/", nil)
