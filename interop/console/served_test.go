@@ -85,15 +85,20 @@ var errUnwell = errors.New("unwell")
 // wide returns a mesh of so many services with so many endpoints each, all of which have had calls.
 func wide(t testing.TB, c *console.Console, services, endpoints int) *zerohop.Mesh {
 	t.Helper()
+	return wideUnder(t, c, zerohop.Spec{}, services, endpoints)
+}
+
+func wideUnder(t testing.TB, c *console.Console, spec zerohop.Spec, services, endpoints int) *zerohop.Mesh {
+	t.Helper()
 	sets := discovery.Static{}
 	for i := range services {
 		var set []discovery.Endpoint
 		for k := range endpoints {
-			set = append(set, discovery.Endpoint{Addr: fmt.Sprintf("10.%d.%d.%d:8080", i/250, i%250, k+1), Zone: fmt.Sprintf("zone-%d", k%3)})
+			set = append(set, discovery.Endpoint{Addr: fmt.Sprintf("10.%d.%d.%d:8080", i/250, i%250+k/250, k%250+1), Zone: fmt.Sprintf("zone-%d", k%3)})
 		}
 		sets[fmt.Sprintf("service-%03d", i)] = set
 	}
-	mesh, err := zerohop.New(zerohop.Config{Resolver: sets, Hooks: c.Hooks(), Zone: "zone-0", Instance: "wide"})
+	mesh, err := zerohop.New(zerohop.Config{Resolver: sets, Spec: spec, Hooks: c.Hooks(), Zone: "zone-0", Instance: "wide"})
 	if err != nil {
 		t.Fatal(err)
 	}
