@@ -87,7 +87,7 @@ func Explain(v any) *Explanation {
 	case interface{ Explanation() *Explanation }:
 		return v.Explanation()
 	case error:
-		if e, ok := errors.AsType[*Error](v); ok {
+		if e, ok := errors.AsType[*Error](v); ok && e != nil {
 			return e.Explanation
 		}
 		return nil

@@ -221,7 +221,7 @@ func TestExplanationsAreFitToBeShown(t *testing.T) {
 
 func TestExplainFindsNothing(t *testing.T) {
 	var e *Explanation
-	for _, v := range []any{nil, 3, errDown, &Error{}, (*Report)(nil), (*CallRecord)(nil), CallRecord{}, &struct{ Body any }{}, (*Error)(nil) == nil, context.Background()} {
+	for _, v := range []any{nil, 3, errDown, &Error{}, (*Report)(nil), (*CallRecord)(nil), CallRecord{}, &struct{ Body any }{}, (*Error)(nil), context.Background()} {
 		if got := Explain(v); got != nil {
 			t.Errorf("Explain(%T) = %v", v, got)
 		}
