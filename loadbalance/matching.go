@@ -184,7 +184,9 @@ func (s *Set) subset(p *part, d *division, values []string) *Set {
 		sub = s.balancer.View(p.nodes)
 		s.balancer.mu.Unlock()
 	}
-	sub.size = s.size
+	if sub != s {
+		sub.size = s.size
+	}
 	if len(s.subsets) == maxSubsets {
 		s.subsets[0].set.Store(nil)
 		s.subsets = slices.Delete(s.subsets, 0, 1)
