@@ -20,9 +20,10 @@ func TestPageSaysThatAServiceIsGone(t *testing.T) {
 	c := newConsole(t, console.Config{})
 	wide(t, c, 1, 2)
 	second := wide(t, c, 1, 3)
+	address := serve(t, c)
 	p := newTab(t)
 	p.view(1280, 900, "light")
-	p.do(chromedp.Navigate(serve(t, c)))
+	p.do(chromedp.Navigate(address))
 	p.wait(live + ` && document.querySelectorAll(".services tr.row:not([hidden])").length === 2`)
 	eval[bool](p, `(document.querySelectorAll(".services tr.row a")[1].click(), true)`)
 	p.wait(`document.querySelectorAll("table.endpoints tr.row:not([hidden])").length === 3`)
@@ -63,9 +64,10 @@ func TestPageTakesEndpointsAndRoutesWithoutEnd(t *testing.T) {
 	}
 	c := newConsole(t, console.Config{})
 	wideUnder(t, c, spec, 1, 10_000)
+	address := serve(t, c)
 	p := newTab(t)
 	p.view(1280, 900, "light")
-	p.do(chromedp.Navigate(serve(t, c) + "#/service/service-000"))
+	p.do(chromedp.Navigate(address + "#/service/service-000"))
 	p.wait(live + ` && document.querySelector("main").textContent.includes("900 more rules are left out")`)
 	p.wait(`document.querySelector("main").textContent.includes("of 10k")`)
 	if rows := eval[int](p, `document.querySelectorAll("tr.row, .routes > li").length`); rows > 200 {
