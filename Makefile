@@ -47,7 +47,7 @@ test: vet cross ## Vet, cross build and test; installs etcd, knot and Prometheus
 	$(GO) test -p 1 -timeout=10m ./loadbalance ./examples/simulate ./routing ./vet ./config/gatewayapi ./config/istio || rc=1; \
 	wait $$sim || rc=1; \
 	echo '==> go test ./sim, $(SEEDS) seeds and all mutants'; \
-	$(GO) test -timeout=10m ./sim -seeds=$(SEEDS) -mutants || rc=1; \
+	$(GO) test -timeout=20m ./sim -seeds=$(SEEDS) -mutants || rc=1; \
 	$(GO) test -count=1 -parallel=4 -timeout=20m ./faulttest || rc=1; \
 	$(GO) test -count=1 -timeout=5m ./faulttest/outage || rc=1; \
 	$(GO) test -count=1 -timeout=5m ./faulttest/collector || rc=1; \
