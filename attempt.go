@@ -143,10 +143,15 @@ func (a *Attempt) pickAt(now time.Duration, set, known *loadbalance.Set) (*loadb
 	if in.Sound {
 		in.Sound = set.Sound(in) // there may be none any more
 	}
+	var n *noted
 	if c.recording(a) {
-		a.note(&in)
+		n = &noted{budget: c.level()}
+		in.Choice = &n.choice
 	}
 	p, err := set.Pick(in)
+	if n != nil {
+		a.note(n)
+	}
 	if err != nil {
 		err = a.limited(err)
 	}

@@ -47,7 +47,7 @@ func (c *Call) finish(act resilience.Action) (*Attempt, error) {
 		if !a.answer {          // it is being let go of, or was, but may have kept its answer
 			c.more.letting.Wait()
 			a = c.kept(a)
-			a.answer = true
+			c.elect(a, true)
 		}
 	}
 	if a != nil && a.answers() {
@@ -82,10 +82,17 @@ func (c *Call) finish(act resilience.Action) (*Attempt, error) {
 	}
 	e.Attempts, e.Sent = c.records()
 	if a != nil {
-		a.answer = false
+		c.elect(a, false)
 		a.End(a.verdict.Outcome, nil)
 	}
 	return nil, c.fail(e, outcome)
+}
+
+// elect makes an attempt the answer of the call, or no longer. Who reads a Report may look at it.
+func (c *Call) elect(a *Attempt, answer bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a.answer = answer
 }
 
 // answers reports whether there is something of the service to hand out.

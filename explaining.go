@@ -37,13 +37,10 @@ func (c *Call) recording(a *Attempt) bool {
 	return c.failing
 }
 
-// note has the pick recorded that in is for.
-func (a *Attempt) note(in *loadbalance.Info) {
-	c := a.call
-	n := &noted{budget: c.level()}
-	in.Choice = &n.choice
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// note keeps how the endpoint was chosen, once that is done: others may read it from then on.
+func (a *Attempt) note(n *noted) {
+	a.call.mu.Lock()
+	defer a.call.mu.Unlock()
 	a.ownRarity().noted = n
 }
 
