@@ -273,9 +273,13 @@ func (a *Attempt) End(outcome resilience.Outcome, err error) {
 	}
 	a.scope().cancel()
 	if hooks.AttemptDone != nil && a.started {
-		r := AttemptResult{Status: a.Status, Outcome: outcome, Err: err, Latency: a.took, Duration: now - a.start, Resends: a.rarity().resends}
+		rare := a.rarity()
+		r := AttemptResult{Status: a.Status, Outcome: outcome, Err: err, Latency: a.took, Duration: now - a.start, Resends: rare.resends}
+		if rare.record != nil { // as it was judged: that its answer was then too much to keep is not how it ended
+			r.Status, r.Err = rare.record.Status, rare.record.Err
+		}
 		if outcome != resilience.Success {
-			r.flag = c.flagOf(a, outcome, a.Status, err)
+			r.flag = c.flagOf(a, outcome, r.Status, r.Err)
 		}
 		hooks.AttemptDone(a.scope().parent(), c.info(), a.info(), r)
 	}

@@ -93,6 +93,26 @@ func TestSumsAreWhatHTTPServersSaw(t *testing.T) {
 	}
 }
 
+// What is thrown away for another attempt because it is too long to keep was an answer nevertheless.
+func TestAnswersThatAreDiscardedHaveTheirStatus(t *testing.T) {
+	b := &backends{answer: func(n int, w http.ResponseWriter, _ *http.Request) {
+		if n == 0 {
+			w.WriteHeader(http.StatusBadGateway)
+			_, _ = w.Write(make([]byte, 1<<20))
+		}
+	}}
+	r := newRecorder(t)
+	c := newClient(t, zerohop.Config{Resolver: b.start(t, 2), Spec: noBackups, Hooks: r.hooks(t)})
+	if got, want := get(t, c, t.Context(), "http://orders/"), http.StatusOK; got != want {
+		t.Fatalf("status = %d, want %d", got, want)
+	}
+	m := r.instruments(t)["http.client.request.duration"]
+	if got, want := total(t, m, errorType.String("502"), httpStatus.Int(502)), int64(1); got != want {
+		t.Errorf("answers 502 = %d, want %d", got, want)
+	}
+	spanHas(t, r.ended(t)[1], map[attribute.Key]string{httpStatus: "502", errorType: "502", outcome: "failure"})
+}
+
 func TestSumsAreWhatGRPCServersSaw(t *testing.T) {
 	e := &echoes{answer: func(_ context.Context, n int) error {
 		if n%3 == 0 {
