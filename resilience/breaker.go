@@ -72,22 +72,32 @@ func (b *Breaker) Observe(f func(BreakerChange)) {
 	b.observe = f
 }
 
-// unlock tells of what has changed since the lock was taken, and gives it back.
+// unlock tells of what has changed since the lock was taken, and gives it back. Of what an observer that panics is not told, the next
+// change tells.
 func (b *Breaker) unlock() {
-	if len(b.changes) > 0 && !b.telling {
-		b.telling = true
-		for len(b.changes) > 0 {
-			f, c := b.observe, b.changes[0]
-			b.changes = b.changes[1:]
-			b.mu.Unlock()
-			if f != nil {
-				f(c)
-			}
-			b.mu.Lock()
-		}
-		b.changes, b.telling = nil, false
+	defer b.mu.Unlock()
+	if len(b.changes) == 0 || b.telling {
+		return
+	}
+	b.telling = true
+	defer func() { b.telling = false }()
+	for len(b.changes) > 0 {
+		c := b.changes[0]
+		b.changes = b.changes[1:]
+		b.tell(c)
+	}
+	b.changes = nil
+}
+
+// tell calls the observer without the lock, which is held before and after, even if it panics.
+func (b *Breaker) tell(c BreakerChange) {
+	f := b.observe
+	if f == nil {
+		return
 	}
 	b.mu.Unlock()
+	defer b.mu.Lock()
+	f(c)
 }
 
 // era is the time between two changes of state. Permits belong to one, so that their results do not count in another.

@@ -369,6 +369,35 @@ func BenchmarkBreakerOpen(b *testing.B) {
 	}
 }
 
+// One panic must neither silence the observer for ever nor keep the lock, and what comes with it is told later.
+func TestBreakerTellsAfterAnObserverPanicked(t *testing.T) {
+	b := NewBreaker(BreakerConfig{})
+	var got []BreakerState
+	broken := true
+	b.Observe(func(c BreakerChange) {
+		if broken {
+			broken = false
+			_ = b.Force(2, BreakerDisabled) // waits for this call to end
+			panic("no")
+		}
+		got = append(got, c.State)
+	})
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was swallowed")
+			}
+		}()
+		_ = b.Force(1, BreakerForcedOpen)
+	}()
+	if err := b.Force(3, BreakerClosed); err != nil {
+		t.Fatal(err)
+	}
+	if want := []BreakerState{BreakerDisabled, BreakerClosed}; !slices.Equal(got, want) {
+		t.Errorf("told of %v after the panic, want %v", got, want)
+	}
+}
+
 func TestBreakerTellsOfItsChanges(t *testing.T) {
 	b := NewBreaker(BreakerConfig{Consecutive: 2, Jitter: -1, OpenFor: time.Second})
 	var got []BreakerChange

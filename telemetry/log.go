@@ -12,14 +12,14 @@ import (
 // are empty, sources that are not heard, specs that are refused, what operators do. nil means slog.Default() at the time. Nothing is
 // written for single calls. zerohop.JoinHooks joins them with those of New.
 //
-// Each record has the attribute "event", a fixed word, and those of "service", "endpoint", "zone", "cause", "until" and so on that
-// there are. What goes against calls is of slog.LevelWarn, what ends that of LevelInfo, and an Update that was refused is of
+// Each record has the attribute "event", a fixed word, and those of "service", "endpoint", "zone", "cause", "to", "until", "by", "why" and
+// so on that there are. What goes against calls is of slog.LevelWarn, what ends that of LevelInfo, and an Update that was refused is of
 // LevelError. Texts from outside are cut to 256 bytes and have no control characters; URLs in them have no user, password or query.
 //
 // A logger may block: nobody waits for it. Records pass a queue of 256, from which a goroutine writes that exists only while there
 // are some, and so needs nobody to stop it. Of each event of a service 10 records a second are written at most. What is dropped for
-// either reason is counted, and told as "dropped" in the next record of that event; Mesh.Close tells the rest, and waits for
-// the queue to be written for a second at most.
+// either reason is counted, and told as "dropped" in the next record of that event; what zerohop.StateEvent.Lost counts is "lost_events".
+// Mesh.Close tells the rest, and waits for the queue to be written for a second at most.
 func Log(l *slog.Logger) zerohop.Hooks {
 	q := &logQueue{logger: l}
 	return zerohop.Hooks{
@@ -61,11 +61,13 @@ func (q *logQueue) state(name string, ev zerohop.StateEvent) {
 	if !ok {
 		r = stateRecord{slog.LevelInfo, "state changed"}
 	}
-	q.put(name, string(ev.Kind), r.level, r.message, func() []slog.Attr {
+	q.put(what{name, string(ev.Kind), r.level, r.message, ev.Lost}, func() []slog.Attr {
 		list := appendText(nil, "endpoint", ev.Addr)
 		list = appendText(list, "zone", ev.Zone)
 		list = appendText(list, "cause", ev.Cause)
+		list = appendText(list, "to", string(ev.To))
 		list = appendText(list, "by", ev.By)
+		list = appendText(list, "why", ev.Why)
 		if !ev.Until.IsZero() {
 			list = append(list, slog.Time("until", ev.Until))
 		}
@@ -94,7 +96,7 @@ var discoveryRecords = map[discovery.EventKind]stateRecord{
 
 func (q *logQueue) discovery(name string, ev discovery.Event) {
 	r := discoveryRecords[ev.Kind]
-	q.put(name, "discovery_"+word(ev.Kind.String()), r.level, r.message, func() []slog.Attr {
+	q.put(what{name, "discovery_" + word(ev.Kind.String()), r.level, r.message, 0}, func() []slog.Attr {
 		list := []slog.Attr{slog.Int("endpoints", ev.Endpoints)}
 		if ev.Held > 0 {
 			list = append(list, slog.Int("held", ev.Held))
@@ -108,7 +110,7 @@ func (q *logQueue) discovery(name string, ev discovery.Event) {
 		if d := ev.Dropped; d != (discovery.Dropped{}) {
 			list = append(list, slog.Int("parts", d.Addr+d.Refused+d.Duplicate+d.Zone+d.Weight+d.Meta))
 		}
-		return appendText(list, "error", reportable(ev.Err))
+		return appendText(list, "error", textOfError(ev.Err))
 	})
 }
 
@@ -117,10 +119,10 @@ func (q *logQueue) health(name string, ev zerohop.HealthEvent) {
 	if ev.Passing {
 		event, r = "health_passing", stateRecord{slog.LevelInfo, "endpoint passes its checks"}
 	}
-	q.put(name, event, r.level, r.message, func() []slog.Attr {
+	q.put(what{name, event, r.level, r.message, 0}, func() []slog.Attr {
 		list := appendText(nil, "endpoint", ev.Endpoint.Addr)
 		list = appendText(list, "zone", ev.Endpoint.Zone)
-		return appendText(list, "error", reportable(ev.Err))
+		return appendText(list, "error", textOfError(ev.Err))
 	})
 }
 
@@ -130,12 +132,12 @@ const maxPaths = 10
 func (q *logQueue) update(ev zerohop.UpdateEvent) {
 	number := slog.Uint64("generation", ev.Generation)
 	if ev.Err != nil {
-		q.put("", "spec_refused", slog.LevelError, "spec refused", func() []slog.Attr {
-			return appendText([]slog.Attr{number}, "error", reportable(ev.Err))
+		q.put(what{"", "spec_refused", slog.LevelError, "spec refused", 0}, func() []slog.Attr {
+			return appendText([]slog.Attr{number}, "error", textOfError(ev.Err))
 		})
 		return
 	}
-	q.put("", "spec_applied", slog.LevelInfo, "spec applied", func() []slog.Attr {
+	q.put(what{"", "spec_applied", slog.LevelInfo, "spec applied", 0}, func() []slog.Attr {
 		fields := ev.Change.Fields
 		paths := make([]string, 0, maxPaths)
 		for i := range fields[:min(len(fields), maxPaths)] {
@@ -145,12 +147,12 @@ func (q *logQueue) update(ev zerohop.UpdateEvent) {
 	})
 }
 
-// appendText appends a text unless it is empty.
+// appendText appends a text unless it is empty, fit to be reported.
 func appendText(list []slog.Attr, key, text string) []slog.Attr {
 	if text == "" {
 		return list
 	}
-	return append(list, slog.String(key, printable(text)))
+	return append(list, slog.String(key, redacted(text)))
 }
 
 // closing is how long the end of a mesh waits for a logger.

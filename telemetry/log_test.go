@@ -15,6 +15,7 @@ import (
 
 	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/resilience"
 )
 
 // lines are the records that a logger got, as JSON.
@@ -55,7 +56,10 @@ func TestChangesAreLogged(t *testing.T) {
 		h.State("orders", zerohop.StateEvent{
 			Kind: zerohop.StateEjected, Addr: "10.0.0.1:80", Zone: "b", Cause: "consecutive", Until: until, Value: 5, Bound: 5, Out: 1, Endpoints: 8,
 		})
-		h.State("orders", zerohop.StateEvent{Kind: zerohop.StateOperator, Cause: "drain", By: "ann"})
+		h.State("orders", zerohop.StateEvent{
+			Kind: zerohop.StateOperator, Cause: "force breaker", To: resilience.BreakerForcedOpen, By: "ann",
+			Why: "see https://ann:secret@wiki.example/runbook?token=secret \x1b", Lost: 3,
+		})
 		h.State("orders", zerohop.StateEvent{Kind: "something new"})
 		h.Discovery("orders", discovery.Event{
 			Kind: discovery.EventWatchFailed, Endpoints: 8, Held: 2, Lost: until, Wait: time.Second, Dropped: discovery.Dropped{Addr: 1, Meta: 2},
@@ -71,7 +75,8 @@ func TestChangesAreLogged(t *testing.T) {
 		want := []map[string]any{
 			{"level": "WARN", "msg": "zerohop: endpoint ejected", "event": "ejected", "service": "orders", "endpoint": "10.0.0.1:80", "zone": "b",
 				"cause": "consecutive", "until": until.Format(time.RFC3339Nano), "value": 5., "bound": 5., "out": 1., "endpoints": 8.},
-			{"level": "WARN", "event": "operator", "cause": "drain", "by": "ann"},
+			{"level": "WARN", "event": "operator", "cause": "force breaker", "to": "forced-open", "by": "ann",
+				"why": "see https://wiki.example/runbook \uFFFD", "lost_events": 3.},
 			{"level": "INFO", "event": "something new"},
 			{"level": "WARN", "event": "discovery_watch_failed", "endpoints": 8., "held": 2., "wait": 1e9, "parts": 3.,
 				"error": "Get https://consul.example:8501/v1/health refused\uFFFD[2J"},
@@ -123,7 +128,7 @@ func TestRecordsOfAnEventAreLimited(t *testing.T) {
 		h, l := newLog()
 		flood := func() {
 			for range 1000 {
-				h.State("orders", zerohop.StateEvent{Kind: zerohop.StateEjected})
+				h.State("orders", zerohop.StateEvent{Kind: zerohop.StateEjected, Lost: 2})
 			}
 			h.State("stock", zerohop.StateEvent{Kind: zerohop.StateEjected})
 			synctest.Wait()
@@ -140,6 +145,9 @@ func TestRecordsOfAnEventAreLimited(t *testing.T) {
 		}
 		if got, want := list[perSecond+1]["dropped"], float64(1000-perSecond); got != want {
 			t.Errorf("dropped = %v, want %v", got, want)
+		}
+		if got, want := list[perSecond+1]["lost_events"], float64(2*(1000-perSecond+1)); got != want {
+			t.Errorf("events lost = %v, want %v with those of the records that were dropped", got, want)
 		}
 		h.Closed(nil)
 		if got, want := l.records(t)[2*(perSecond+1)]["dropped"], float64(1000-perSecond); got != want {

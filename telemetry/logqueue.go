@@ -36,14 +36,24 @@ type logRate struct {
 	second  time.Time // when the present one began
 	n       int       // records in it
 	dropped int       // records that were not written and not told of yet
+	lost    int       // events that nobody has told of, likewise
+}
+
+// what is told of in a record.
+type what struct {
+	service, event string
+	level          slog.Level
+	message        string
+	lost           int // events before this one that were not told
 }
 
 // put has a record written, if there is place for it. attrs is called then, in the goroutine of the caller.
-func (q *logQueue) put(service, event string, level slog.Level, message string, attrs func() []slog.Attr) {
+func (q *logQueue) put(w what, attrs func() []slog.Attr) {
 	now := time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	r := q.rate(logKey{service, event})
+	r := q.rate(logKey{w.service, w.event})
+	r.lost += w.lost
 	if now.Sub(r.second) >= time.Second {
 		r.second, r.n = now, 0
 	}
@@ -52,12 +62,20 @@ func (q *logQueue) put(service, event string, level slog.Level, message string, 
 		return
 	}
 	r.n++
-	list := append(appendText([]slog.Attr{slog.String("event", event)}, "service", service), attrs()...)
+	list := append(appendText([]slog.Attr{slog.String("event", w.event)}, "service", w.service), attrs()...)
+	q.add(now, w.level, w.message, r.settle(list))
+}
+
+// settle appends what is yet to be told of records that were not written.
+func (r *logRate) settle(list []slog.Attr) []slog.Attr {
 	if r.dropped > 0 {
 		list = append(list, slog.Int("dropped", r.dropped))
-		r.dropped = 0
 	}
-	q.add(now, level, message, list)
+	if r.lost > 0 {
+		list = append(list, slog.Int("lost_events", r.lost))
+	}
+	r.dropped, r.lost = 0, 0
+	return list
 }
 
 // rate returns that of a key. q.mu is held.
@@ -124,8 +142,7 @@ func (q *logQueue) flush() {
 	for k, r := range q.rates {
 		if r.dropped > 0 && len(q.waiting) < maxQueued {
 			list := appendText([]slog.Attr{slog.String("event", k.event)}, "service", k.service)
-			q.add(time.Now(), slog.LevelWarn, "records dropped", append(list, slog.Int("dropped", r.dropped)))
-			r.dropped = 0
+			q.add(time.Now(), slog.LevelWarn, "records dropped", r.settle(list))
 		}
 	}
 	idle := q.idle

@@ -12,13 +12,17 @@ const maxRedacted = 1024
 // inURL finds URLs, with those parts that may be secret: user and password, and query and fragment.
 var inURL = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)([^\s?#"']*@)?([^\s?#"']*)([?#][^\s"']*)?`)
 
-// reportable makes the text of an error fit to be reported: errors quote what servers say, and URLs. It is cut, of one line, and its
-// URLs are without user, password, query and fragment.
-func reportable(err error) string {
+// textOfError returns the text of an error, fit to be reported: errors quote what servers say, and URLs.
+func textOfError(err error) string {
 	if err == nil {
 		return ""
 	}
-	text := err.Error()
+	return redacted(err.Error())
+}
+
+// redacted makes text from outside fit to be reported: it is cut, of one line, and its URLs are without user, password, query and
+// fragment.
+func redacted(text string) string {
 	if len(text) > maxRedacted {
 		text = text[:maxRedacted]
 	}

@@ -206,6 +206,6 @@ func (t *traced) fail(errType string, err error) {
 	case err == nil: // the status of the answer says it all
 		t.span.SetStatus(codes.Error, "")
 	default:
-		t.span.SetStatus(codes.Error, reportable(err))
+		t.span.SetStatus(codes.Error, textOfError(err))
 	}
 }
