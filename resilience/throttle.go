@@ -35,6 +35,8 @@ const (
 	// passEvery is how often an attempt passes in any case. Ten times less often, and a small client would take long
 	// to see that the service has recovered.
 	passEvery = time.Second
+	// passAgain is how soon another attempt passes if nobody waited for the end of one, which so tells nothing.
+	passAgain = passEvery / 4
 )
 
 func (c ThrottleConfig) withDefaults() ThrottleConfig {
@@ -76,7 +78,8 @@ func (c ThrottleConfig) Validate() error {
 // of those requests that the caller wanted to make in the last Window, and those that the service accepted. Requests
 // count when they begin; those refused here count among the requests only. What is under way is taken to be accepted as
 // often as what is over, and always while nothing is: or many calls that begin together would refuse each other before
-// the first of them has an answer. One attempt a second passes in any case.
+// the first of them has an answer. One attempt a second passes in any case, and another one a quarter of a second after one of which
+// nobody knows how it ended: or callers that leave early would take what is to show that the service has recovered.
 //
 // It is to be used for calls of the same criticality, as the book says: those of others may be refused more or less often.
 // The lock is held for some ten nanoseconds. All methods are safe for concurrent use.
@@ -193,6 +196,7 @@ func (t *Throttle) Done(now time.Duration, o Outcome) {
 	default:
 		s.requests-- // that it was counted in another slot evens out when both are forgotten
 		t.sum.requests--
+		t.passed = min(t.passed, now-passEvery+passAgain)
 	}
 }
 

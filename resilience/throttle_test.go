@@ -103,6 +103,32 @@ func TestThrottleLetsOneASecondPassAndRecovers(t *testing.T) {
 	}
 }
 
+// A caller that leaves early takes with it what was to show how the service is. It must not take the whole second.
+func TestThrottleAsksAgainSoonWhenCallersLeave(t *testing.T) {
+	const never = 0 // a random word below every probability
+	l := NewThrottle(ThrottleConfig{})
+	for range 1000 {
+		l.Allow(0, ^uint64(0))
+		l.Done(0, Overload)
+	}
+	now := time.Minute
+	if !l.Allow(now, never) || l.Allow(now, never) {
+		t.Fatal("not one attempt passes")
+	}
+	l.Done(now+50*ms, Neutral)
+	if l.Allow(now+299*ms, never) || !l.Allow(now+300*ms, never) {
+		t.Error("the next attempt does not pass a quarter of a second after the caller has left")
+	}
+	l.Done(now+310*ms, Overload) // known: the second counts
+	if l.Allow(now+1299*ms, never) || !l.Allow(now+1300*ms, never) {
+		t.Error("the next attempt does not pass a second after one whose end is known")
+	}
+	l.Done(now+5*time.Second, Neutral) // it lasted longer: nothing passes sooner than it would have anyway
+	if !l.Allow(now+5*time.Second, never) || l.Allow(now+5*time.Second, never) {
+		t.Error("an attempt that lasted long lets more than one pass")
+	}
+}
+
 func TestThrottleForgetsWhatIsOlderThanItsWindow(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(7, 8))
 	l := NewThrottle(ThrottleConfig{Window: time.Minute})
