@@ -79,6 +79,14 @@ type details struct {
 	refusals               []StageRefusal     // of the call, not of its attempts
 }
 
+// Details are what hooks are told of a call. A transport may have room for it beside the Call, which saves an allocation; see
+// Call.Room. The zero value is ready.
+type Details struct{ kept details }
+
+// Room gives a call room for its details, if hooks are told of calls (Mesh.Observed) or somebody else asks. It is to be called before
+// Run, and d is the call's as long as that is.
+func (c *Call) Room(d *Details) { c.details = &d.kept }
+
 // further is what a call needs when its first attempt is not its last.
 type further struct {
 	attempts [resilience.MaxAttempts - 1]Attempt
@@ -199,12 +207,17 @@ func (c *Call) proceed(now time.Duration, r *Request) (*Attempt, error) {
 // begin notes when the call begins, and the details that somebody will ask for.
 func (c *Call) begin(r *Request, shadowed bool) time.Duration {
 	m := c.mesh()
+	room := c.details
 	if told := m.observed || c.said.report != nil || shadowed || r.Instead != ""; !told && (c.latency != nil || !c.named) {
-		c.start = m.now()
+		c.start, c.details = m.now(), nil
 	} else {
 		now := time.Now()
 		c.start = now.Sub(m.base)
-		c.details = &details{start: now, protocol: r.Protocol, host: r.Service, method: pick(r.Operation, r.Method), instead: r.Instead, mirror: r.Copy != nil}
+		if room == nil {
+			room = &details{}
+		}
+		c.details = room
+		*room = details{start: now, protocol: r.Protocol, host: r.Service, method: pick(r.Operation, r.Method), instead: r.Instead, mirror: r.Copy != nil}
 	}
 	return c.start
 }
@@ -394,10 +407,11 @@ func (c *Call) open(now time.Duration, a *Attempt) bool {
 		}
 	}
 	if h := c.mesh().cfg.Hooks.AttemptStart; h != nil {
-		ctx := h(c.ctx, c.info(), a.info())
-		c.mu.Lock() // it may be cancelled meanwhile
-		a.ownRarity().ctx = ctx
-		c.mu.Unlock()
+		if ctx := h(c.ctx, c.info(), a.info()); !same(ctx, c.ctx) {
+			c.mu.Lock() // it may be cancelled meanwhile
+			a.ownRarity().ctx = ctx
+			c.mu.Unlock()
+		}
 	}
 	a.started = true
 	c.target.service.touch(now)
@@ -416,6 +430,12 @@ func (c *Call) open(now time.Duration, a *Attempt) bool {
 		c.more.detach[a.Number-1] = context.AfterFunc(c.mesh().ctx, a.scope().cancel)
 	}
 	return true
+}
+
+// same reports whether two contexts are known to be one. They may be of types that cannot be compared.
+func same(a, b context.Context) (yes bool) {
+	defer func() { _ = recover() }()
+	return a == b
 }
 
 // Propagates reports whether there is a hook that sets headers of attempts.

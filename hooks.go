@@ -33,7 +33,7 @@ type Hooks struct {
 	// answer that is a failure.
 	FellBack func(ctx context.Context, call CallInfo, by string, err error)
 	// Propagate is called once for each attempt, with the context of the attempt, to set headers (HTTP) or
-	// metadata (gRPC) such as traceparent.
+	// metadata (gRPC) such as traceparent. set is to be called before it returns.
 	Propagate func(ctx context.Context, set func(key, value string))
 	// Lane returns the lane that a call made with the context is in, empty if none, where neither WithLane nor the request that
 	// it is made for says so, and Policy.Lane or a route asks: that in the baggage of OpenTelemetry, for example.

@@ -180,6 +180,9 @@ func (m *Mesh) Close() error {
 	return nil
 }
 
+// Observed reports whether hooks are told of calls: then a transport does well to give them Room.
+func (m *Mesh) Observed() bool { return m.observed }
+
 // now returns the time since New, for two thirds of what time.Now takes: it reads the monotonic clock only.
 func (m *Mesh) now() time.Duration { return time.Since(m.base) }
 

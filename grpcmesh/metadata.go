@@ -3,6 +3,7 @@ package grpcmesh
 import (
 	"context"
 	"strconv"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc/metadata"
@@ -77,12 +78,27 @@ func tells(ctx context.Context) bool {
 	return false
 }
 
+// setter is a function for hooks. Most attempts have nothing to be set, and the function shall cost those nothing.
+type setter struct {
+	pairs []string
+	set   func(key, value string)
+}
+
+var setters = sync.Pool{New: func() any {
+	s := &setter{}
+	s.set = func(key, value string) { s.pairs = append(s.pairs, key, value) }
+	return s
+}}
+
 // propagate adds what hooks set to the metadata of an attempt, and the lane of the call.
 func propagate(ctx context.Context, call *zerohop.Call) context.Context {
 	if call.Propagates() {
-		var pairs []string
-		call.Propagate(ctx, func(key, value string) { pairs = append(pairs, key, value) })
-		ctx = metadata.AppendToOutgoingContext(ctx, pairs...)
+		s := setters.Get().(*setter)
+		if call.Propagate(ctx, s.set); len(s.pairs) == 0 {
+			setters.Put(s)
+		} else { // not to be used again: a hook that kept the function could change what others send
+			ctx = metadata.AppendToOutgoingContext(ctx, s.pairs...)
+		}
 	}
 	if !call.Tags() {
 		return ctx

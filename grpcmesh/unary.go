@@ -55,7 +55,8 @@ func unaryInterceptor(mesh *zerohop.Mesh, service string, p patience, make fallb
 			return invoker(ctx, method, req, reply, cc, opts...)
 		}
 		var f finishers
-		x := &unary{method: method, req: req, reply: reply, cc: cc, invoker: invoker, opts: f.take(opts), header: outgoing{ctx}}
+		x := newUnary(mesh)
+		x.method, x.req, x.reply, x.cc, x.invoker, x.opts, x.header = method, req, reply, cc, invoker, f.take(opts), outgoing{ctx}
 		if m, ok := reply.(proto.Message); ok {
 			x.kind = m.ProtoReflect().Type() // now: while an attempt writes to the reply, it cannot be asked
 		}
@@ -123,6 +124,21 @@ type unary struct {
 	begun      atomic.Int32 // attempts that may have reached a server
 	first      attemptState // most calls make one attempt only
 	more       atomic.Pointer[furtherUnary]
+}
+
+// toldUnary is one that hooks are told of.
+type toldUnary struct {
+	unary
+	details zerohop.Details
+}
+
+func newUnary(mesh *zerohop.Mesh) *unary {
+	if !mesh.Observed() {
+		return &unary{}
+	}
+	x := &toldUnary{}
+	x.call.Room(&x.details)
+	return &x.unary
 }
 
 // furtherUnary is what a call needs when its first attempt is not its last.

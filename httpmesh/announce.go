@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/zerohop/zerohop"
@@ -54,8 +55,7 @@ func (x *exchange) announce(ctx context.Context, req *http.Request, a *zerohop.A
 		h.set(WantLoadHeader, "") // it asks for the load of this server
 	}
 	if x.call.Propagates() {
-		h.own()
-		x.call.Propagate(ctx, req.Header.Set)
+		x.propagate(ctx, &h)
 	}
 	if x.call.Tags() {
 		if v, ok := x.call.Baggage(spelled(req.Header, BaggageHeader)); ok {
@@ -63,6 +63,37 @@ func (x *exchange) announce(ctx context.Context, req *http.Request, a *zerohop.A
 		}
 	}
 }
+
+// propagate lets the hook set headers.
+func (x *exchange) propagate(ctx context.Context, h *headers) {
+	s := setters.Get().(*setter)
+	s.headers = *h
+	x.call.Propagate(ctx, s.set)
+	*h, s.headers = s.headers, headers{}
+	if !s.used { // else a hook that kept the function could change what others send
+		setters.Put(s)
+	}
+}
+
+// setter is a function for hooks. Most attempts have no header to be set, and the function shall cost those nothing.
+type setter struct {
+	headers
+	used bool
+	set  func(key, value string)
+}
+
+var setters = sync.Pool{New: func() any {
+	s := &setter{}
+	s.set = func(key, value string) {
+		if s.req == nil { // the hook has returned
+			return
+		}
+		s.used = true
+		s.own()
+		s.req.Header.Set(key, value)
+	}
+	return s
+}}
 
 // spelled returns the values of a header, however the caller has spelled it.
 func spelled(h http.Header, name string) []string {

@@ -60,13 +60,33 @@ type foreign struct {
 	resends resends // of the first attempt
 }
 
+// toldExchange and toldForeign are those that hooks are told of.
+type toldExchange struct {
+	exchange
+	details zerohop.Details
+}
+
+type toldForeign struct {
+	foreign
+	details zerohop.Details
+}
+
 func newExchange(t *Transport, req *http.Request) *exchange {
 	var x *exchange
-	if t.pool != nil {
-		x = &exchange{}
-	} else {
+	switch told := t.mesh.Observed(); { // of one allocation, whatever is in it
+	case t.pool == nil && told:
+		o := &toldForeign{}
+		x, o.foreign.foreign = &o.exchange, &o.foreign
+		x.call.Room(&o.details)
+	case t.pool == nil:
 		f := &foreign{}
 		x, f.foreign = &f.exchange, f
+	case told:
+		o := &toldExchange{}
+		x = &o.exchange
+		x.call.Room(&o.details)
+	default:
+		x = &exchange{}
 	}
 	x.transport, x.req, x.protocol = t, req, protocolOf(req)
 	return x
