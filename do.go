@@ -35,16 +35,14 @@ func (e *ClassifiedError) Unwrap() error { return e.Err }
 //
 // Where Policy.Fallback names another service, f may be called with endpoints of that in the end.
 func Do[T any](ctx context.Context, m *Mesh, service string, f func(ctx context.Context, node *loadbalance.Node) (T, error)) (T, error) {
-	x := doExchange[T]{f: f}
-	v, err := x.do(ctx, m, service)
-	return v, err
+	return newDoExchange(m, f).do(ctx, m, service)
 }
 
 // DoOr is Do with an answer for calls that have failed for good, and that no other service has answered for: the result is
 // that of fallback, which gets the *Error of the call. Its context is the caller's. A fallback that has no answer returns the
 // error that it got. It is not called for a caller who has gone away.
 func DoOr[T any](ctx context.Context, m *Mesh, service string, f func(ctx context.Context, node *loadbalance.Node) (T, error), fallback func(ctx context.Context, err error) (T, error)) (T, error) {
-	x := doExchange[T]{f: f}
+	x := newDoExchange(m, f)
 	v, err := x.do(ctx, m, service)
 	if err == nil || !x.call.Failed(nil, err) {
 		return v, err
@@ -62,6 +60,21 @@ type doExchange[T any] struct {
 	results [resilience.MaxAttempts]T
 }
 
+// toldDoExchange is one that hooks are told of.
+type toldDoExchange[T any] struct {
+	doExchange[T]
+	details Details
+}
+
+func newDoExchange[T any](m *Mesh, f func(context.Context, *loadbalance.Node) (T, error)) *doExchange[T] {
+	if !m.Observed() {
+		return &doExchange[T]{f: f}
+	}
+	x := &toldDoExchange[T]{doExchange: doExchange[T]{f: f}}
+	x.call.Room(&x.details)
+	return &x.doExchange
+}
+
 func (x *doExchange[T]) do(ctx context.Context, m *Mesh, service string) (T, error) {
 	r := Request{Request: routing.Request{Service: service}}
 	a, err := x.call.Run(ctx, m, &r, x)
@@ -73,7 +86,7 @@ func (x *doExchange[T]) do(ctx context.Context, m *Mesh, service string) (T, err
 	if _, ok := x.call.Instead(nil, err, &r); !ok {
 		return zero, err
 	}
-	other := &doExchange[T]{f: x.f}
+	other := newDoExchange(m, x.f)
 	if a, failure := other.call.Run(ctx, m, &r, other); failure == nil {
 		a.End(a.Verdict().Outcome, nil)
 		x.call.FellBack(r.Service, err)

@@ -81,12 +81,17 @@ func tells(ctx context.Context) bool {
 // setter is a function for hooks. Most attempts have nothing to be set, and the function shall cost those nothing.
 type setter struct {
 	pairs []string
+	open  bool // the hook has not returned
 	set   func(key, value string)
 }
 
 var setters = sync.Pool{New: func() any {
 	s := &setter{}
-	s.set = func(key, value string) { s.pairs = append(s.pairs, key, value) }
+	s.set = func(key, value string) {
+		if s.open {
+			s.pairs = append(s.pairs, key, value)
+		}
+	}
 	return s
 }}
 
@@ -94,7 +99,10 @@ var setters = sync.Pool{New: func() any {
 func propagate(ctx context.Context, call *zerohop.Call) context.Context {
 	if call.Propagates() {
 		s := setters.Get().(*setter)
-		if call.Propagate(ctx, s.set); len(s.pairs) == 0 {
+		s.open = true
+		call.Propagate(ctx, s.set)
+		s.open = false
+		if len(s.pairs) == 0 {
 			setters.Put(s)
 		} else { // not to be used again: a hook that kept the function could change what others send
 			ctx = metadata.AppendToOutgoingContext(ctx, s.pairs...)
