@@ -88,6 +88,7 @@ func hostileViews(c http.Handler) http.Handler {
 }
 
 func TestPageIsNotHurtByNames(t *testing.T) {
+	t.Parallel()
 	address := serve(t, hostileViews(newConsole(t, console.Config{})))
 	p := newTab(t)
 	views := []string{"#/", "#/topology", "#/failures", "#/timeline", "#/policy"}

@@ -66,7 +66,7 @@ func TestPageFollowsFaults(t *testing.T) {
 	p.wait(health + `.includes("Ejected")`)
 	p.wait(`/probe (in \d+\s?s|due)/.test(` + health + `)`)
 	p.wait(`document.querySelector(".events").textContent.includes(` + fmt.Sprintf("%q", dead.addr) + `)`)
-	p.wait(`[...document.querySelectorAll(".figure")].some((f) => f.textContent.includes("2 of 3"))`)
+	p.wait(`[...document.querySelectorAll("main > :not(.kept) .figure")].some((f) => f.textContent.includes("2 of 3"))`)
 	// The countdown goes on by itself between two updates of the server.
 	first := eval[string](p, health)
 	p.wait(health + ` !== ` + fmt.Sprintf("%q", first))
@@ -174,7 +174,7 @@ func TestPageFitsEyesAndHands(t *testing.T) {
 				if got := eval[int](p, `document.documentElement.scrollWidth`); got > int(width) {
 					t.Errorf("%s at %d px is %d px wide", v, width, got)
 				}
-				if got := eval[string](p, `[...document.querySelectorAll(".figure-value")].filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.parentNode.textContent).join()`); got != "" {
+				if got := eval[string](p, `[...document.querySelectorAll("main > :not(.kept) .figure-value")].filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.parentNode.textContent).join()`); got != "" {
 					t.Errorf("%s at %d px: cut off: %s", v, width, got)
 				}
 				if got := eval[string](p, `[...document.querySelectorAll("button, select, input, a[href]")].filter((e) => e.checkVisibility() && !(e.textContent.trim() || e.getAttribute("aria-label") || e.labels?.length)).map((e) => e.outerHTML).join()`); got != "" {
@@ -183,12 +183,12 @@ func TestPageFitsEyesAndHands(t *testing.T) {
 			}
 			// The longest that there are: two latencies on one line, where there is place, and nothing cut off.
 			eval[bool](p, `(location.hash = "#/service/service-001", true)`)
-			p.wait(`document.querySelectorAll(".figure-value").length === 8`)
+			p.wait(`document.querySelectorAll("main > :not(.kept) .figure-value").length === 8`)
 			figure := eval[struct {
 				Cut  bool
 				High float64
 			}](p, `(() => {
-				const f = document.querySelector(".figure.wide .figure-value");
+				const f = document.querySelector("main > :not(.kept) .figure.wide .figure-value");
 				f.textContent = "888\u202fms / 888\u202fms";
 				return { cut: f.scrollWidth > f.clientWidth, high: f.getBoundingClientRect().height };
 			})()`)

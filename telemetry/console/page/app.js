@@ -70,11 +70,13 @@ class App {
 			find.value = '';
 			this.query = '';
 		}
-		// The list of all services stays as it was left: it is what one comes back to.
 		this.view = this.route.view === 'overview' ? this.home ??= VIEWS.overview(this, this.route) : VIEWS[this.route.view](this, this.route);
-		// In this order nothing is laid out twice: what goes is, and what comes is when its rows are there.
+		// The list of all services stays where it is, out of sight and with its layout: it is what one comes back to, and to lay it out
+		// anew is most of the work. In this order nothing is laid out twice: what goes is, and what comes is when its rows are there.
 		scrollTo(0, 0);
-		main.replaceChildren(this.view.el);
+		for (const el of [...main.children]) if (el !== this.home?.el) el.remove();
+		this.home?.el.classList.toggle('kept', this.view !== this.home);
+		if (!this.view.el.isConnected) main.prepend(this.view.el);
 		this.render();
 		this.view.attach?.();
 		this.showTabs();

@@ -17,6 +17,9 @@ export class Table {
 		this.sorted = [];
 		this.pool = [];
 		this.height = 0;
+		this.top = 0; // of the rows, from the top of the page, when it was last measured
+		this.attached = false;
+		this.shown = ''; // what window last showed
 		this.now = 0;
 		this.head = h('tr');
 		for (const c of columns) {
@@ -40,11 +43,15 @@ export class Table {
 	}
 
 	attach() {
+		this.attached = true;
+		// Until now the rows were where they were before: what is in sight is seen to once all is laid out anyway.
+		requestAnimationFrame(() => this.attached && this.window());
 		addEventListener('scroll', this.onscroll, { passive: true });
 		addEventListener('resize', this.onscroll, { passive: true });
 	}
 
 	detach() {
+		this.attached = false;
 		removeEventListener('scroll', this.onscroll);
 		removeEventListener('resize', this.onscroll);
 	}
@@ -82,6 +89,7 @@ export class Table {
 			return a[1] < b[1] ? -1 : a[1] > b[1] ? 1 : 0;
 		});
 		this.sorted = keyed.map((k) => k[2]);
+		this.shown = '';
 		show(this.empty, this.sorted.length === 0);
 		show(this.table, this.sorted.length > 0);
 		attr(this.table, 'aria-rowcount', this.sorted.length + 1);
@@ -97,11 +105,16 @@ export class Table {
 			this.narrow = narrow;
 			this.height = this.pool[0].el.isConnected ? this.pool[0].el.getBoundingClientRect().height || 40 : 40;
 		}
-		const top = this.body.getBoundingClientRect().top;
+		// Where it comes back to its place, to measure would lay the page out twice.
+		if (this.attached || !this.top) this.top = this.body.getBoundingClientRect().top + scrollY;
+		const top = this.top - scrollY;
 		let from = Math.floor(-top / this.height) - OVERSCAN;
 		let to = Math.ceil((innerHeight - top) / this.height) + OVERSCAN;
 		from = Math.max(0, Math.min(from, n));
 		to = Math.max(from, Math.min(to, n));
+		const shown = from + ' ' + to;
+		if (shown === this.shown) return;
+		this.shown = shown;
 		this.place(from, to);
 		this.pad(this.above, from * this.height);
 		this.pad(this.below, (n - to) * this.height);
