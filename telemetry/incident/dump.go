@@ -90,12 +90,9 @@ func (r *Recorder) header(why string) Header {
 // Dump writes all that is recorded, compressed by gzip; see Header. It may be called at any time, also after Close. Calls go on
 // meanwhile, and what they overwrite is not in the dump. The error is that of w.
 func (r *Recorder) Dump(w io.Writer) error {
-	r.dumping.Lock()
-	defer r.dumping.Unlock()
 	return r.dump(w, "request")
 }
 
-// dump writes a dump. r.dumping is held.
 func (r *Recorder) dump(w io.Writer, why string) error {
 	zip := gzip.NewWriter(w)
 	buf := bufio.NewWriterSize(zip, 1<<16)

@@ -48,8 +48,8 @@ func (r *Recorder) Stats() Stats {
 func (r *Recorder) Save() (path string, err error) { return r.save("request") }
 
 func (r *Recorder) save(why string) (path string, err error) {
-	r.dumping.Lock()
-	defer r.dumping.Unlock()
+	r.saving.Lock()
+	defer r.saving.Unlock()
 	defer func() {
 		if err != nil {
 			r.stats.failed.Add(1)
@@ -160,8 +160,8 @@ func prune(dir, keep string, files int, size int64) error {
 	return errors.Join(errs...)
 }
 
-// ServeHTTP answers GET with a dump to save. It has no guard of its own but that pages of other sites cannot have it fetched: mount it where
-// only operators get, behind their login.
+// ServeHTTP answers GET with a dump to save, one at a time: others get 429 meanwhile. Who takes nothing of it for 10 s is cut off. It has
+// no guard of its own but that pages of other sites cannot have it fetched: mount it where only operators get, behind their login.
 func (r *Recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -175,15 +175,35 @@ func (r *Recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "not for other sites", http.StatusForbidden)
 		return
 	}
-	if !r.dumping.TryLock() { // one at a time: each costs a second of a processor
+	if !r.serving.CompareAndSwap(false, true) { // one at a time: each costs a second of a processor
 		h.Set("Retry-After", "1")
 		http.Error(w, "another dump is being written", http.StatusTooManyRequests)
 		return
 	}
-	defer r.dumping.Unlock()
+	defer r.serving.Store(false)
+	out := &patient{w, http.NewResponseController(w)}
+	defer out.extend() // for what net/http has not sent yet
 	h.Set("Content-Type", "application/gzip")
 	h.Set("Content-Disposition", `attachment; filename="`+filePrefix+time.Now().UTC().Format("20060102T150405Z")+"-"+fileName(r.instance)+fileSuffix+`"`)
-	if err := r.dump(w, "request"); err != nil {
+	if err := r.dump(out, "request"); err != nil {
 		panic(http.ErrAbortHandler) // so that half a dump is not taken for a whole one
 	}
+}
+
+// patience is how long who downloads a dump may take for a piece of it, of some kilobytes.
+const patience = 10 * time.Second
+
+// A patient writer gives up on who takes nothing, so that they keep nobody else from a download.
+type patient struct {
+	http.ResponseWriter
+	control *http.ResponseController
+}
+
+func (p *patient) Write(b []byte) (int, error) {
+	p.extend()
+	return p.ResponseWriter.Write(b)
+}
+
+func (p *patient) extend() {
+	_ = p.control.SetWriteDeadline(time.Now().Add(patience)) // of what has no deadlines, such as a recorder of tests
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -100,11 +102,73 @@ func TestServeHTTPAnswersGetFromItsOwnPages(t *testing.T) {
 			}
 		}
 	}
-	r.dumping.Lock()
+	r.serving.Store(true)
 	w := httptest.NewRecorder()
 	r.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
-	r.dumping.Unlock()
+	r.serving.Store(false)
 	if w.Code != http.StatusTooManyRequests {
 		t.Errorf("a second download at a time = %d, want 429", w.Code)
 	}
+}
+
+// Who downloads a dump and reads none of it keeps nobody from writing another one, and Close from nothing.
+func TestSaveDoesNotWaitForReaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := open(t, Config{
+			Dir:  t.TempDir(),
+			SLOs: []SLO{{Objective: .9, MinCalls: 1, Burns: []Burn{{time.Second, time.Second, 1}}}},
+		})
+		out, in := io.Pipe()
+		ended := make(chan error)
+		go func() { ended <- r.Dump(in) }()
+		synctest.Wait() // it waits for somebody to read
+		call(r.Hooks(), "orders", 0, errBroken)
+		time.Sleep(3 * time.Second)
+		r.Close()
+		if s := r.Stats(); s.Saved != 1 {
+			t.Errorf("Stats() = %+v, want a dump", s)
+		}
+		out.Close()
+		if err := <-ended; !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("Dump() = %v, want that of the writer", err)
+		}
+	})
+}
+
+// wire is where an answer goes, a connection.
+type wire struct {
+	net.Conn
+	header http.Header
+}
+
+func (w wire) Header() http.Header { return w.header }
+func (w wire) WriteHeader(int)     {}
+
+func TestServeHTTPGivesUpOnWhoTakesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := open(t, Config{})
+		here, there := net.Pipe()
+		defer there.Close()
+		ended := make(chan any)
+		go func() {
+			defer func() { ended <- recover() }()
+			r.ServeHTTP(wire{here, http.Header{}}, httptest.NewRequest("GET", "/", nil))
+		}()
+		get := func() int {
+			w := httptest.NewRecorder()
+			r.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+			return w.Code
+		}
+		synctest.Wait() // it waits for somebody to read
+		if code := get(); code != http.StatusTooManyRequests {
+			t.Errorf("another download meanwhile = %d, want 429", code)
+		}
+		begin := time.Now()
+		if v := <-ended; v != http.ErrAbortHandler || time.Since(begin) != patience {
+			t.Errorf("the download ended with %v after %v, want %v", v, time.Since(begin), patience)
+		}
+		if code := get(); code != http.StatusOK {
+			t.Errorf("another download afterwards = %d, want 200", code)
+		}
+	})
 }

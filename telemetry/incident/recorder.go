@@ -22,7 +22,8 @@ type Recorder struct {
 	mesh     atomic.Pointer[zerohop.Mesh] // one that is open
 	zone     atomic.Pointer[string]
 	seq      atomic.Uint64
-	dumping  sync.Mutex // held while a dump is written or files are removed
+	saving   sync.Mutex  // held while a file is written or files are removed
+	serving  atomic.Bool // ServeHTTP is: who downloads may be slow, and nothing else waits for that
 
 	// What happens to the mesh, what happens to calls, and their sums are kept apart, as they come at different rates.
 	states, traffic, seconds *ring
