@@ -31,8 +31,9 @@ type Config struct {
 	SLOs []SLO
 	// CoolDown is how long after a dump for a missed objective there is none for any other. 0 means 10 minutes.
 	CoolDown time.Duration
-	// OnBreach, if not nil, is called when an objective is missed and the dump for it is written, or could not be. It runs in the
-	// goroutine of the recorder, which waits for it.
+	// OnBreach, if not nil, is called when an objective is missed and the dump for it is written, or could not be. It has a goroutine of
+	// its own, and the recorder waits for it before it looks at objectives again. A panic goes no further: it is counted in
+	// Stats.Panics, and a note in the dumps to come.
 	OnBreach func(Breach)
 	// OmitTexts leaves out the texts of errors. They are cut, and what looks like a query or a credential is left out, but they may
 	// come from servers, which may write anything into them.

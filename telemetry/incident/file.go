@@ -28,16 +28,19 @@ type Stats struct {
 	Breaches uint64
 	// Saved and Failed are dumps that were written to Config.Dir, and that could not be.
 	Saved, Failed uint64
+	// Panics are those of Config.OnBreach.
+	Panics uint64
 	// Entries is how many were recorded, but for sums. Overwritten is how many of all are not there any more.
 	Entries, Overwritten uint64
 }
 
-type stats struct{ breaches, saved, failed atomic.Uint64 }
+type stats struct{ breaches, saved, failed, panics atomic.Uint64 }
 
 // Stats returns what the recorder has done since its beginning.
 func (r *Recorder) Stats() Stats {
 	return Stats{
-		Breaches: r.stats.breaches.Load(), Saved: r.stats.saved.Load(), Failed: r.stats.failed.Load(), Entries: r.seq.Load(),
+		Breaches: r.stats.breaches.Load(), Saved: r.stats.saved.Load(), Failed: r.stats.failed.Load(), Panics: r.stats.panics.Load(),
+		Entries: r.seq.Load(),
 		Overwritten: r.states.overwritten.Load() + r.traffic.overwritten.Load() + r.seconds.overwritten.Load(),
 	}
 }

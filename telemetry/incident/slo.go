@@ -1,6 +1,8 @@
 package incident
 
 import (
+	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -132,6 +134,21 @@ func (r *Recorder) breached(b Breach) {
 		b.File, b.Err = r.save("slo")
 	}
 	if r.cfg.OnBreach != nil {
-		r.cfg.OnBreach(b)
+		r.tell(b)
 	}
+}
+
+// tell calls OnBreach, which may also panic or end its goroutine: neither ends that of the recorder.
+func (r *Recorder) tell(b Breach) {
+	var telling sync.WaitGroup
+	telling.Go(func() {
+		defer func() {
+			if v := recover(); v != nil {
+				r.stats.panics.Add(1)
+				r.Note(fmt.Sprintf("OnBreach panicked: %v", v))
+			}
+		}()
+		r.cfg.OnBreach(b)
+	})
+	telling.Wait()
 }
