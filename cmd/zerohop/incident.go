@@ -27,6 +27,8 @@ type inspecting struct {
 	service  string
 	from, to string
 	offsets  map[string]time.Duration
+
+	begin, end time.Time // what from and to say, once the day is known
 }
 
 // parseInspecting returns what is in args, flags before or after the files. The error names all that is wrong.
@@ -75,26 +77,40 @@ func parseInspecting(args []string) (inspecting, error) {
 		errs = append(errs, fmt.Errorf("%d files, want at most %d", len(in.files), maxDumps))
 	}
 	for _, t := range []struct{ flag, value string }{{"--from", in.from}, {"--to", in.to}} {
-		if _, err := moment(t.value, time.Now()); err != nil {
+		if _, _, err := moment(t.value, time.Now()); err != nil {
 			errs = append(errs, fmt.Errorf("%s is %s, want a time such as 15:04:05 or 2026-05-01T15:04:05Z, in UTC", t.flag, quote(t.value)))
 		}
 	}
 	return in, errors.Join(errs...)
 }
 
-// moment returns the time that a text says, of the day of another time if it says none; the zero time if it is empty.
-func moment(text string, day time.Time) (time.Time, error) {
+// moment returns the time that a text says, and whether it says no day: then it is that of another time. Of an empty text it is zero.
+func moment(text string, day time.Time) (at time.Time, clock bool, err error) {
 	if text == "" {
-		return time.Time{}, nil
+		return time.Time{}, false, nil
 	}
 	if t, err := time.Parse("15:04:05", text); err == nil { // fractions are taken too
 		day = day.UTC()
-		return time.Date(day.Year(), day.Month(), day.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC), nil
+		return time.Date(day.Year(), day.Month(), day.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC), true, nil
 	}
-	return time.Parse(time.RFC3339, text)
+	at, err = time.Parse(time.RFC3339, text)
+	return at, false, err
 }
 
-// load returns the timeline of the files, as far as it is asked for.
+// bound finds out what --from and --to mean in a timeline, which may go past midnight.
+func (in *inspecting) bound(first, last time.Time) {
+	begin, clock, _ := moment(in.from, first)
+	if next := begin.AddDate(0, 0, 1); clock && begin.Before(first.Truncate(time.Second)) && !next.After(last) {
+		begin = next
+	}
+	end, clock, _ := moment(in.to, first)
+	if clock && end.Before(first.Truncate(time.Second)) {
+		end = end.AddDate(0, 0, 1)
+	}
+	in.begin, in.end = begin, end
+}
+
+// load returns the timeline of the files.
 func (in *inspecting) load() (*incident.Timeline, error) {
 	var dumps []*incident.Dump
 	var errs []error
@@ -119,19 +135,9 @@ func (in *inspecting) load() (*incident.Timeline, error) {
 		}
 	}
 	t := incident.Merge(dumps, in.offsets)
-	if len(t.Events) == 0 {
-		return t, nil
+	if len(t.Events) > 0 {
+		in.bound(t.Events[0].Time, t.Events[len(t.Events)-1].Time)
 	}
-	day := t.Events[0].Time
-	from, _ := moment(in.from, day)
-	to, _ := moment(in.to, day)
-	kept := t.Events[:0]
-	for _, e := range t.Events {
-		if !(!from.IsZero() && e.Time.Before(from) || !to.IsZero() && e.Time.After(to)) {
-			kept = append(kept, e)
-		}
-	}
-	t.Events = kept
 	return t, nil
 }
 
@@ -187,23 +193,15 @@ func (in *inspecting) write(t *incident.Timeline, w io.Writer) (err error) {
 }
 
 func (in *inspecting) writeTo(t *incident.Timeline, w io.Writer) error {
-	findings := incident.Analyse(t) // of all services: one may be the cause for another
-	if in.service != "" {
-		kept := t.Events[:0]
-		for _, e := range t.Events {
-			if e.Service == in.service || e.Service == "" {
-				kept = append(kept, e)
-			}
+	findings := incident.Analyse(t, incident.Scope{Service: in.service, From: in.begin, To: in.end}) // of all events: the cause may be out of scope
+	kept := t.Events[:0]
+	for _, e := range t.Events {
+		outside := !in.begin.IsZero() && e.Time.Before(in.begin) || !in.end.IsZero() && e.Time.After(in.end)
+		if !outside && (in.service == "" || e.Service == in.service || e.Service == "") {
+			kept = append(kept, e)
 		}
-		t.Events = kept
-		own := findings[:0]
-		for _, f := range findings {
-			if f.Service == in.service {
-				own = append(own, f)
-			}
-		}
-		findings = own
 	}
+	t.Events = kept
 	b := bufio.NewWriter(w)
 	switch {
 	case in.json:
@@ -260,7 +258,7 @@ func writeEvents(w io.Writer, t *incident.Timeline, findings []incident.Finding)
 	}
 	for i := range t.Events {
 		e := &t.Events[i]
-		if err := enc.Encode(eventLine{e.Time.UTC(), t.Sources[e.Source].Name(), e.Entry}); err != nil {
+		if err := enc.Encode(eventLine{e.Time.UTC(), t.Sources[e.Source].Name(), *e.Entry}); err != nil {
 			return err
 		}
 	}

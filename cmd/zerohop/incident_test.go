@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -109,6 +110,42 @@ func TestIncidentMergeWritesOneTimeline(t *testing.T) {
 	code, stdout, _ = zerohop(t.Context(), append([]string{"incident", "merge", "--service", "orders", "--from", "00:00:25", "--to", "00:00:26"}, paths...)...)
 	if code != exitOK || !strings.Contains(stdout, "00:00:25.000  web-1") || strings.Contains(stdout, "00:00:24") || strings.Contains(stdout, "00:00:27") {
 		t.Errorf("code %d, stdout %s", code, stdout)
+	}
+}
+
+// The time that is asked for may have nothing but failures: the cause and what is usual are before it.
+func TestIncidentShowLooksBeforeTheTimeAskedFor(t *testing.T) {
+	paths := dumps(t)
+	for _, test := range []struct {
+		args  []string
+		found bool
+	}{
+		{[]string{"--from", "00:00:25", "--service", "orders"}, true},
+		{[]string{"--from", "2000-01-01T00:00:25Z", "--to", "00:00:27"}, true},
+		{[]string{"--to", "00:00:15"}, false},
+		{[]string{"--service", "stock"}, false},
+	} {
+		code, stdout, _ := zerohop(t.Context(), slices.Concat([]string{"incident", "show"}, test.args, paths)...)
+		if found := strings.Contains(stdout, "First cause for orders, 00:00:20.000"); code != exitOK || found != test.found {
+			t.Errorf("show %v = %d, found the cause: %v\n%s", test.args, code, found, stdout)
+		}
+	}
+}
+
+func TestIncidentTimesGoPastMidnight(t *testing.T) {
+	first := time.Date(2026, 5, 1, 23, 50, 0, 500, time.UTC)
+	day := func(at time.Time) int { return at.Day() }
+	for _, test := range []struct {
+		from, to   string
+		begin, end int
+	}{
+		{"23:55:00", "00:05:00", 1, 2}, {"00:01:00", "00:59:00", 2, 2}, {"23:50:00", "23:51:00", 1, 1}, {"20:00:00", "20:00:00", 1, 2},
+		{"2026-05-01T00:00:00Z", "2026-05-01T00:00:00Z", 1, 1},
+	} {
+		in := inspecting{from: test.from, to: test.to}
+		if in.bound(first, first.Add(20*time.Minute)); day(in.begin) != test.begin || day(in.end) != test.end {
+			t.Errorf("%s to %s is %v to %v", test.from, test.to, in.begin, in.end)
+		}
 	}
 }
 

@@ -168,6 +168,7 @@ func writeCalls(w io.Writer, t *incident.Timeline, all bool) {
 	}
 	rows := map[key]*incident.Second{}
 	bounds := map[key][]time.Duration{}
+	filled := map[string][]int64{}
 	for i := range t.Events {
 		e := &t.Events[i]
 		if e.Second == nil {
@@ -176,6 +177,7 @@ func writeCalls(w io.Writer, t *incident.Timeline, all bool) {
 		k := key{e.Service, (e.Time.Unix() - services[e.Service][0]) / width[e.Service]}
 		if rows[k] == nil {
 			rows[k], bounds[k] = &incident.Second{}, t.Sources[e.Source].Bounds
+			filled[k.service] = append(filled[k.service], k.at)
 		}
 		rows[k].Add(e.Second)
 	}
@@ -183,15 +185,16 @@ func writeCalls(w io.Writer, t *incident.Timeline, all bool) {
 		fmt.Fprintf(w, "\nCalls to %s, by %v:\n", clean(s), time.Duration(width[s])*time.Second)
 		tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 		fmt.Fprintln(tab, "  TIME\tCALLS\tFAILED\tCANCELED\tATTEMPTS FAILED\tRETRIES\tBACKUPS\tREFUSED\tP50\tP99\t  FLAGS")
-		last := (services[s][1] - services[s][0]) / width[s]
-		for at := int64(0); at <= last; at++ {
-			r := rows[key{s, at}]
-			if r == nil {
-				if last > 10*maxRows { // of a file that nobody has recorded
-					continue
-				}
-				r = &incident.Second{}
+		at := filled[s]
+		slices.Sort(at)
+		if last := at[len(at)-1]; last <= 10*maxRows { // else there may be any number of empty ones
+			at = at[:0]
+			for i := range last + 1 {
+				at = append(at, i)
 			}
+		}
+		for _, at := range at {
+			r := cmp.Or(rows[key{s, at}], &incident.Second{})
 			b := bounds[key{s, at}]
 			fmt.Fprintf(tab, "  %s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t  %s\n", time.Unix(services[s][0]+at*width[s], 0).UTC().Format("15:04:05"),
 				r.Calls, r.Bad, r.Canceled, r.Failed(), r.Retries, r.Backups, r.Refused, below(r.Quantile(.5, b)), below(r.Quantile(.99, b)), clean(counts(r.Flags)))

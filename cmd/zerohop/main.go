@@ -155,7 +155,7 @@ most likely first cause of each burst of failures, with calls per second, change
   --json              write lines of JSON: processes, findings, then all that happened
   --all               with show and merge: each second, and no end to lists
   --service SERVICE   leave out what is about others
-  --from, --to TIME   leave out what is before or after: 15:04:05 or 2026-05-01T15:04:05Z, in UTC
+  --from, --to TIME   leave out what is before or after, but not from the search for causes: 15:04:05 or 2026-05-01T15:04:05Z, in UTC
   --offset NAME=DURATION
                       add this to times of an instance or a file, if its clock was wrong; repeatable. Else it is estimated
 

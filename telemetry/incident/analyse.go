@@ -15,7 +15,7 @@ type CauseKind string
 const (
 	// CauseEndpoint: one or some of the endpoints fail.
 	CauseEndpoint CauseKind = "endpoint"
-	// CauseService: all endpoints of a service fail, or most.
+	// CauseService: all endpoints of a service fail, or at least half.
 	CauseService CauseKind = "service"
 	// CauseRegistry: endpoints are gone because the registry said so.
 	CauseRegistry CauseKind = "registry"
@@ -60,11 +60,69 @@ const (
 	minimumOfPain = 3                       // calls or attempts
 )
 
-// Analyse names the bursts of failures of a timeline and the most likely first cause of each, the worst first. A cause has to come before
-// the failures and to explain how they fail: an operator, a spec or a registry, or else the endpoints themselves. It is a guess by what
-// the dumps have: what no process recorded cannot be found.
-func Analyse(t *Timeline) []Finding {
+// Scope says which bursts of failures are of interest. The zero value means all.
+type Scope struct {
+	// Service is whose calls failed. Empty means any.
+	Service string
+	// From and To bound the bursts, of which a part is enough. The zero time means no bound.
+	From, To time.Time
+}
+
+func (s *Scope) has(b burst) bool {
+	return (s.From.IsZero() || b.to >= s.From.Unix()) && (s.To.IsZero() || b.from <= s.To.Unix())
+}
+
+// Analyse names the worst bursts of failures in a scope, at most 10 and 3 of a service, and the most likely first cause of each. A cause has
+// to come before the failures and to explain how they fail: an operator, a spec or a registry, or else the endpoints themselves. It is
+// a guess by what the dumps have, in or out of the scope: what no process recorded cannot be found.
+func Analyse(t *Timeline, scope Scope) []Finding {
+	bursts := func(h *history, of func(*Second) (uint64, uint64)) []burst {
+		return slices.DeleteFunc(h.bursts(of), func(b burst) bool { return !scope.has(b) })
+	}
+	type candidate struct {
+		Finding
+		of *history
+		burst
+	}
+	var all []candidate
+	for _, h := range histories(t) {
+		if scope.Service != "" && h.service != scope.Service {
+			continue
+		}
+		list := bursts(h, func(s *Second) (uint64, uint64) { return s.Bad, s.Calls })
+		survived := len(list) == 0
+		if survived { // each kind by itself, as one of them may be usual
+			for _, f := range failures {
+				list = append(list, bursts(h, func(s *Second) (uint64, uint64) { return s.Attempts[f], s.Calls + s.Failed() })...)
+			}
+			slices.SortStableFunc(list, func(a, b burst) int { return cmp.Compare(b.excess, a.excess) })
+			list = slices.CompactFunc(list, func(a, b burst) bool { return a.from <= b.to+burstGap && b.from <= a.to+burstGap })
+		}
+		for _, b := range list[:min(len(list), maxOfService)] {
+			all = append(all, candidate{h.extent(b, survived), h, b})
+		}
+	}
+	slices.SortFunc(all, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(b.Bad, a.Bad), cmp.Compare(b.Attempts, a.Attempts), a.From.Compare(b.From), cmp.Compare(a.Service, b.Service))
+	})
 	var list []Finding
+	for _, c := range all[:min(len(all), maxFindings)] {
+		c.trouble = c.of.trouble(c.from)
+		c.of.blame(t, c.burst, &c.Finding)
+		list = append(list, c.Finding)
+	}
+	return list
+}
+
+// A history is what happened to the calls to a service.
+type history struct {
+	service string
+	seconds map[int64]*Second
+	events  []*Event
+	order   []int64 // of seconds
+}
+
+func histories(t *Timeline) (list []*history) {
 	by := map[string]*history{}
 	for i := range t.Events {
 		e := &t.Events[i]
@@ -74,7 +132,7 @@ func Analyse(t *Timeline) []Finding {
 		h := by[e.Service]
 		if h == nil {
 			h = &history{service: e.Service, seconds: map[int64]*Second{}}
-			by[e.Service] = h
+			by[e.Service], list = h, append(list, h)
 		}
 		if e.Second == nil {
 			h.events = append(h.events, e)
@@ -86,45 +144,14 @@ func Analyse(t *Timeline) []Finding {
 				continue
 			}
 			h.seconds[at] = &Second{}
+			h.order = append(h.order, at)
 		}
 		h.seconds[at].Add(e.Second)
 	}
-	for _, h := range by {
-		h.prepare()
-		bursts := h.bursts(func(s *Second) (uint64, uint64) { return s.Bad, s.Calls })
-		survived := len(bursts) == 0
-		if survived { // each kind by itself, as one of them may be usual
-			for _, f := range failures {
-				bursts = append(bursts, h.bursts(func(s *Second) (uint64, uint64) { return s.Attempts[f], s.Calls + s.Failed() })...)
-			}
-			slices.SortStableFunc(bursts, func(a, b burst) int { return cmp.Compare(b.excess, a.excess) })
-			bursts = slices.CompactFunc(bursts, func(a, b burst) bool { return a.from <= b.to+burstGap && b.from <= a.to+burstGap })
-		}
-		for _, b := range bursts[:min(len(bursts), maxOfService)] {
-			f := h.blame(t, b)
-			f.Survived = survived
-			list = append(list, f)
-		}
+	for _, h := range list {
+		slices.Sort(h.order)
 	}
-	slices.SortFunc(list, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(b.Bad, a.Bad), cmp.Compare(b.Attempts, a.Attempts), a.From.Compare(b.From), cmp.Compare(a.Service, b.Service))
-	})
-	return list[:min(len(list), maxFindings)]
-}
-
-// A history is what happened to the calls to a service.
-type history struct {
-	service string
-	seconds map[int64]*Second
-	events  []*Event
-	order   []int64 // of seconds
-}
-
-func (h *history) prepare() {
-	for at := range h.seconds {
-		h.order = append(h.order, at)
-	}
-	slices.Sort(h.order)
+	return list
 }
 
 // A burst is seconds in which more than usual failed.
@@ -214,9 +241,6 @@ func (h *history) bursts(of func(*Second) (uint64, uint64)) (list []burst) {
 		}
 	}
 	list = slices.DeleteFunc(list, func(b burst) bool { return b.bad < minimumOfPain })
-	for i := range list {
-		list[i].trouble = h.trouble(list[i].from)
-	}
 	slices.SortStableFunc(list, func(a, b burst) int { return cmp.Compare(b.excess, a.excess) })
 	return list
 }
@@ -272,14 +296,19 @@ func (p *profile) share(of ...string) (sum float64) {
 	return sum
 }
 
-// blame finds the first cause of a burst.
-func (h *history) blame(t *Timeline, b burst) Finding {
-	f := Finding{Service: h.service, From: time.Unix(b.from, 0).UTC(), To: time.Unix(b.to, 0).UTC()}
-	for at := b.from; at <= b.to && len(h.order) > 0; at++ {
+// extent says how much failed in a burst.
+func (h *history) extent(b burst, survived bool) Finding {
+	f := Finding{Service: h.service, From: time.Unix(b.from, 0).UTC(), To: time.Unix(b.to, 0).UTC(), Survived: survived}
+	for at := b.from; at <= b.to; at++ {
 		if s := h.seconds[at]; s != nil {
 			f.Calls, f.Bad, f.Attempts = f.Calls+s.Calls, f.Bad+s.Bad, f.Attempts+s.Failed()
 		}
 	}
+	return f
+}
+
+// blame finds the first cause of a burst.
+func (h *history) blame(t *Timeline, b burst, f *Finding) {
 	p := h.profile(b)
 	suspects := append(h.acts(t, p, b), h.symptoms(p)...)
 	best := suspect{kind: CauseUnknown, words: "nothing that was recorded explains it"}
@@ -293,7 +322,6 @@ func (h *history) blame(t *Timeline, b burst) Finding {
 		f.First, f.By = best.event.Time.UTC(), best.event.By
 	}
 	f.Evidence = append(best.evidence, p.evidence()...)
-	return f
 }
 
 // profile looks at the beginning of a burst: later failures are of other kinds, such as those of breakers and budgets.

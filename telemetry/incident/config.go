@@ -3,7 +3,6 @@ package incident
 import (
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"time"
 )
@@ -17,7 +16,7 @@ type Config struct {
 	// Mesh names what the process belongs to, such as a cluster; it is only written down.
 	Mesh string
 	// Memory is how many bytes are set aside, for good and at once but for a quarter, which is for the counts of services and routes.
-	// 0 means 8 MiB; less than 1 MiB is an error. Objectives need up to 100 kB each on top, and a dump some 100 kB while it is written.
+	// 0 means 8 MiB; less than 1 MiB or more than 32 MiB is an error. Objectives need up to 100 kB each on top, and a dump some 100 kB while it is written.
 	// With the default, several minutes of a total outage at 10,000 calls a second are in it, and half an hour of calls to ten services.
 	Memory int
 	// Dir is where Save and missed objectives write files, each at once and as mode 0600. It is made if it is not there, with mode 0700.
@@ -83,14 +82,15 @@ type Breach struct {
 const (
 	defaultMemory = 8 << 20
 	minMemory     = 1 << 20
+	maxMemory     = 32 << 20 // whose dumps Read can take: see maxEntries
 	maxSLOs       = 64
 )
 
 func (c *Config) validate() error {
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf("incident: "+format, args...)) }
-	if c.Memory != 0 && c.Memory < minMemory || c.Memory > math.MaxInt32 {
-		fail("Memory is %d, want 0 or from %d to %d", c.Memory, minMemory, math.MaxInt32)
+	if c.Memory != 0 && c.Memory < minMemory || c.Memory > maxMemory {
+		fail("Memory is %d, want 0 or from %d to %d", c.Memory, minMemory, maxMemory)
 	}
 	if c.MaxFiles < 0 || c.MaxBytes < 0 || c.CoolDown < 0 {
 		fail("MaxFiles, MaxBytes and CoolDown must not be negative")

@@ -153,7 +153,8 @@ type Second struct {
 	Attempts map[Failure]uint64 `json:"attempts,omitempty"`
 	// Addrs counts the attempts that failed by endpoint: the first 16 of them in the second.
 	Addrs map[string]uint64 `json:"addrs,omitempty"`
-	// Latency counts the calls by how long they took: each pair is the position of a bucket in Bounds and a number.
+	// Latency counts the calls by how long they took: each pair is the position of a bucket in Bounds and a number, in the order of
+	// positions.
 	Latency [][2]uint64 `json:"latency,omitempty"`
 }
 

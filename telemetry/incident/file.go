@@ -40,7 +40,7 @@ type stats struct{ breaches, saved, failed, panics atomic.Uint64 }
 func (r *Recorder) Stats() Stats {
 	return Stats{
 		Breaches: r.stats.breaches.Load(), Saved: r.stats.saved.Load(), Failed: r.stats.failed.Load(), Panics: r.stats.panics.Load(),
-		Entries: r.seq.Load(),
+		Entries:     r.seq.Load(),
 		Overwritten: r.states.overwritten.Load() + r.traffic.overwritten.Load() + r.seconds.overwritten.Load(),
 	}
 }

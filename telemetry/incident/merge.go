@@ -33,13 +33,13 @@ type Source struct {
 	Bounds []time.Duration
 }
 
-// Event is an entry of a process.
+// Event is an entry of a process, which may be that of a Dump.
 type Event struct {
 	// Time is by the clock of the first process.
 	Time time.Time
 	// Source is the position of the process in Timeline.Sources.
 	Source int
-	Entry
+	*Entry
 }
 
 // Name returns what to call the process in a line.
@@ -152,7 +152,7 @@ func together(group []*Dump, source int) (list []Event) {
 				own[k].Second.Add(e.Second)
 			case !seen[e.Seq]:
 				seen[e.Seq] = e.Seq > 0
-				list = append(list, Event{Time: last.Wall(e.At), Source: source, Entry: *e})
+				list = append(list, Event{Time: last.Wall(e.At), Source: source, Entry: e})
 			}
 		}
 		for k, e := range own { // a later dump knows more of the last second of an earlier one, and may have lost its first
@@ -162,7 +162,7 @@ func together(group []*Dump, source int) (list []Event) {
 		}
 	}
 	for _, e := range sums {
-		list = append(list, Event{Time: last.Wall(e.At), Source: source, Entry: *e})
+		list = append(list, Event{Time: last.Wall(e.At), Source: source, Entry: e})
 	}
 	slices.SortFunc(list, func(a, b Event) int {
 		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.Service, b.Service), cmp.Compare(a.Route, b.Route))

@@ -168,7 +168,7 @@ func TestAnalyseFindsNothingInPeace(t *testing.T) {
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		if f := Analyse(Merge([]*Dump{dump(t, r)}, nil)); len(f) != 0 {
+		if f := Analyse(Merge([]*Dump{dump(t, r)}, nil), Scope{}); len(f) != 0 {
 			t.Errorf("findings = %+v, want none", f)
 		}
 	})

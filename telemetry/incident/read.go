@@ -12,13 +12,15 @@ import (
 	"time"
 )
 
-// Bounds of what Read takes. A dump of the default size has 20 MB of text.
+// Bounds of what Read takes. A dump of the default size has 20 MB of text, and one of maxMemory at most some 1.2 million entries.
 const (
 	maxDumpBytes = 256 << 20 // when it is not compressed
 	maxLine      = 64 << 10
-	maxEntries   = 500_000
+	maxEntries   = 1_250_000
 	// maxRatio is how much larger than itself a compressed file may be once it is not small: dumps are 10 to 30 times, bombs 1,000.
 	maxRatio = 200
+	// maxNames is how many names are kept once rather than in each entry: a made-up file may have as many as entries.
+	maxNames = 100_000
 	// maxAge bounds times, so that sums of them do not overflow.
 	maxAge = 50 * 365 * 24 * time.Hour
 )
@@ -53,6 +55,7 @@ func Read(r io.Reader, name string) (*Dump, error) {
 	lines := bufio.NewScanner(bounded)
 	lines.Buffer(make([]byte, 0, 4096), maxLine)
 	d := &Dump{Name: name}
+	names := map[string]string{} // that come again and again
 	n := 0
 	fail := func(format string, args ...any) (*Dump, error) {
 		return nil, fmt.Errorf("%s:%d: %w", name, n, fmt.Errorf(format, args...))
@@ -94,6 +97,13 @@ func Read(r io.Reader, name string) (*Dump, error) {
 		if err := e.Entry.validate(len(d.Header.Bounds)); err != nil {
 			return fail("%w", err)
 		}
+		for _, s := range e.names() {
+			if known, ok := names[*s]; ok {
+				*s = known
+			} else if len(names) < maxNames {
+				names[*s] = *s
+			}
+		}
 		if len(d.Entries) == maxEntries {
 			return fail("more than %d entries", maxEntries)
 		}
@@ -116,6 +126,9 @@ func Read(r io.Reader, name string) (*Dump, error) {
 		return fail("%w", err) // such as a wrong checksum
 	case !ended:
 		d.Incomplete = fmt.Sprintf("breaks off after line %d", n-1)
+	}
+	if _, more := head.ReadByte(); err == nil && more == nil {
+		return fail("more after the end: read one dump at a time")
 	}
 	return d, nil
 }
@@ -163,72 +176,135 @@ func (h *Header) validate() error {
 	return nil
 }
 
+// names are those that most entries have.
+func (e *Entry) names() [7]*string {
+	return [...]*string{(*string)(&e.Kind), &e.Service, &e.Route, &e.Addr, &e.Zone, &e.Cause, &e.By}
+}
+
+// validate says what no recorder writes, and replaces what a terminal or a browser might obey.
 func (e *Entry) validate(bounds int) error {
 	if e.Kind == "" {
 		return errors.New("kind is missing")
 	}
-	for _, d := range []time.Duration{e.At, e.For, e.Took} {
+	if err := inTime(e.At, e.For, e.Took); err != nil {
+		return err
+	}
+	if e.Out < 0 || e.Out > maxCount || e.Endpoints < 0 || e.Endpoints > maxCount {
+		return fmt.Errorf("%d of %d endpoints", e.Out, e.Endpoints)
+	}
+	for _, s := range e.names() {
+		*s = name(*s)
+	}
+	e.Text = printable(cut(e.Text, maxText))
+	if len(e.Fields) > maxItems {
+		return fmt.Errorf("%d fields", len(e.Fields))
+	}
+	for i, f := range e.Fields {
+		e.Fields[i] = printable(cut(f, maxText))
+	}
+	if e.Call != nil {
+		if err := e.Call.validate(); err != nil {
+			return err
+		}
+	}
+	if (e.Kind == KindSecond) != (e.Second != nil) {
+		return errors.New("a second without its sums, or sums of something else")
+	}
+	if e.Second != nil {
+		return e.Second.validate(bounds)
+	}
+	return nil
+}
+
+const (
+	maxItems = 100           // of a list
+	maxCount = math.MaxInt32 // of anything in a second
+)
+
+func inTime(list ...time.Duration) error {
+	for _, d := range list {
 		if d < -maxAge || d > maxAge {
 			return fmt.Errorf("time out of range: %d", d)
 		}
 	}
-	if math.IsNaN(e.Value) || math.IsInf(e.Value, 0) {
-		return errors.New("value is no number")
+	return nil
+}
+
+func (c *Call) validate() error {
+	if len(c.Tries) > maxItems || len(c.Refusals) > maxItems {
+		return errors.New("too many tries or refusals")
 	}
-	for _, s := range []*string{(*string)(&e.Kind), &e.Service, &e.Route, &e.Addr, &e.Zone, &e.Cause, &e.By} {
+	if err := inTime(c.Took, c.Left); err != nil {
+		return err
+	}
+	for _, s := range []*string{&c.Protocol, &c.Method, &c.Flag, &c.Reason, &c.Detail} {
 		*s = name(*s)
 	}
-	e.Text = printable(cut(e.Text, maxText))
-	if c := e.Call; c != nil {
-		if len(c.Tries) > 100 || len(c.Refusals) > 100 {
-			return errors.New("too many tries or refusals")
+	for i, r := range c.Refusals {
+		c.Refusals[i] = name(r)
+	}
+	for i := range c.Tries {
+		t := &c.Tries[i]
+		if err := inTime(t.Start, t.Took); err != nil {
+			return err
 		}
-		for _, t := range c.Tries {
-			if t.Start < -maxAge || t.Start > maxAge {
-				return fmt.Errorf("time out of range: %d", t.Start)
-			}
+		if len(t.Removed) > maxItems || len(t.Compared) > maxItems {
+			return errors.New("too many endpoints removed or compared")
 		}
+		for _, s := range []*string{&t.Addr, &t.Zone, &t.Cause, &t.Outcome, &t.Flag} {
+			*s = name(*s)
+		}
+		t.Text = printable(cut(t.Text, maxText))
+		for i, c := range t.Compared {
+			t.Compared[i] = printable(cut(c, maxText))
+		}
+		renamed(t.Removed)
 	}
-	s := e.Second
-	if (e.Kind == KindSecond) != (s != nil) {
-		return errors.New("a second without its sums, or sums of something else")
-	}
-	if s == nil {
-		return nil
-	}
-	const most = 1 << 40
+	return nil
+}
+
+func (s *Second) validate(bounds int) error {
 	for _, n := range []uint64{s.Calls, s.Bad, s.Canceled, s.Slow, s.Retries, s.Backups, s.Refused, s.FellBack} {
-		if n > most {
+		if n > maxCount {
 			return fmt.Errorf("%d of something in a second", n)
 		}
 	}
-	if len(s.Flags) > 100 || len(s.Attempts) > 100 {
-		return errors.New("too many flags or failures")
+	if len(s.Flags) > maxItems || len(s.Attempts) > maxItems || len(s.Addrs) > maxItems {
+		return errors.New("too many flags, failures or addresses")
 	}
-	for _, n := range s.Flags {
-		if n > most {
-			return fmt.Errorf("%d calls in a second", n)
+	for _, m := range []map[string]uint64{s.Flags, s.Addrs} {
+		for _, n := range m {
+			if n > maxCount {
+				return fmt.Errorf("%d of something in a second", n)
+			}
 		}
+		renamed(m)
 	}
 	for _, n := range s.Attempts {
-		if n > most {
+		if n > maxCount {
 			return fmt.Errorf("%d attempts in a second", n)
 		}
 	}
-	if len(s.Addrs) > 100 {
-		return errors.New("too many addresses")
-	}
-	for _, n := range s.Addrs {
-		if n > most {
-			return fmt.Errorf("%d attempts in a second", n)
-		}
-	}
-	for _, p := range s.Latency {
-		if p[0] > uint64(bounds) || p[1] > most {
+	renamed(s.Attempts)
+	for i, p := range s.Latency {
+		if p[0] > uint64(bounds) || p[1] > maxCount {
 			return fmt.Errorf("bucket %d of latency with %d calls", p[0], p[1])
+		}
+		if i > 0 && p[0] <= s.Latency[i-1][0] { // Add relies on it
+			return fmt.Errorf("bucket %d of latency after bucket %d", p[0], s.Latency[i-1][0])
 		}
 	}
 	return nil
+}
+
+// renamed makes names of the keys of a map.
+func renamed[K ~string, V ~int | ~uint64](m map[K]V) {
+	for k, v := range m {
+		if safe := K(name(string(k))); safe != k {
+			delete(m, k)
+			m[safe] += v
+		}
+	}
 }
 
 // Wall returns when something was by the clock of the wall of its process.

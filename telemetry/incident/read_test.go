@@ -40,14 +40,55 @@ func TestReadSaysWhereADumpIsWrong(t *testing.T) {
 		{zip(t, goodHeader, `{"kind":"note","at":9000000000000000000}`), "x:2: time out of range"},
 		{zip(t, goodHeader, `{"kind":"second","second":{"calls":1,"latency":[[3,1]]}}`), "x:2: bucket 3"},
 		{zip(t, goodHeader, `{"kind":"note"}`, `{"end":2}`), "x:3: 1 entries, but the end says 2"},
+		{zip(t, goodHeader, `{"kind":"second","second":{"calls":4,"latency":[[1,1],[1,1]]}}`), "x:2: bucket 1 of latency after bucket 1"},
+		{zip(t, goodHeader, `{"kind":"note","endpoints":-1}`), "x:2: 0 of -1 endpoints"},
+		{zip(t, goodHeader, `{"kind":"failed","call":{"left":9000000000000000000}}`), "x:2: time out of range"},
+		{append(zip(t, goodHeader, `{"end":0}`), zip(t, goodHeader, `{"end":0}`)...), "x:3: more after the end"},
+		{append(zip(t, goodHeader, `{"end":0}`), 'x'), "x:3: more after the end"},
 		{zip(t, goodHeader, `{"end":0}`, `{}`), "x:3: text after the end"},
 		{zip(t, goodHeader, `{"kind":"note","text":"`+strings.Repeat("a", maxLine)+`"}`), "x:2: longer than"},
-		{zip(t, goodHeader, strings.Repeat(strings.Repeat(" ", 1000)+"{\"kind\":\"note\"}\n", 20000)), "too large for a dump, or a bomb"},
+		{zip(t, goodHeader, strings.Repeat(strings.Repeat(" ", 1000)+"{\"kind\":\"note\"}\n", 5000)), "too large for a dump, or a bomb"},
 	} {
 		_, err := Read(bytes.NewReader(test.data), "x")
 		if err == nil || !strings.HasPrefix(err.Error(), "x:") || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("Read() = %v, want %q", err, test.want)
 		}
+	}
+}
+
+// What a terminal or a browser might obey is in no part of what was read.
+func TestReadCleansNames(t *testing.T) {
+	const evil = `\u001b[2J\u009b1m\u202e\u0000\n\r`
+	lines := []string{strings.Replace(goodHeader, `"a"`, `"`+evil+`"`, 1)}
+	for _, kind := range []string{
+		`"kind":"K"`, `"kind":"note","service":"K","route":"K","addr":"K","zone":"K","cause":"K","text":"K","by":"K","fields":["K"]`,
+		`"kind":"failed","call":{"protocol":"K","method":"K","flag":"K","reason":"K","detail":"K","refusals":["K"],"tries":[{"addr":"K","zone":"K",
+		"cause":"K","outcome":"K","flag":"K","text":"K","removed":{"K":1},"compared":["K"]}]}`,
+		`"kind":"second","second":{"calls":1,"bad":1,"flags":{"K":1},"attempts":{"K":1},"addrs":{"K":1}}`,
+	} {
+		lines = append(lines, "{"+strings.ReplaceAll(strings.ReplaceAll(kind, "K", evil), "\n", "")+"}")
+	}
+	d, err := Read(bytes.NewReader(zip(t, lines...)), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := fmt.Sprintf("%+v", d.Header.Process)
+	for _, e := range d.Entries {
+		all += fmt.Sprintf("%+v %+v %+v %s", e, e.Call, e.Second, e.Words())
+	}
+	if printable(all) != all {
+		t.Errorf("what was read is %q", all)
+	}
+	if n := strings.Count(all, "1m"); n < 24 {
+		t.Errorf("only %d names were read: %s", n, all)
+	}
+}
+
+func TestReadTakesWhatMemoryHolds(t *testing.T) {
+	var c codec
+	(&Entry{Seq: 1 << 14, At: time.Minute, Kind: KindNote}).code(&c)
+	if rings := maxMemory / 16 * 12; rings/(len(c.buf)+recordHead) > maxEntries {
+		t.Errorf("%d bytes hold more entries of %d bytes than the %d that Read takes", rings, len(c.buf)+recordHead, maxEntries)
 	}
 }
 
@@ -143,7 +184,7 @@ func FuzzRead(f *testing.F) {
 			return
 		}
 		tl := Merge([]*Dump{d, d}, nil)
-		for _, f := range Analyse(tl) {
+		for _, f := range Analyse(tl, Scope{}) {
 			if f.Service == "" || f.Words == "" {
 				t.Errorf("finding %+v", f)
 			}

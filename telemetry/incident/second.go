@@ -1,10 +1,6 @@
 package incident
 
-import (
-	"cmp"
-	"slices"
-	"time"
-)
+import "time"
 
 // Add adds the sums of another second, or of other calls in the same one.
 func (s *Second) Add(o *Second) {
@@ -34,16 +30,24 @@ func (s *Second) Add(o *Second) {
 		}
 		s.Addrs[k] += n
 	}
-	latency := slices.Clone(s.Latency)
-	for _, p := range o.Latency {
-		if i := slices.IndexFunc(latency, func(q [2]uint64) bool { return q[0] == p[0] }); i >= 0 {
-			latency[i][1] += p[1]
-		} else {
-			latency = append(latency, p)
+	s.Latency = added(s.Latency, o.Latency)
+}
+
+// added adds numbers by bucket. Both lists are in the order of buckets.
+func added(a, b [][2]uint64) [][2]uint64 {
+	list := make([][2]uint64, 0, max(len(a), len(b)))
+	for len(a) > 0 && len(b) > 0 {
+		switch {
+		case a[0][0] < b[0][0]:
+			list, a = append(list, a[0]), a[1:]
+		case a[0][0] > b[0][0]:
+			list, b = append(list, b[0]), b[1:]
+		default:
+			list = append(list, [2]uint64{a[0][0], a[0][1] + b[0][1]})
+			a, b = a[1:], b[1:]
 		}
 	}
-	slices.SortFunc(latency, func(a, b [2]uint64) int { return cmp.Compare(a[0], b[0]) })
-	s.Latency = latency
+	return append(append(list, a...), b...)
 }
 
 // Failed is the number of attempts that failed.
