@@ -19,7 +19,7 @@ help: ## Show this list
 # Many packages wait for servers and timeouts more than they compute: three run at a time, whatever the cores.
 #
 # Most of package loadbalance are such simulations too: under the race detector it makes a part of them, and all without. So do
-# routing, vet, config/gatewayapi and config/istio with what they try at random or in great number.
+# routing, vet, telemetry/incident, config/gatewayapi and config/istio with what they try at random or in great number.
 #
 # The fault tests hold real processes to latency bounds, which the race detector and a neighbour on the same cores would
 # break: they run last and alone. Those of few calls run four at a time, for which two cores are enough. All runs always
@@ -44,7 +44,7 @@ test: vet cross ## Vet, cross build and test; installs etcd, knot and Prometheus
 	$(GO) test -p 3 -race -shuffle=on -timeout=10m $$packages || rc=1; \
 	echo '==> go test, what the race detector would slow down, and ./sim under it'; \
 	$(GO) test -race -short -timeout=5m ./sim & sim=$$!; \
-	$(GO) test -p 1 -timeout=10m ./loadbalance ./examples/simulate ./routing ./vet ./config/gatewayapi ./config/istio || rc=1; \
+	$(GO) test -p 1 -timeout=10m ./loadbalance ./examples/simulate ./telemetry/incident ./routing ./vet ./config/gatewayapi ./config/istio || rc=1; \
 	wait $$sim || rc=1; \
 	echo '==> go test ./sim, $(SEEDS) seeds and all mutants'; \
 	$(GO) test -timeout=20m ./sim -seeds=$(SEEDS) -mutants || rc=1; \

@@ -37,6 +37,9 @@ func (h *history) acts(t *Timeline, p *profile, b burst) (list []suspect) {
 		case e.Kind == "operator" && (e.Service == h.service || e.Service == ""):
 			s.kind, s.addr, s.score = CauseOperator, e.Addr, operated(e, p)
 			s.words = "an operator: " + strings.TrimSpace(e.Cause+" "+e.Addr)
+			if e.Addr != "" && e.Endpoints > 0 {
+				s.words += fmt.Sprintf(", with that %d of %d endpoints are out", e.Out, e.Endpoints)
+			}
 		case e.Kind == KindUpdated:
 			s.kind, s.score = CauseSpec, updatedBy(e, h.service, p)
 			s.words = "an update of the spec: " + strings.Join(e.Fields, "; ")
@@ -57,8 +60,9 @@ func operated(e *Event, p *profile) float64 {
 		switch {
 		case p.share(noEndpoint...) >= enoughShare:
 			return explains
-		case p.share(atLimits...)+p.share(byTime...) >= enoughShare: // the others have too much to do
-			return symptom + 0.05
+		case 2*e.Out < e.Endpoints: // the others can do without it
+		case p.share(atLimits...)+p.share(byTime...) >= enoughShare, 2*p.sum.Attempts[FailedOverload] > p.sum.Failed(): // they have too much to do
+			return mayExplain
 		}
 	case strings.HasPrefix(e.Cause, "force"):
 		if p.share("UO", "UH") >= enoughShare {
@@ -204,7 +208,7 @@ func (h *history) symptoms(p *profile) (list []suspect) {
 		switch {
 		case len(addrs) == 1 && p.nodes != 1:
 			s.kind, s.addr, s.words = CauseEndpoint, addrs[0], fmt.Sprintf("endpoint %s: %s", addrs[0], main)
-		case len(addrs) > 0 && p.nodes > 0 && 2*len(addrs) <= p.nodes:
+		case len(addrs) > 0 && p.nodes > 0 && 2*len(addrs) < p.nodes:
 			s.kind, s.addr = CauseEndpoint, addrs[0]
 			s.words = fmt.Sprintf("%d of %d endpoints, first %s: %s", len(addrs), p.nodes, addrs[0], main)
 		}
