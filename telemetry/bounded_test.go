@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -17,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
@@ -49,7 +51,7 @@ func (o *odder) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errors.New(req.URL.Path)
 	}
 	return &http.Response{
-		StatusCode: int(n%1000) + 100, Body: http.NoBody, Request: req, ProtoMajor: 1, ProtoMinor: 1,
+		StatusCode: int(n/7%1000) + 100, Body: http.NoBody, Request: req, ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"X-Odd": {req.URL.Path}},
 	}, nil
 }
@@ -67,7 +69,8 @@ func TestHostileRequestsLeaveFewSeries(t *testing.T) {
 		t.Fatal(err)
 	}
 	var routes []routing.Rule
-	for i := range 500 {
+	const named = maxRoutes + 100
+	for i := range named {
 		routes = append(routes, routing.Rule{
 			Name: fmt.Sprint("route-", i), Match: routing.Match{Path: routing.Path{Prefix: fmt.Sprintf("/%d", i)}},
 		})
@@ -82,7 +85,7 @@ func TestHostileRequestsLeaveFewSeries(t *testing.T) {
 	var number atomic.Int64
 	parallel(n, func() {
 		i := number.Add(1)
-		req, err := http.NewRequestWithContext(t.Context(), fmt.Sprintf("M%d", i), fmt.Sprintf("http://h%d/%d/%d?q=%d", i%hosts, i%500, i, i), nil)
+		req, err := http.NewRequestWithContext(t.Context(), fmt.Sprintf("M%d", i), fmt.Sprintf("http://h%d/%d/%d?q=%d", i%hosts, i%named, i, i), nil)
 		if err != nil {
 			t.Error(err)
 			return
@@ -98,10 +101,16 @@ func TestHostileRequestsLeaveFewSeries(t *testing.T) {
 	requests := servers.n.Load()
 	rpcs := hostileRPCs(t, mesh, n/10)
 	m := r.instruments(t)
+	taken := 0
 	for name, i := range m {
-		if got := len(points(t, i)); got > maxSeries {
+		list := points(t, i)
+		if got := len(list); got > maxSeries {
 			t.Errorf("%s has %d series, want at most %d", name, got, maxSeries)
 		}
+		taken = max(taken, checkValues(t, name, list))
+	}
+	if taken < 100 {
+		t.Errorf("%d routes were taken, want most of those of the spec: the test is too small", taken)
 	}
 	for name, want := range map[string]int64{
 		"zerohop.call.duration": int64(n) + rpcs, "zerohop.attempts": requests + rpcs,
@@ -114,6 +123,37 @@ func TestHostileRequestsLeaveFewSeries(t *testing.T) {
 	if got := len(points(t, m["http.client.request.duration"])); *hostile >= 100_000 && !raced && got < maxSeries-1 {
 		t.Errorf("%d series of requests, want that they are cut off at %d: the test is too small", got, maxSeries)
 	}
+}
+
+// checkValues checks that each attribute of an instrument has few values, and that names of routes are those of the spec. It returns
+// how many of these there are.
+func checkValues(t *testing.T, name string, list []point) (routes int) {
+	t.Helper()
+	values := map[attribute.Key]map[string]bool{}
+	for _, p := range list {
+		for _, kv := range p.labels.ToSlice() {
+			if values[kv.Key] == nil {
+				values[kv.Key] = map[string]bool{}
+			}
+			values[kv.Key][kv.Value.String()] = true
+		}
+	}
+	most := map[attribute.Key]int{service: maxHosts + 1, serverAddress: maxHosts + 1, rpcMethod: maxMethods + 1, route: maxRoutes + 1, httpStatus: 500, errorType: 250}
+	for key, v := range values {
+		limit, named := most[key]
+		if !named {
+			limit = 20 // fixed words
+		}
+		if len(v) > limit {
+			t.Errorf("%s of %s has %d values, want at most %d", key, name, len(v), limit)
+		}
+	}
+	for r := range values[route] {
+		if r != other && !strings.HasPrefix(r, "route-") {
+			t.Errorf("%s has a route %q, want names of the spec", name, r)
+		}
+	}
+	return len(values[route])
 }
 
 // hostileRPCs makes RPCs whose methods, metadata and answers are made up, and returns their number.

@@ -26,7 +26,7 @@
 // Durations are recorded with the context of their span, so that SDKs can link an example of each to its trace.
 //
 // Nothing that a peer or a caller can invent makes the number of series grow without bound: paths, headers, lanes and endpoints
-// are no attributes, unknown methods are "_OTHER", and so are names beyond the first 500 services and hosts and 1,000
+// are no attributes, unknown methods are "_OTHER", and so are names beyond the first 500 services and hosts, 500 routes and 1,000
 // gRPC methods. No instrument has more than 2,000 sets of attributes; what exceeds them is counted under
 // otel.metric.overflow, as SDKs do.
 //

@@ -19,7 +19,7 @@ type callKey struct {
 }
 
 func (k callKey) canonical(n *names) callKey {
-	k.service, k.route = n.hosts.bound(k.service), clean(k.route)
+	k.service, k.route = n.hosts.bound(k.service), n.routes.bound(k.route)
 	return k
 }
 
@@ -60,7 +60,7 @@ const (
 var zones = [...]string{unknown: "", sameZone: zoneSame, otherZone: zoneOther}
 
 func (k attemptKey) canonical(n *names) attemptKey {
-	k.service, k.route = n.hosts.bound(k.service), clean(k.route)
+	k.service, k.route = n.hosts.bound(k.service), n.routes.bound(k.route)
 	return k
 }
 

@@ -14,17 +14,21 @@ const other = "_OTHER"
 const (
 	maxHosts   = 500  // services and hosts: far more than one program calls
 	maxMethods = 1000 // of gRPC: those of the generated code of a large program
-	maxName    = 256  // bytes
+	// maxRoutes is a quarter of the series of an instrument. Names of routes come from specs, and some have the date or a version in them:
+	// with no limit, those of last month would leave no series for a service that is new.
+	maxRoutes = 500
+	maxName   = 256 // bytes
 )
 
 // names are the names that become attributes of metrics and names of spans.
 type names struct {
 	hosts   nameSet // services too
 	methods nameSet // of gRPC
+	routes  nameSet
 }
 
 func newNames() *names {
-	return &names{hosts: nameSet{limit: maxHosts}, methods: nameSet{limit: maxMethods}}
+	return &names{hosts: nameSet{limit: maxHosts}, methods: nameSet{limit: maxMethods}, routes: nameSet{limit: maxRoutes}}
 }
 
 // nameSet tells the first so many names apart. Readers take no lock.
