@@ -112,7 +112,7 @@ func (c *Call) look(now time.Duration, a *Attempt, tried []*loadbalance.Node, ch
 			return
 		}
 	}
-	set.By(c.target.algorithm).Look(in, p, choice)
+	set.By(c.target.algorithm).Look(in, p, !a.ended.Load(), choice)
 }
 
 // noteRefusal keeps what a stage said.

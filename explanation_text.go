@@ -11,11 +11,49 @@ import (
 
 // flagWords says what a flag means.
 var flagWords = map[Flag]string{
-	FlagNoHealthy: "no endpoint to go to", FlagConnect: "could not connect", FlagOverflow: "refused by a limit or a breaker", FlagTimeout: "took longer than its policy allows",
-	FlagReset: "reset by the endpoint", FlagTerminated: "the connection ended", FlagRetries: "retries used up", FlagNoRoute: "the route leads nowhere",
-	FlagNoService: "no such service", FlagRateLimited: "rate limited", FlagDelayInjected: "delayed by a fault", FlagFaultInjected: "aborted by a fault",
-	FlagCallerGone: "cancelled by the caller", FlagDeadline: "deadline of the caller", FlagProtocol: "broken protocol", FlagShed: "shed for overload",
-	FlagLocalReset: "given up by the client", FlagStatus: "the endpoint failed",
+	FlagNoHealthy: "no endpoint can take it", FlagConnect: "could not connect", FlagOverflow: "refused here, by a limit or a breaker", FlagTimeout: "took longer than its policy allows",
+	FlagReset: "reset by the endpoint", FlagTerminated: "the connection ended", FlagRetries: "all attempts failed", FlagNoRoute: "the route leads nowhere",
+	FlagNoService: "no such service", FlagRateLimited: "refused here, by a rate limit", FlagDelayInjected: "delayed by a fault of the route",
+	FlagFaultInjected: "aborted by a fault of the route",
+	FlagCallerGone:    "cancelled by the caller", FlagDeadline: "the caller's deadline passed", FlagProtocol: "broken protocol", FlagShed: "the endpoint has too much to do",
+	FlagLocalReset: "given up here", FlagStatus: "the endpoint failed",
+}
+
+const throttledHere = "refused here, as the service refuses most calls"
+
+// flagWords says what the flag of the call means.
+func (e *Explanation) flagWords() string {
+	switch {
+	case e.Flag == FlagRetries && e.Detail == resilience.OverBudget:
+		return "the retry budget is empty"
+	case e.Flag == FlagShed && e.Reason == Throttled:
+		return throttledHere
+	case e.Flag == FlagStatus && e.Attempts == 0 && e.Detail == resilience.Fixed:
+		return "the route answers with a failure, and asks no endpoint"
+	case e.Flag == FlagNoRoute && e.Reason == Fixed:
+		return "the route answers by itself, which Do has no use for"
+	}
+	return flagWords[e.Flag]
+}
+
+// flagWords says what the flag of an attempt means.
+func (t *Try) flagWords() string {
+	switch {
+	case t.Flag == FlagShed && t.Addr == "":
+		return throttledHere
+	case t.Flag == FlagNoHealthy && t.Cause == resilience.Backup:
+		return "no other endpoint"
+	}
+	return flagWords[t.Flag]
+}
+
+// detailWords say why there was no further attempt.
+var detailWords = map[resilience.Reason]string{
+	resilience.Answered: "a failure of this kind is not repeated", resilience.Exhausted: "as many as allowed were made", resilience.Unsafe: "it is not safe to repeat the call",
+	resilience.OverBudget: "the retry budget is empty", resilience.OutOfTime: "not enough time is left", resilience.Unroutable: "no endpoint is left",
+	resilience.Declined: "the endpoint asked for none", resilience.Nested: "the call is made for a request that is a retry itself",
+	resilience.Unrepeatable: "what was sent cannot be sent again", resilience.Refused: "refused here", resilience.Uncritical: "sheddable calls are not repeated",
+	resilience.Paused: "an operator has paused retries",
 }
 
 // String returns the record as a text of several lines for people: how the call ended and why, why it was not repeated, and of each
@@ -32,7 +70,7 @@ func (e *Explanation) String() string {
 		r.write(&b)
 	}
 	for i := range e.Tries[:e.N] {
-		e.Tries[i].write(&b, i+1)
+		e.try(&b, i)
 	}
 	return b.String()
 }
@@ -47,30 +85,74 @@ func (e *Explanation) head(b *strings.Builder) {
 	}
 	end := "answered"
 	switch {
+	case e.Reason == Ended && e.Flag == FlagTimeout:
+		end = "timed out"
+	case e.Reason == Ended && e.Flag == FlagDeadline:
+		end = "out of time"
+	case e.Reason == Ended && e.Flag == FlagCallerGone:
+		end = "cancelled"
 	case e.Reason != "":
 		end = string(e.Reason)
+	case e.brokeOff():
+		end = "answer broke off"
+	case e.Outcome != resilience.Success && e.Attempts == 0:
+		end = "answered by the route"
 	case e.Outcome != resilience.Success:
-		end = "answered with a failure"
+		end = "failed"
 	}
 	if e.Status >= 0 {
-		end += fmt.Sprintf(", status %d", e.Status)
+		end += ", " + e.status(e.Status)
 	}
 	fmt.Fprintf(b, "%s: %s after %v, %s\n", what, end, round(e.Duration), counted(e.Attempts, "attempt"))
 }
 
+// brokeOff reports whether the answer was none of a failure when it began.
+func (e *Explanation) brokeOff() bool {
+	if e.Outcome == resilience.Success || e.Status < 0 || e.N == 0 {
+		return false
+	}
+	return e.Status < 400 && e.Protocol != protocolGRPC
+}
+
+// status names a status or a code.
+func (e *Explanation) status(n int) string {
+	if e.Protocol != protocolGRPC {
+		return fmt.Sprintf("status %d", n)
+	}
+	if n < len(codeWords) {
+		return fmt.Sprintf("code %d (%s)", n, codeWords[n])
+	}
+	return fmt.Sprintf("code %d", n)
+}
+
+// codeWords are the codes of gRPC.
+var codeWords = [...]string{
+	"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED",
+	"FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+}
+
+// unrepeated says why there was no further attempt, empty if that needs no words.
+func (e *Explanation) unrepeated() string {
+	switch {
+	case e.Outcome == resilience.Success || e.Attempts == 0 || e.Reason == Ended:
+		return ""
+	case e.Detail == resilience.Answered && e.brokeOff():
+		return "the answer had begun"
+	case e.Detail == resilience.OutOfTime && e.N > 0 && e.Tries[e.N-1].After > resilience.AtOnce:
+		return "the endpoint wants a longer pause than the call can wait"
+	}
+	return pick(detailWords[e.Detail], e.Detail.String())
+}
+
 func (e *Explanation) why(b *strings.Builder) {
 	if e.Flag != "" {
-		fmt.Fprintf(b, "  flag %s: %s\n", e.Flag, flagWords[e.Flag])
+		fmt.Fprintf(b, "  flag %s: %s\n", e.Flag, e.flagWords())
 	}
 	if e.Error != "" {
-		fmt.Fprintf(b, "  error %q\n", e.Error)
+		fmt.Fprintf(b, "  error %s\n", quoted(e.Error, maxErrorText))
 	}
-	if failed := e.Outcome != resilience.Success; failed && e.Attempts > 0 && e.Detail != resilience.Answered {
-		fmt.Fprintf(b, "  no further attempt: %s\n", e.Detail)
-	} else if failed && e.Attempts > 0 && e.Protocol != protocolGRPC && e.Status >= 0 && e.Status < 400 {
-		b.WriteString("  no further attempt: the answer had begun\n")
-	} else if failed && e.Attempts > 0 {
-		b.WriteString("  no further attempt: a failure of this kind is not repeated\n")
+	if why := e.unrepeated(); why != "" {
+		fmt.Fprintf(b, "  no further attempt: %s\n", why)
 	}
 	if e.Delayed > 0 {
 		fmt.Fprintf(b, "  held up by a fault of the route for %v\n", round(e.Delayed))
@@ -81,7 +163,7 @@ func (e *Explanation) why(b *strings.Builder) {
 	if e.Mirror {
 		b.WriteString("  a copy of another call\n")
 	}
-	fmt.Fprintf(b, "  %s", e.Criticality)
+	fmt.Fprintf(b, "  criticality %s", e.Criticality)
 	if e.Lane != "" {
 		fmt.Fprintf(b, ", lane %s", visible(e.Lane))
 	}
@@ -110,7 +192,7 @@ func (e *Explanation) routed(b *strings.Builder) {
 	if e.Backend >= 0 {
 		fmt.Fprintf(b, ", backend %d", e.Backend)
 	}
-	if e.Random != 0 {
+	if e.Random != 0 && e.Backend >= 0 {
 		fmt.Fprintf(b, " (drawn by %s)", hexadecimal(e.Random))
 	}
 	b.WriteString("\n")
@@ -121,42 +203,77 @@ func (r *StageRefusal) write(b *strings.Builder) {
 	if !r.Enforced {
 		verb = "would have refused"
 	}
-	fmt.Fprintf(b, "  %s %s ", r.Stage, verb)
+	fmt.Fprintf(b, "  %s %s ", stageWords[r.Stage], verb)
 	if r.Attempt < 0 {
 		b.WriteString("the call")
 	} else {
 		fmt.Fprintf(b, "attempt %d", r.Attempt+1)
 	}
 	if r.After > 0 {
-		fmt.Fprintf(b, ": come again in %v", round(r.After))
+		fmt.Fprintf(b, ", come again in %v", round(r.After))
 	}
 	b.WriteString("\n")
 }
 
-func (t *Try) write(b *strings.Builder, number int) {
-	fmt.Fprintf(b, "  attempt %d (%s) at +%v", number, t.Cause, round(t.Start))
+var stageWords = map[Stage]string{
+	StageRateLimit: "the rate limit", StageLimit: "the limit of calls in flight", StageThrottle: "throttling", StageEndpointLimit: "the limit of endpoints",
+	StageBreaker: "the breaker of the service",
+}
+
+// try says what became of attempt i.
+func (e *Explanation) try(b *strings.Builder, i int) {
+	t := &e.Tries[i]
+	fmt.Fprintf(b, "  attempt %d", i+1)
+	if t.Cause != resilience.First {
+		fmt.Fprintf(b, " (%s)", t.Cause)
+	}
+	fmt.Fprintf(b, " at +%v", round(t.Start))
 	if t.Addr != "" {
 		b.WriteString(" to " + whereabouts(t.Addr, t.Zone))
 	}
+	silent := t.Flag == FlagTimeout || t.Flag == FlagDeadline || t.Flag == FlagCallerGone || t.Flag == FlagLocalReset
 	switch {
-	case t.Running:
-		fmt.Fprintf(b, ": no answer in %v, given up", round(t.Latency))
-	case t.Status >= 0:
-		fmt.Fprintf(b, ": %s, status %d in %v", t.Outcome, t.Status, round(t.Latency))
-	case t.Addr == "" && t.Error != "":
+	case t.Addr == "" && t.Error != "" && e.Tries[i].Choice.How == loadbalance.HowNone && t.Status < 0:
 		b.WriteString(": not made")
+	case t.Running || silent && t.Outcome != resilience.Success:
+		fmt.Fprintf(b, ": no answer in %v", round(t.Latency))
+	case t.Status >= 0:
+		fmt.Fprintf(b, ": %s, %s after %v", outcomeWords[t.Outcome], e.status(t.Status), round(t.Latency))
 	default:
-		fmt.Fprintf(b, ": %s in %v", t.Outcome, round(t.Latency))
+		fmt.Fprintf(b, ": %s after %v", outcomeWords[t.Outcome], round(t.Latency))
 	}
 	if t.Flag != "" {
-		fmt.Fprintf(b, ", %s (%s)", t.Flag, flagWords[t.Flag])
+		fmt.Fprintf(b, ", %s (%s)", t.Flag, t.flagWords())
 	}
 	b.WriteString("\n")
-	if t.Error != "" {
-		fmt.Fprintf(b, "    error %q\n", t.Error)
+	if t.Error != "" && (i != e.last() || !strings.HasPrefix(e.Error, t.Error)) { // else it is above
+		fmt.Fprintf(b, "    error %s\n", quoted(t.Error, maxTryText))
 	}
 	t.verdict(b)
 	t.chosen(b)
+}
+
+// last returns which attempt was the last one made, or the last one if none was.
+func (e *Explanation) last() int {
+	for i := int(e.N) - 1; i >= 0; i-- {
+		if e.Tries[i].Addr != "" {
+			return i
+		}
+	}
+	return int(e.N) - 1
+}
+
+// outcomeWords say how an attempt ended. Neutral says nothing about the endpoint.
+var outcomeWords = map[resilience.Outcome]string{
+	resilience.Success: "answered", resilience.Failure: "failed", resilience.Overload: "refused", resilience.Neutral: "ended",
+}
+
+// quoted quotes a text that was cut to so many bytes if it is as long as that.
+func quoted(s string, most int) string {
+	if len(s) > most-3 { // a rune that does not fit is left out
+		return fmt.Sprintf("%q...", s)
+	}
+	return fmt.Sprintf("%q", s)
 }
 
 func (t *Try) verdict(b *strings.Builder) {
@@ -165,16 +282,16 @@ func (t *Try) verdict(b *strings.Builder) {
 	}
 	var said []string
 	if t.Retry {
-		said = append(said, "worth repeating")
+		said = append(said, "a retry may help")
 	}
-	if t.Unsent {
-		said = append(said, "provably not begun by the endpoint")
+	if t.Unsent && t.Addr != "" {
+		said = append(said, "the endpoint has provably not begun")
 	}
 	switch {
 	case t.After < 0:
 		said = append(said, "the endpoint wants no retry")
 	case t.After > resilience.AtOnce:
-		said = append(said, fmt.Sprintf("the endpoint wants a pause of %v", round(t.After)))
+		said = append(said, fmt.Sprintf("the endpoint wants a pause of at least %v", round(t.After)))
 	}
 	if len(said) > 0 {
 		fmt.Fprintf(b, "    %s\n", strings.Join(said, ", "))
@@ -187,26 +304,38 @@ func (t *Try) chosen(b *strings.Builder) {
 	if c.Nodes == 0 && c.N == 0 {
 		return
 	}
-	fmt.Fprintf(b, "    chosen from %s", counted(int(c.Nodes), "endpoint"))
-	if t.Late {
-		b.WriteString(" (as they were when it failed)")
+	verb := "picked from"
+	if c.How == loadbalance.HowNone {
+		verb = "none could be picked of"
 	}
+	fmt.Fprintf(b, "    %s %s", verb, counted(int(c.Nodes), "endpoint"))
 	var out []string
 	for r, n := range c.Removed {
 		if n > 0 && r != int(loadbalance.NotRemoved) {
-			out = append(out, fmt.Sprintf("%d %s", n, removalWords[r]))
+			out = append(out, fmt.Sprintf("%d %s", n, removalPhrases[r]))
 		}
 	}
 	if len(out) > 0 {
-		fmt.Fprintf(b, ", without %s", strings.Join(out, ", "))
-	}
-	if c.Panicking {
-		b.WriteString(", panicking: ejections and failed checks are ignored")
+		fmt.Fprintf(b, " (%s)", strings.Join(out, ", "))
 	}
 	if c.Levels > 1 {
-		fmt.Fprintf(b, ", level %d of %d", int(c.Level)+1, c.Levels)
+		fmt.Fprintf(b, ", group %d of %d by priority and zone", int(c.Level)+1, c.Levels)
 	}
-	fmt.Fprintf(b, ": %s\n", howSentences[c.How])
+	switch how := howSentences[c.How]; {
+	case c.How == loadbalance.HowDrawn && c.Nodes == 1:
+		b.WriteString(": the only one")
+	case c.How == loadbalance.HowDrawn && c.Removed[loadbalance.NotRemoved] == 1 && !t.Late:
+		b.WriteString(": the only one left")
+	case how != "":
+		b.WriteString(": " + how)
+	}
+	if t.Late && (c.Nodes > 1 || c.How == loadbalance.HowNone) {
+		b.WriteString(" (as seen after it failed)")
+	}
+	b.WriteString("\n")
+	if c.Panicking {
+		b.WriteString("    so few are in service that ejections and failed checks do not count\n")
+	}
 	for _, n := range c.Compared[:c.N] {
 		mark := " "
 		if n.Picked {
@@ -224,16 +353,25 @@ func (t *Try) chosen(b *strings.Builder) {
 			fmt.Fprintf(b, ", weight %d", n.Weight)
 		}
 		if n.Removed != loadbalance.NotRemoved {
-			fmt.Fprintf(b, ", %s", removalWords[n.Removed])
+			fmt.Fprintf(b, ", %s", removalPhrases[n.Removed])
 		}
 		b.WriteString("\n")
 	}
 }
 
 var howSentences = [...]string{
-	loadbalance.HowNone: "none could be had", loadbalance.HowCompared: "the least score of those compared", loadbalance.HowDrawn: "drawn, or next in turn",
+	loadbalance.HowNone: "", loadbalance.HowCompared: "the least score of those compared", loadbalance.HowDrawn: "at random or next in turn",
 	loadbalance.HowHashed: "by the key of the call", loadbalance.HowBound: "the call is bound to it", loadbalance.HowProbe: "as the probe of an ejected endpoint",
-	loadbalance.HowElsewhere: "where the first choice could take no attempt", loadbalance.HowLastResort: "although none was usable",
+	loadbalance.HowElsewhere: "as the first choice could take no attempt", loadbalance.HowLastResort: "as a last resort",
+}
+
+// removalPhrases follow a number of endpoints, or one.
+var removalPhrases = [loadbalance.Removals]string{
+	loadbalance.NotRemoved: "usable", loadbalance.LeftOut: "left to other clients", loadbalance.NotSelected: "without the metadata or the lane asked for",
+	loadbalance.NotConnected: "not connected", loadbalance.NotHealthy: "not healthy by their source", loadbalance.OtherLevel: "of another priority or zone",
+	loadbalance.OutEjected: "ejected", loadbalance.OutFailing: "failing their checks", loadbalance.OutByHand: "taken out by an operator",
+	loadbalance.BreakerRejects: "with an open breaker", loadbalance.AtLimit: "at their limit", loadbalance.Tried: "tried before",
+	loadbalance.UnderPenalty: "just failed or asked for a pause", loadbalance.Busiest: "with too much in flight", loadbalance.WarmingUp: "warming up",
 }
 
 // whereabouts names an endpoint.
@@ -259,6 +397,8 @@ func round(d time.Duration) time.Duration {
 		return d.Round(time.Millisecond)
 	case d > time.Millisecond:
 		return d.Round(time.Microsecond)
+	case d > 10*time.Microsecond:
+		return d.Round(100 * time.Nanosecond)
 	}
 	return d
 }

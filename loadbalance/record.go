@@ -184,11 +184,11 @@ func (in *Info) picked(n *Node, now time.Duration) {
 	case c.How == HowNone:
 		c.How = HowDrawn
 	}
-	c.mark(n, now)
+	c.mark(n, now, true)
 }
 
-// mark marks the node that was picked among the others. It counts the attempt already.
-func (c *Choice) mark(n *Node, now time.Duration) {
+// mark marks the node that was picked among the others. counted says that it counts the attempt already.
+func (c *Choice) mark(n *Node, now time.Duration, counted bool) {
 	addr := n.Addr()
 	for i := range c.Compared[:min(c.N, MaxCompared)] {
 		if x := &c.Compared[i]; x.Addr == addr {
@@ -198,18 +198,22 @@ func (c *Choice) mark(n *Node, now time.Duration) {
 	}
 	ep := n.ep.Load()
 	cost, _ := n.cost.at(now)
-	x := Candidate{Addr: ep.Addr, Zone: ep.Zone, Weight: ep.Weight, Cost: time.Duration(cost), InFlight: int32(max(n.inflight.Load()-1, 0)), Picked: true}
+	before := n.inflight.Load()
+	if counted {
+		before = max(before-1, 0)
+	}
+	x := Candidate{Addr: ep.Addr, Zone: ep.Zone, Weight: ep.Weight, Cost: time.Duration(cost), InFlight: int32(before), Picked: true}
 	c.N = min(c.N, MaxCompared-1)
 	c.Compared[c.N] = x
 	c.N++
 }
 
 // Look fills a Choice for a pick that was not recorded, made from the set or one like it: the zero Pick for one that failed. in
-// is what was picked by, with Now as the time of the look. It tells what speaks against endpoints now, and by
-// the random word that the pick left behind which endpoints were compared, with the scores that they have now, the
-// attempt itself counted if it is not Done. Choice.Draw stays 0, and Choice.Random is not complete. Endpoints that Prequal or more than two choices of
+// is what was picked by, with Now as the time of the look, and open says that the Pick is not Done. It tells what speaks against endpoints
+// now, and by the random word that the pick left behind which endpoints were compared, with the scores that they have now, but for the
+// attempt itself. Choice.Draw stays 0, and Choice.Random is not complete. Endpoints that Prequal or more than two choices of
 // LeastRequest compared are not known any more. It takes time in proportion to the number of endpoints.
-func (s *Set) Look(in Info, p Pick, c *Choice) {
+func (s *Set) Look(in Info, p Pick, open bool, c *Choice) {
 	in.Choice, in.level, in.panicking = c, anyLevel, false
 	*c = Choice{Levels: uint8(min(len(s.levels), anyLevel))}
 	plan := s.current()
@@ -228,7 +232,7 @@ func (s *Set) Look(in Info, p Pick, c *Choice) {
 	now := s.balancer.since(in.Now)
 	c.Random = p.trace.word()
 	if in.level != anyLevel {
-		in.seen(s.levels[in.level].picker, p.node, now)
+		in.seen(s.levels[in.level].picker, p.node, open, now)
 	}
 	switch {
 	case p.trace.how() != HowNone:
@@ -238,11 +242,11 @@ func (s *Set) Look(in Info, p Pick, c *Choice) {
 	case c.How == HowNone:
 		c.How = HowDrawn
 	}
-	c.mark(p.node, now)
+	c.mark(p.node, now, open)
 }
 
 // seen finds out how the picker came to a node, as far as that is still known.
-func (in *Info) seen(p Picker, n *Node, now time.Duration) {
+func (in *Info) seen(p Picker, n *Node, open bool, now time.Duration) {
 	switch p := p.(type) {
 	case *twoChoices:
 		if len(p.nodes) == 1 {
@@ -254,6 +258,10 @@ func (in *Info) seen(p Picker, n *Node, now time.Duration) {
 			for k, c := range []*Candidate{&x, &y} {
 				if m := []*Node{a, b}[k]; m == n {
 					c.Removed = NotRemoved
+					if open && c.InFlight > 0 { // scores are in proportion to what is in flight with one more
+						c.Score *= float64(c.InFlight) / float64(c.InFlight+1)
+						c.InFlight--
+					}
 				} else if r := in.removal(m, in.panicking); r != NotRemoved {
 					c.Removed = r
 				}

@@ -319,10 +319,39 @@ func (w *twins) look(t *testing.T, at string, s *Set, in Info, p Pick, c *Choice
 	t.Helper()
 	var late Choice
 	in.Random = 0
-	s.Look(in, p, &late)
+	s.Look(in, p, true, &late)
 	late.check(t, at, w.b[0], p, nil, true)
 	if late.Nodes != c.Nodes || late.Levels != c.Levels {
 		t.Fatalf("%s: %d endpoints and %d levels by a late look, %d and %d by the record", at, late.Nodes, late.Levels, c.Nodes, c.Levels)
+	}
+}
+
+// Who is picked while nothing is in flight has the least score afterwards, too: what the attempt itself puts on it is left out, be it over
+// or not.
+func TestLateLookLeavesOutTheAttempt(t *testing.T) {
+	for _, builder := range []Builder{PeakEWMA, LeastRequest} {
+		for _, open := range []bool{true, false} {
+			b := New(Config{Builder: builder})
+			b.Update([]discovery.Endpoint{{Addr: "a:1"}, {Addr: "b:1"}})
+			for range 10 {
+				in := Info{Now: time.Now()}
+				p, err := b.Set().Pick(in)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !open {
+					p.Done(Report{Now: in.Now, Outcome: resilience.Neutral})
+				}
+				var c Choice
+				b.Set().Look(in, p, open, &c)
+				if c.How != HowCompared || c.N != 2 || c.Compared[0].Score != c.Compared[1].Score || c.Compared[0].InFlight+c.Compared[1].InFlight != 0 {
+					t.Errorf("open %v: %+v", open, c)
+				}
+				if open {
+					p.Done(Report{Now: in.Now, Outcome: resilience.Neutral})
+				}
+			}
+		}
 	}
 }
 
