@@ -55,6 +55,9 @@ func newEvents(f *factory, n *names) *events {
 	e.ejections = add("zerohop.ejections", "{ejection}", "Endpoints that were ejected, or spared because too many were.")
 	e.breakers = add("zerohop.breaker.changes", "{change}", "Changes of the circuit breakers of endpoints and services.")
 	e.states = add("zerohop.state.changes", "{change}", "Changes of what calls depend on.")
+	for _, state := range []string{updateApplied, updateRefused} { // from the start, so that the first one is a rise and no beginning
+		e.updates.add(eventKey{kind: kindOfUpdate, words: [3]string{state}}, 0)
+	}
 	return e
 }
 

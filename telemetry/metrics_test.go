@@ -305,6 +305,9 @@ func TestUpdatesOfTheSpecAreCounted(t *testing.T) {
 	if got, want := total(t, r.instruments(t)["zerohop.spec.generation"]), int64(1); got != want {
 		t.Errorf("generation before an update = %d, want %d", got, want)
 	}
+	if got := len(points(t, r.instruments(t)["zerohop.spec.updates"])); got != 2 {
+		t.Errorf("%d sets of attributes before an update, want 2 at 0: else the first one is no rise", got)
+	}
 	for i, attempts := range []int{2, 3, 3, 99, -1} { // the third changes nothing, the last two are invalid
 		spec := zerohop.Spec{Defaults: zerohop.Policy{Retry: zerohop.Retry{Attempts: attempts}}}
 		if _, err := mesh.Update(spec); (err != nil) != (i > 2) {

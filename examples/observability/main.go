@@ -80,7 +80,7 @@ var spec = zerohop.Spec{
 			Balance:     "random", // others soon keep away from a broken instance, and it would never be ejected
 			Outlier:     zerohop.Outlier{Consecutive: 2},
 			HealthCheck: zerohop.HealthCheck{Mode: zerohop.On, Interval: 2 * time.Second},
-			Explain:     zerohop.ExplainPolicy{Sample: 0.01},
+			Explain:     zerohop.ExplainPolicy{Sample: 0.05},
 		},
 		"stock": {},
 		"payments": {
