@@ -105,7 +105,7 @@ func appendName(list []attribute.KeyValue, k attribute.Key, name string) []attri
 func appendHost(list []attribute.KeyValue, address, port attribute.Key, hostport string) []attribute.KeyValue {
 	host, p, err := net.SplitHostPort(hostport)
 	if err != nil {
-		return appendName(list, address, hostport)
+		return appendName(list, address, strings.TrimSuffix(strings.TrimPrefix(hostport, "["), "]")) // of IPv6
 	}
 	list = append(list, address.String(host))
 	if n, err := strconv.ParseUint(p, 10, 16); err == nil {

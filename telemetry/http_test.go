@@ -237,6 +237,10 @@ func TestMethodsHostsAndRoutesOfSpans(t *testing.T) {
 			map[attribute.Key]string{httpMethod: other, httpMethodOriginal: "BREW\uFFFD", serverAddress: "shop.example", serverPort: "8080", route: "canary"},
 		},
 		{
+			zerohop.CallInfo{Service: "s", Host: "[::1]", Protocol: "http"}, "GET",
+			map[attribute.Key]string{serverAddress: "::1", serverPort: "-"},
+		},
+		{
 			zerohop.CallInfo{Service: "s", Host: "s", Protocol: "http"}, "GET",
 			map[attribute.Key]string{httpMethod: "GET", httpMethodOriginal: "-"},
 		},

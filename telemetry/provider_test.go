@@ -136,6 +136,26 @@ func TestSilentCallLeavesTheSpanAroundItAlone(t *testing.T) {
 	}
 }
 
+// A program that moves from one back end to another reports to both for a while.
+func TestHooksOfTwoProvidersLeaveEachOthersSpansAlone(t *testing.T) {
+	one, two := newRecorder(t), newRecorder(t)
+	h := zerohop.JoinHooks(one.hooks(t), two.hooks(t))
+	drive(&h, t.Context(), ordersCall, zerohop.AttemptInfo{Node: newNode("10.0.0.1:80")}, zerohop.AttemptResult{Status: 200})
+	for i, r := range []*recorder{one, two} {
+		spans := r.ended(t)
+		if got, want := len(spans), 2; got != want {
+			t.Errorf("provider %d has %d spans, want %d", i, got, want)
+			continue
+		}
+		if got, want := spans[1].Parent().SpanID(), spans[0].SpanContext().SpanID(); got != want {
+			t.Errorf("provider %d: parent of the attempt = %v, want the call, %v", i, got, want)
+		}
+		if got, want := total(t, r.instruments(t)["zerohop.attempts"]), int64(1); got != want {
+			t.Errorf("provider %d has %d attempts, want %d", i, got, want)
+		}
+	}
+}
+
 // odd is a provider whose values cannot be compared.
 type odd struct {
 	embedded.TracerProvider

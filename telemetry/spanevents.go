@@ -68,7 +68,7 @@ func (t *traced) ended(now time.Time, a *zerohop.AttemptInfo, r *zerohop.Attempt
 }
 
 func (t *tracing) refused(ctx context.Context, r *zerohop.Refusal) {
-	s := ours(ctx)
+	s := t.ours(ctx)
 	if s == nil {
 		return
 	}
@@ -84,7 +84,7 @@ func (t *tracing) refused(ctx context.Context, r *zerohop.Refusal) {
 
 // fellBack tells what has answered for a call. The span of the call may have ended; then there is another one for that below it.
 func (t *tracing) fellBack(ctx context.Context, by string) {
-	s := ours(ctx)
+	s := t.ours(ctx)
 	if s == nil {
 		return
 	}
@@ -99,7 +99,7 @@ func (t *tracing) fellBack(ctx context.Context, by string) {
 
 // explained puts an explanation on the span of its call. Nothing in it is of a request but what other attributes of spans have, too.
 func (t *tracing) explained(ctx context.Context, e *zerohop.Explanation) {
-	s := ours(ctx)
+	s := t.ours(ctx)
 	if s == nil {
 		return
 	}

@@ -40,12 +40,10 @@ type traced struct {
 	last   atomic.Int64 // of a call: when its last attempt ended, in ns since 1970; 0 while none has
 }
 
-type tracedKey struct{}
-
-// ours returns the innermost span of ours, nil if the call is not recorded.
-func ours(ctx context.Context) *traced {
-	t, _ := ctx.Value(tracedKey{}).(*traced)
-	return t
+// ours returns the innermost span of ours, nil if the call is not recorded. Other hooks of this package have others in the same context.
+func (t *tracing) ours(ctx context.Context) *traced {
+	s, _ := ctx.Value(t).(*traced)
+	return s
 }
 
 // tracer returns the tracer of the provider that is in force, nil if it makes no spans.
@@ -84,7 +82,7 @@ func (t *tracing) silent(p trace.TracerProvider) bool {
 func (t *tracing) callStart(ctx context.Context, call *zerohop.CallInfo) context.Context {
 	tracer := t.tracer()
 	if tracer == nil {
-		return detach(ctx)
+		return t.detach(ctx)
 	}
 	name := t.names.hosts.bound(call.Service)
 	list := append(common(call), criticality.String(call.Criticality.String()))
@@ -94,17 +92,17 @@ func (t *tracing) callStart(ctx context.Context, call *zerohop.CallInfo) context
 	}
 	ctx, span := tracer.Start(ctx, "call "+name, trace.WithAttributes(list...))
 	if !span.IsRecording() {
-		return detach(ctx)
+		return t.detach(ctx)
 	}
-	return context.WithValue(ctx, tracedKey{}, &traced{span: span, tracer: tracer})
+	return context.WithValue(ctx, t, &traced{span: span, tracer: tracer})
 }
 
 // detach hides the span of a call around this one.
-func detach(ctx context.Context) context.Context {
-	if ours(ctx) == nil {
+func (t *tracing) detach(ctx context.Context) context.Context {
+	if t.ours(ctx) == nil {
 		return ctx
 	}
-	return context.WithValue(ctx, tracedKey{}, (*traced)(nil))
+	return context.WithValue(ctx, t, (*traced)(nil))
 }
 
 // common are the attributes that all spans of a call have.
@@ -115,7 +113,7 @@ func common(call *zerohop.CallInfo) []attribute.KeyValue {
 }
 
 func (t *tracing) attemptStart(ctx context.Context, call *zerohop.CallInfo, a *zerohop.AttemptInfo) context.Context {
-	parent := ours(ctx)
+	parent := t.ours(ctx)
 	if parent == nil {
 		return ctx
 	}
@@ -127,8 +125,11 @@ func (t *tracing) attemptStart(ctx context.Context, call *zerohop.CallInfo, a *z
 		kind = trace.SpanKindClient
 		list, name = t.conventional(list, name, call, a)
 	}
+	if trace.SpanContextFromContext(ctx).SpanID() != parent.span.SpanContext().SpanID() { // other hooks have begun one
+		ctx = trace.ContextWithSpan(ctx, parent.span)
+	}
 	ctx, span := parent.tracer.Start(ctx, name, trace.WithSpanKind(kind), trace.WithAttributes(list...))
-	return context.WithValue(ctx, tracedKey{}, &traced{span: span, tracer: parent.tracer, call: parent, start: now})
+	return context.WithValue(ctx, t, &traced{span: span, tracer: parent.tracer, call: parent, start: now})
 }
 
 // conventional returns the attributes and the name that the conventions want the span of an attempt to have.
@@ -156,7 +157,7 @@ func (t *tracing) conventional(list []attribute.KeyValue, name string, call *zer
 }
 
 func (t *tracing) attemptDone(ctx context.Context, call *zerohop.CallInfo, a *zerohop.AttemptInfo, r *zerohop.AttemptResult) {
-	s := ours(ctx)
+	s := t.ours(ctx)
 	if s == nil || s.call == nil {
 		return
 	}
@@ -185,7 +186,7 @@ func (t *tracing) attemptDone(ctx context.Context, call *zerohop.CallInfo, a *ze
 }
 
 func (t *tracing) callDone(ctx context.Context, call *zerohop.CallInfo, r *zerohop.CallResult) {
-	s := ours(ctx)
+	s := t.ours(ctx)
 	if s == nil {
 		return
 	}
