@@ -61,8 +61,9 @@ type Server struct {
 	// of it makes some meet a closed port. 0 means 1 s, a negative time none.
 	Lag time.Duration
 
-	inflight atomic.Int64               // calls
-	meter    atomic.Pointer[orca.Meter] // nil until somebody asks for the load
+	started, ended atomic.Int64               // calls
+	asked, failed  atomic.Int64               // of them, for the load, and as their callers see it
+	meter          atomic.Pointer[orca.Meter] // nil until somebody asks for the load
 
 	made, left sync.Once
 	draining   chan struct{} // made by Draining, closed by Drain
@@ -104,9 +105,11 @@ func (s *Server) ServerOptions() []grpc.ServerOption {
 }
 
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (reply any, err error) {
-	others := int(s.inflight.Add(1)) - 1
-	defer s.inflight.Add(-1)
+	others, answered := s.begin(), false
+	defer s.end(&answered)
 	if info != nil && info.FullMethod == loadMethod { // which is not worked on
+		s.asked.Add(1)
+		answered = true
 		return next(ctx, req)
 	}
 	t := s.time(ctx, others)
@@ -117,6 +120,7 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	} else if err == nil {
 		reply, err = next(zerohop.WithInbound(ctx, in), req)
 	}
+	answered = !failed(err)
 	if trailer := s.trailer(in, err, &t); trailer != nil {
 		_ = grpc.SetTrailer(ctx, trailer) // an error means that nobody waits for the answer any more
 	}
@@ -124,8 +128,8 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 }
 
 func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	others := int(s.inflight.Add(1)) - 1
-	defer s.inflight.Add(-1)
+	others, answered := s.begin(), false
+	defer s.end(&answered)
 	t := s.time(stream.Context(), others)
 	t.began = time.Time{} // streams last as long as there is something to say
 	ctx, carried := s.lane(stream.Context())
@@ -135,10 +139,38 @@ func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServ
 	} else if err == nil {
 		err = next(srv, &serverStream{stream, zerohop.WithInbound(ctx, in)})
 	}
+	answered = !failed(err)
 	if trailer := s.trailer(in, err, &t); trailer != nil {
 		stream.SetTrailer(trailer)
 	}
 	return err
+}
+
+// begin counts a call, and returns how many others are in flight.
+func (s *Server) begin() int {
+	ended := s.ended.Load() // first, so that the difference is never too small
+	return int(s.started.Add(1)-ended) - 1
+}
+
+// end is the end of a call; it failed if it was not answered, be it because its handler has panicked.
+func (s *Server) end(answered *bool) {
+	if !*answered {
+		s.failed.Add(1)
+	}
+	s.ended.Add(1)
+}
+
+func (s *Server) inFlight() int {
+	ended := s.ended.Load()
+	return int(s.started.Load() - ended)
+}
+
+// Requests returns how many calls have come so far, and how many of them failed for their callers: those that ended with a code that
+// ServerOptions counts as a failure, be it by a refusal, and those whose handlers panicked. Calls that ask for the load are none. It
+// costs a few nanoseconds, and is what a console.Console needs to show what comes in.
+func (s *Server) Requests() (all, failed int64) {
+	failed, asked := s.failed.Load(), s.asked.Load() // first, so that there are never more than all
+	return s.started.Load() - asked, failed
 }
 
 // serverStream is a stream with the context of its handler.

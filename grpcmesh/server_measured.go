@@ -71,7 +71,7 @@ func (s *Server) load(m *orca.Meter, now time.Time) string {
 	if m == nil {
 		return r.encode(0, 0)
 	}
-	inflight, rates := int(s.inflight.Load()), m.Rates(now)
+	inflight, rates := s.inFlight(), m.Rates(now)
 	fill(&r.Requests, rates.Requests)
 	fill(&r.Errors, rates.Errors)
 	fill(&r.CPU, rates.CPU)

@@ -52,6 +52,9 @@ func (a *reply) begin(code int) {
 		return
 	}
 	a.begun = true
+	if code == http.StatusTooManyRequests || code >= 500 {
+		a.handler.failed.Add(1)
+	}
 	if a.visit != nil {
 		a.answered(code)
 	}
@@ -68,6 +71,14 @@ func (a *reply) begin(code int) {
 	if a.handler.isDraining() && a.version < 3 {
 		header.Set("Connection", "close") // on HTTP/2, net/http sends GOAWAY instead
 	}
+}
+
+// end is the end of the request, whatever became of it.
+func (a *reply) end() {
+	if !a.begun { // its handler has panicked
+		a.handler.failed.Add(1)
+	}
+	a.handler.ended.Add(1)
 }
 
 // refuse answers a request that cannot be served in time.

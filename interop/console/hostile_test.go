@@ -46,7 +46,7 @@ func hostileViews(c http.Handler) http.Handler {
 		routes.Routes = append(routes.Routes, console.RouteView{Mesh: n, Index: i, Name: n, Matches: []string{n}, Policy: n, Actions: []string{n}, Backends: []console.BackendView{{Service: n, Select: []console.Pair{{Name: n, Value: n}}}, {Service: n}}})
 		policy.Fields = append(policy.Fields, console.PolicyField{Path: n, Value: n, Origin: n})
 		policy.Layers, policy.Policies = append(policy.Layers, n), append(policy.Policies, n)
-		topology.Nodes = append(topology.Nodes, console.TopologyNode{ID: n, Name: n, Service: i > 0, Status: console.Status(n), Zone: n})
+		topology.Nodes = append(topology.Nodes, console.TopologyNode{ID: n, Name: n, Service: i > 0, Callers: i == 2, Status: console.Status(n), Zone: n})
 		topology.Edges = append(topology.Edges, console.TopologyEdge{From: hostile[0], To: n, ServiceName: id, Now: console.Traffic{Rate: 1}})
 	}
 	view.Time, view.Line, view.Total = now, sum.Services[0], len(hostile)

@@ -70,6 +70,14 @@ func TestPageFollowsFaults(t *testing.T) {
 	// The countdown goes on by itself between two updates of the server.
 	first := eval[string](p, health)
 	p.wait(health + ` !== ` + fmt.Sprintf("%q", first))
+
+	// The topology says so where nobody counts who calls, and has it as soon as somebody does.
+	eval[bool](p, `(location.hash = "#/topology", true)`)
+	p.wait(`[...document.querySelectorAll(".box")].some((b) => b.textContent.includes("orders")) && document.querySelector("main").innerText.includes("Console.Inbound")`)
+	var came atomic.Int64
+	c.Inbound("http", func() (int64, int64) { return came.Add(20), 0 })
+	p.wait(`[...document.querySelectorAll(".box")].some((b) => /Callers: http.*10\/s out/.test(b.textContent)) && !document.querySelector("main").innerText.includes("Console.Inbound")`)
+	p.wait(`[...document.querySelectorAll(".box")].some((b) => /storefront.*10\/s in, [\d.]+\/s out/.test(b.textContent))`)
 }
 
 func TestPageIsReadByItsServerOnly(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/httpmesh"
 	"github.com/zerohop/zerohop/loadbalance"
 	"github.com/zerohop/zerohop/routing"
 	"github.com/zerohop/zerohop/telemetry/console"
@@ -43,6 +46,15 @@ func shop(t *testing.T, c *console.Console) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = mesh.Close() })
+	h := httpmesh.NewHandler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), httpmesh.HandlerOptions{})
+	c.Inbound("http", h.Requests)
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	busy(t, 12*time.Millisecond, func() {
+		if resp, err := http.Get(server.URL); err == nil {
+			_ = resp.Body.Close()
+		}
+	})
 	began := time.Now()
 	for name, every := range map[string]time.Duration{
 		"accounts": 30, "billing": 160, "carts": 14, "catalog": 7, "inventory": 40, "mail": 400, "orders": 9, "payments": 40, "prices": 11, "search": 21, "shipping": 120,

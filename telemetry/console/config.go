@@ -19,8 +19,9 @@ const (
 	// MaxEvents and MaxFailures are how many are kept.
 	MaxEvents   = 1000
 	MaxFailures = 512
-	// MaxMeshes is how many meshes are shown.
-	MaxMeshes = 64
+	// MaxMeshes is how many meshes are shown, and MaxServers how many servers of the process.
+	MaxMeshes  = 64
+	MaxServers = 16
 )
 
 // Config is the set-up of a Console. The zero value is good for a port that is reached from the same machine.

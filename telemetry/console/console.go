@@ -34,10 +34,11 @@ type Console struct {
 	summing sync.Mutex // guards summed; one reads for all streams. Taken before all others.
 	summed  Summary
 
-	mu     sync.Mutex // guards what follows, and what belongs to the sampler; the locks of collectors are taken after it
-	meshes []*openMesh
-	ticked chan struct{} // closed at the next tick
-	ticks  uint64
+	mu      sync.Mutex // guards what follows, and what belongs to the sampler; the locks of collectors are taken after it
+	meshes  []*openMesh
+	inbound []*inbound
+	ticked  chan struct{} // closed at the next tick
+	ticks   uint64
 }
 
 // openMesh is a mesh that is open.
@@ -103,8 +104,10 @@ func (c *Console) run() {
 
 // sample takes note of what a tick has brought, and wakes streams.
 func (c *Console) sample() {
+	note := c.came()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	note()
 	seen := map[*collector]bool{}
 	for _, o := range c.meshes {
 		if !seen[o.collector] {

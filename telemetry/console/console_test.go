@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -281,6 +283,54 @@ func TestTopologyJoinsMeshesByName(t *testing.T) {
 		}
 		if n := c.services.Load(); n != 1 {
 			t.Errorf("%d services have counts, want 1: those of the closed mesh are let go", n)
+		}
+	})
+}
+
+func TestTopologyHasWhatComesIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := open(t, Config{Name: "shop"})
+		var all, failed atomic.Int64
+		all.Store(1_000_000) // before anybody looked
+		c.Inbound("http", func() (int64, int64) { return all.Load(), failed.Load() })
+		m := mesh(t, c.Hooks(), twoServices, zerohop.Spec{})
+		_ = call(t.Context(), m, "orders", time.Millisecond, nil)
+		all.Add(400)
+		failed.Add(100)
+		time.Sleep(2*tick + time.Millisecond)
+		synctest.Wait()
+		v := view[TopologyView](t, c, "/api/topology")
+		want := TopologyEdge{From: `\:http`, To: "shop", Now: Traffic{Rate: 100, Errors: 0.25}}
+		if i := slices.IndexFunc(v.Edges, func(e TopologyEdge) bool { return e.From == want.From }); i < 0 || v.Edges[i] != want || len(v.Edges) != 2 {
+			t.Errorf("edges = %+v, want %+v among two", v.Edges, want)
+		}
+		if i := slices.IndexFunc(v.Nodes, func(n TopologyNode) bool { return n.ID == want.From }); i < 0 || !v.Nodes[i].Callers || v.Nodes[i].Name != "http" || len(v.Nodes) != 3 {
+			t.Errorf("nodes = %+v, want the callers among three", v.Nodes)
+		}
+		// A call that came before fails when nothing else comes: there is no share of nothing, and none above 1.
+		time.Sleep(window * tick)
+		all.Add(1)
+		failed.Add(2)
+		time.Sleep(tick)
+		synctest.Wait()
+		for _, e := range view[TopologyView](t, c, "/api/topology").Edges {
+			if e.From == want.From && (e.Now.Errors != 1 || e.Now.Rate != 0.1) {
+				t.Errorf("edge = %+v, want all of them failed", e)
+			}
+		}
+		for target, want := range map[string]int{"?mesh=1": 2, "?service=orders": 1, "?mesh=9": 0} {
+			if v := view[TopologyView](t, c, "/api/topology"+target); len(v.Edges) != want {
+				t.Errorf("%s: %d edges, want %d: %+v", target, len(v.Edges), want, v.Edges)
+			}
+		}
+		for range MaxServers + 1 { // one that is there is replaced
+			c.Inbound("http", func() (int64, int64) { return 0, 0 })
+		}
+		for i := range MaxServers {
+			c.Inbound(fmt.Sprint("more-", i), func() (int64, int64) { return 0, 0 })
+		}
+		if n := len(c.inbound); n != MaxServers {
+			t.Errorf("%d servers, want %d", n, MaxServers)
 		}
 	})
 }

@@ -63,11 +63,30 @@ func (c *Console) topology(mesh, service string) TopologyView {
 		}
 		c.mu.Unlock()
 	}
+	c.incoming(mesh, service, &v, nodes)
 	for _, n := range nodes {
 		v.Nodes = append(v.Nodes, *n)
 	}
 	slices.SortFunc(v.Nodes, func(a, b TopologyNode) int { return cmp.Compare(a.ID, b.ID) })
 	return v
+}
+
+// incoming adds what comes in to the process, which is the node of Config.Name. Of a mesh it has only what comes in to that.
+func (c *Console) incoming(mesh, service string, v *TopologyView, nodes map[string]*TopologyNode) {
+	process := name(c.cfg.Name)
+	if service != "" || mesh != "" && nodes[process] == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.inbound {
+		if nodes[process] == nil {
+			nodes[process] = &TopologyNode{ID: process, Name: process, Status: StatusOK}
+		}
+		from := &TopologyNode{ID: `\:` + name(s.name), Name: name(s.name), Callers: true, Status: StatusOK} // as no name is shown
+		nodes[from.ID] = from
+		v.Edges = append(v.Edges, TopologyEdge{From: from.ID, To: process, Now: s.traffic()})
+	}
 }
 
 // maxZones is how many zones of a service the topology has.

@@ -301,33 +301,39 @@ type BackendView struct {
 	Calls uint64  `json:"calls"`
 }
 
-// TopologyView is who calls whom, as far as the meshes of the process call: GET api/topology.
+// TopologyView is who calls whom, as far as the process knows: its meshes call, and what calls its servers is counted (see
+// Console.Inbound): GET api/topology.
 type TopologyView struct {
 	Time time.Time `json:"time"`
-	// Nodes are meshes, which call, and services, which are called. A service that has the name of a mesh is the same node.
+	// Nodes are meshes, which call, services, which are called, the process with the name of Config.Name if somebody calls it, and
+	// those callers. Nodes of the same name are one, but callers, whose ID is no name.
 	Nodes []TopologyNode `json:"nodes"`
 	Edges []TopologyEdge `json:"edges"`
 }
 
-// TopologyNode is a process that calls, or a service that is called.
+// TopologyNode is a process that calls, a service that is called, or the callers of a server.
 type TopologyNode struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`
 	// Mesh is that of a node that calls, empty for others; Service says that it is called.
 	Mesh    string `json:"mesh,omitempty"`
 	Service bool   `json:"service,omitempty"`
+	// Callers says that the node stands for all who call a server of the process, which is its Name: they do not say who they are.
+	Callers bool   `json:"callers,omitempty"`
 	Status  Status `json:"status"`
 	// Zone is that of a mesh, Zones those of the endpoints of a service.
 	Zone  string     `json:"zone,omitempty"`
 	Zones []ZoneView `json:"zones,omitempty"`
 }
 
-// TopologyEdge is calls from a mesh to a service.
+// TopologyEdge is calls from a mesh to a service, or from callers to the process.
 type TopologyEdge struct {
 	From string `json:"from"`
 	To   string `json:"to"`
-	// Mesh and Service are those to ask for. Fallbacks for other services and copies of calls are among the calls.
+	// Mesh and Service are those to ask for, empty for calls to the process. Fallbacks for other services and copies of calls are among
+	// the calls.
 	ServiceName
+	// Now are the calls of the last 10 s; those to the process have no quantiles.
 	Now Traffic `json:"now"`
 }
 

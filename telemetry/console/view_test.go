@@ -81,8 +81,8 @@ var examples = func() map[string]any {
 			{ID: 1, Count: 1, Time: at.Add(-time.Hour), ServiceName: ServiceName{Mesh: "1"}, Kind: "mesh opened", Level: "info", Text: "the mesh was opened"},
 		}},
 		"topology": TopologyView{
-			Time: at, Nodes: []TopologyNode{{ID: "checkout", Name: "checkout", Mesh: "1", Status: StatusOK, Zone: "eu-1a"}, {ID: "orders", Name: "orders", Service: true, Status: StatusDegraded, Zones: zones}},
-			Edges: []TopologyEdge{{From: "checkout", To: "orders", ServiceName: orders.ServiceName, Now: orders.Now}},
+			Time: at, Nodes: []TopologyNode{{ID: `\:http`, Name: "http", Callers: true, Status: StatusOK}, {ID: "checkout", Name: "checkout", Mesh: "1", Status: StatusOK, Zone: "eu-1a"}, {ID: "orders", Name: "orders", Service: true, Status: StatusDegraded, Zones: zones}},
+			Edges: []TopologyEdge{{From: "checkout", To: "orders", ServiceName: orders.ServiceName, Now: orders.Now}, {From: `\:http`, To: "checkout", Now: Traffic{Rate: 88.4, Errors: 0.0021}}},
 		},
 		"admin": AdminRequest{Action: "eject", ServiceName: orders.ServiceName, Addr: "10.0.0.1:8080", For: "10m", Why: "disk is full"},
 		"done":  AdminAnswer{Done: true, Until: at.Add(10 * time.Minute)},

@@ -57,9 +57,10 @@ export function show(el, yes) {
 
 /**
  * keyed makes the children of parent those of items, in order. Children live as long as their key, so that focus, selection and
- * what was unfolded stay. make gets the item and returns {el, update}.
+ * what was unfolded stay. make gets the item and returns {el, update}; update gets the item and now, for what else it needs: make is
+ * called once for a key, and what it sees around it is that of then.
  */
-export function keyed(parent, items, key, make) {
+export function keyed(parent, items, key, make, now) {
 	const old = parent.kept ?? (parent.kept = new Map());
 	const next = new Map();
 	let at = parent.firstElementChild;
@@ -70,7 +71,7 @@ export function keyed(parent, items, key, make) {
 		if (child) old.delete(k);
 		else child = make(item);
 		next.set(k, child);
-		child.update?.(item);
+		child.update?.(item, now);
 		if (child.el === at) at = at.nextElementSibling;
 		else parent.insertBefore(child.el, at);
 	}

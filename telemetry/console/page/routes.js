@@ -37,8 +37,8 @@ function routeItem(own) {
 			});
 			keyed(legend, backends, (b) => b.i, () => {
 				const el = h('li', { class: 'name' });
-				return { el, update: (b) => text(el, backend(b, several, own)) };
-			});
+				return { el, update: (b, many) => text(el, backend(b, many, own)) };
+			}, several);
 			const list = [...(r.actions ?? []), ...(r.policy ? ['policy ' + r.policy] : [])];
 			show(acts, list.length > 0);
 			keyed(acts, list, (a) => a, (a) => ({ el: h('span', { class: 'chip', text: clean(a, 80) }) }));

@@ -14,9 +14,10 @@ export function topology(app) {
 	const picture = s('svg', { role: 'group', 'aria-label': 'Topology', preserveAspectRatio: 'xMidYMin meet' }, edgesAt, tags, boxes);
 	const map = h('div', { class: 'map' }, picture), lists = h('ul', { class: 'lists routes' });
 	const note = h('span', { class: 'faint small' }), empty = h('p', { class: 'empty' });
+	const hint = h('p', { class: 'faint small panel-body', hidden: true, text: 'Who calls this process is shown where the program has it counted: see Console.Inbound.' });
 	const el = h('div', null,
 		h('div', { class: 'head' }, h('h1', { text: 'Topology' }), h('span', { class: 'faint small', text: 'Calls a second within the last 10 s. Wider is more; dashed lines fail.' })),
-		h('section', { class: 'panel' }, h('header', null, h('h2', { text: 'Who calls whom' }), note), map, lists, empty));
+		h('section', { class: 'panel' }, h('header', null, h('h2', { text: 'Who calls whom' }), note), map, lists, hint, empty));
 	const all = new Fetched(app, 'api/topology', 2000);
 	let layout = null, shape = '';
 	return {
@@ -31,6 +32,7 @@ export function topology(app) {
 			show(map, Boolean(view?.edges.length));
 			text(empty, all.error ? 'The topology could not be read: ' + all.error + '.' : view ? 'No calls yet.' : 'Loading…');
 			if (!view) return;
+			show(hint, view.edges.length > 0 && !view.nodes.some((n) => n.callers));
 			const edges = choose(view, query);
 			text(note, edges.length < view.edges.length ? `${count(edges.length)} of ${count(view.edges.length)} edges, those with the most calls` : '');
 			const ids = new Set(edges.flatMap((e) => [e.from, e.to]));
@@ -51,11 +53,17 @@ export function topology(app) {
 }
 
 function choose(view, query) {
-	const names = new Map(view.nodes.map((n) => [n.id, n.name.toLowerCase()]));
+	const names = new Map(view.nodes.map((n) => [n.id, label(n).toLowerCase()]));
 	let edges = view.edges;
 	if (query) edges = edges.filter((e) => names.get(e.from)?.includes(query) || names.get(e.to)?.includes(query));
 	if (edges.length <= MOST) return edges;
-	return [...edges].sort((a, b) => b.now.rate - a.now.rate || (a.to < b.to ? -1 : 1)).slice(0, MOST);
+	// What comes in is one line or a few, however many go out.
+	return [...edges].sort((a, b) => !b.service - !a.service || b.now.rate - a.now.rate || (a.to < b.to ? -1 : 1)).slice(0, MOST);
+}
+
+/** label is the name of a node: callers do not say who they are, and have that of the server that they call. */
+function label(n) {
+	return n.callers ? (n.name ? 'Callers: ' + n.name : 'Callers') : n.name;
 }
 
 /** place gives each node a column, one right of the rightmost that calls it, and each column an order by what it is called from. */
@@ -114,14 +122,13 @@ function draw(nodes, edges, layout, g) {
 		const path = s('path', { class: 'edge' });
 		return {
 			el: path,
-			update(e) {
-				const a = layout.at.get(e.from), b = layout.at.get(e.to);
-				attr(path, 'd', curve(a, b));
+			update(e, { at, most }) {
+				attr(path, 'd', curve(at.get(e.from), at.get(e.to)));
 				attr(path, 'stroke-width', (1 + 7 * Math.sqrt(e.now.rate / most)).toFixed(1));
 				attr(path, 'data-state', edgeState(e));
 			},
 		};
-	});
+	}, { at: layout.at, most });
 	// A box says what comes in; where several call it, each line does.
 	const callers = new Map();
 	for (const e of known) callers.set(e.to, (callers.get(e.to) ?? 0) + 1);
@@ -129,15 +136,14 @@ function draw(nodes, edges, layout, g) {
 		const el = s('text', { class: 'tag', 'text-anchor': 'middle' });
 		return {
 			el,
-			update(e) {
-				const a = layout.at.get(e.from), b = layout.at.get(e.to);
-				const [x, y] = along(a, b, 0.3);
+			update(e, at) {
+				const [x, y] = along(at.get(e.from), at.get(e.to), 0.3);
 				attr(el, 'x', Math.round(x));
 				attr(el, 'y', Math.round(y) + 4);
 				text(el, rate(e.now.rate) + '/s');
 			},
 		};
-	});
+	}, layout.at);
 	const coming = new Map();
 	for (const e of known) {
 		const sum = coming.get(e.to) ?? { rate: 0, failed: 0 };
@@ -155,20 +161,20 @@ function draw(nodes, edges, layout, g) {
 		if (n.service) a.setAttribute('href', href('service', n.service === true ? n.name : n.service));
 		return {
 			el: a,
-			update(m) {
-				const p = layout.at.get(m.id), c = coming.get(m.id);
+			update(m, now) {
+				const p = now.at.get(m.id), c = now.coming.get(m.id), out = now.going.get(m.id);
 				attr(a, 'transform', `translate(${p.x} ${p.y})`);
 				const state = m.service ? stateOf(m.status) : 'off';
 				attr(a, 'data-state', state);
 				sign.set(m.service ? state : 'half');
-				text(name, clean(m.name, 22));
+				text(name, clean(label(m), 22));
 				const where = m.zone ? clean(m.zone, 16) : m.zones?.length > 1 ? m.zones.length + ' zones' : '';
-				const numbers = c ? `${rate(c.rate)}/s in` : `${rate(going.get(m.id) ?? 0)}/s out`;
-				text(sub, [numbers, c && c.rate > 0 && c.failed / c.rate >= 0.01 ? share(c.failed / c.rate) + ' failed' : m.service && state !== 'ok' ? clean(m.status, 20) : '', where].filter(Boolean).slice(0, 3).join(' · '));
-				text(title, clean(m.name, 200) + ' \u2013 ' + (m.service ? clean(m.status, 40) : 'calls'));
+				const numbers = [c && `${rate(c.rate)}/s in`, (out !== undefined || !c) && `${rate(out ?? 0)}/s out`].filter(Boolean).join(', ');
+				text(sub, [numbers, c && c.rate > 0 && c.failed / c.rate >= 0.01 ? share(c.failed / c.rate) + ' failed' : c && out !== undefined ? '' : m.service && state !== 'ok' ? clean(m.status, 20) : '', where].filter(Boolean).slice(0, 3).join(' · '));
+				text(title, clean(label(m), 200) + ' \u2013 ' + (m.service ? clean(m.status, 40) : 'calls'));
 			},
 		};
-	});
+	}, { at: layout.at, coming, going });
 }
 
 /** along is the point of a curve after a part t of it, counted from its end. */
@@ -190,19 +196,19 @@ function curve(a, b) {
 }
 
 function lines(list, nodes, edges) {
-	const names = new Map(nodes.map((n) => [n.id, n.name]));
+	const names = new Map(nodes.map((n) => [n.id, label(n)]));
 	const sorted = [...edges].sort((a, b) => (a.from + a.to < b.from + b.to ? -1 : 1));
 	keyed(list, sorted, (e) => e.from + '\n' + e.to, () => {
 		const sign = mark(), from = h('bdi', { class: 'name' }), to = h('a', { class: 'name' }), note = h('span', { class: 'faint small' });
 		return {
 			el: h('li', null, h('div', { class: 'route-line' }, sign.el, from, '→', to), note),
-			update(e) {
+			update(e, called) {
 				sign.set(edgeState(e));
-				text(from, clean(names.get(e.from) ?? '', 60));
-				text(to, clean(e.service, 60));
-				attr(to, 'href', href('service', e.service, { mesh: e.mesh }));
-				text(note, `${rate(e.now.rate)} calls/s, ${share(e.now.errors)} failed, p99 ${latency(e.now.p99 || NaN)}`);
+				text(from, clean(called.get(e.from) ?? '', 60));
+				text(to, clean(e.service || called.get(e.to) || '', 60));
+				attr(to, 'href', e.service ? href('service', e.service, { mesh: e.mesh }) : null);
+				text(note, `${rate(e.now.rate)} calls/s, ${share(e.now.errors)} failed` + (e.service ? `, p99 ${latency(e.now.p99 || NaN)}` : ''));
 			},
 		};
-	});
+	}, names);
 }
