@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/zerohop/zerohop/internal/conformance"
 )
 
 // document returns the document with a number. It has what a source may be tempted to change: blanks at both ends, an empty
@@ -43,14 +45,14 @@ func (c *check) remove() {
 func (c *check) first() {
 	want := c.set(document(1))
 	w := c.start(context.Background())
-	if got := w.next(); got != want {
+	if got := w.Next(); got != want {
 		c.t.Errorf("first document is %s, want %s: complete and at once", short(got), short(want))
 	}
 }
 
 func (c *check) none() {
 	w := c.start(context.Background())
-	if got := w.next(); got != absent {
+	if got := w.Next(); got != absent {
 		c.t.Errorf("first document is %s, want nil, which says that there is none", short(got))
 	}
 	w.until(c.set(document(1)), absent)
@@ -115,8 +117,8 @@ func (c *check) contextEnd() {
 
 	w := c.start(context.Background())
 	w.until(one)
-	w.cancel()
-	if err := w.end(prompt); !errors.Is(err, context.Canceled) {
+	w.Cancel()
+	if err := w.End(prompt); !errors.Is(err, context.Canceled) {
 		c.t.Errorf("Watch = %v after cancel, want %v", err, context.Canceled)
 	}
 	c.set(document(2)) // which must not come, see runCheck
@@ -124,13 +126,13 @@ func (c *check) contextEnd() {
 	const lifetime = 100 * time.Millisecond
 	ctx, cancel := context.WithTimeout(context.Background(), lifetime)
 	defer cancel()
-	if err := c.start(ctx).end(lifetime + prompt); !errors.Is(err, context.DeadlineExceeded) {
+	if err := c.start(ctx).End(lifetime + prompt); !errors.Is(err, context.DeadlineExceeded) {
 		c.t.Errorf("Watch = %v after the deadline, want %v", err, context.DeadlineExceeded)
 	}
 
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := c.start(ended).end(prompt); !errors.Is(err, context.Canceled) {
+	if err := c.start(ended).End(prompt); !errors.Is(err, context.Canceled) {
 		c.t.Errorf("Watch = %v with an ended context, want %v", err, context.Canceled)
 	}
 }
@@ -145,8 +147,8 @@ func (c *check) concurrentWatches() {
 		w.until(one)
 	}
 	// The end of one watch must not disturb another one.
-	watches[0].cancel()
-	_ = watches[0].end(prompt)
+	watches[0].Cancel()
+	_ = watches[0].End(prompt)
 	two := c.set(document(2))
 	for _, w := range watches[1:] {
 		w.until(two, one)
@@ -156,16 +158,7 @@ func (c *check) concurrentWatches() {
 // breakSource breaks the source until heal is called or the check ends.
 func (c *check) breakSource() (heal func()) {
 	c.t.Helper()
-	broken := true
-	heal = func() {
-		if broken {
-			broken = false
-			c.src.Heal(c.t)
-		}
-	}
-	c.t.Cleanup(heal)
-	c.src.Break(c.t)
-	return heal
+	return conformance.Outage(c.t, c.src.Break, c.src.Heal)
 }
 
 func (c *check) brokenSource() {
@@ -175,11 +168,11 @@ func (c *check) brokenSource() {
 
 	c.breakSource()
 	for _, w := range []*watch{running, c.start(context.Background())} {
-		if err := w.end(c.src.Timeout); errors.Is(err, context.Canceled) {
+		if err := w.End(c.src.Timeout); errors.Is(err, context.Canceled) {
 			c.t.Errorf("Watch of a broken source = %v, want the reason why it broke", err)
 		}
-		for len(w.documents) > 0 {
-			if got := <-w.documents; w != running || got == absent {
+		for len(w.News) > 0 {
+			if got := <-w.News; w != running || got == absent {
 				c.t.Errorf("watch of a broken source delivers the document %s, want nothing", short(got))
 			}
 		}
@@ -192,20 +185,20 @@ func (c *check) recovery() {
 	w.until(one)
 
 	heal := c.breakSource()
-	_ = w.end(c.src.Timeout)
+	_ = w.End(c.src.Timeout)
 	heal()
 	two := c.set(document(2))
 	deadline := time.Now().Add(c.src.Timeout)
 	for { // as config.Run does
 		w := c.start(context.Background())
 		select {
-		case got := <-w.documents:
+		case got := <-w.News:
 			if got != two {
 				c.t.Errorf("document after recovery is %s, want %s", short(got), short(two))
 			}
 			return
-		case err := <-w.done:
-			w.done <- err
+		case err := <-w.Done:
+			w.Done <- err
 			if time.Now().After(deadline) {
 				c.t.Fatalf("Watch = %v, %v after the source is back", err, c.src.Timeout)
 			}

@@ -4,9 +4,8 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/zerohop/zerohop/config"
+	"github.com/zerohop/zerohop/internal/conformance"
 )
 
 // Source is a source under test, and what it reads under the control of the suite.
@@ -32,7 +31,7 @@ const prompt = time.Second
 type check struct {
 	t       testing.TB
 	src     Source
-	watches []*watch
+	watches *conformance.Check[[]byte]
 }
 
 var checks = []struct {
@@ -75,42 +74,9 @@ func Test(t *testing.T, src Source) {
 
 // runCheck runs one check and looks at what it leaves behind.
 func runCheck(t testing.TB, src Source, run func(*check)) {
-	c := &check{t: t, src: src}
-	before := goleak.IgnoreCurrent()
-	defer func() {
-		c.t.Helper()
-		for _, w := range c.watches {
-			w.cancel()
-		}
-		for _, w := range c.watches {
-			w.end(c.src.Timeout)
-		}
-		// Looks again for a while if there are goroutines, so late updates show up below.
-		options := []goleak.Option{before}
-		for _, function := range pooled {
-			options = append(options, goleak.IgnoreAnyFunction(function))
-		}
-		if err := goleak.Find(options...); err != nil {
-			c.t.Errorf("after all watches ended: %v", err)
-		}
-		for _, w := range c.watches {
-			if fault := w.fault.Load(); fault != nil {
-				c.t.Error(*fault)
-			}
-		}
-	}()
-	src.Set(t, nil)
-	t.Cleanup(func() { src.Set(t, nil) })
-	run(c)
-}
-
-// pooled are the functions of goroutines of connections, which outlive requests on purpose and belong to the client and
-// the server.
-var pooled = []string{
-	"net/http.(*persistConn).readLoop", "net/http.(*persistConn).writeLoop",
-	"net/http.(*conn).serve", "net/http.(*connReader).backgroundRead",
-	"golang.org/x/net/http2.(*ClientConn).readLoop",
-	"google.golang.org/grpc.(*addrConn).connect", "google.golang.org/grpc/internal/transport.(*loopyWriter).run",
-	"google.golang.org/grpc/internal/transport.(*http2Client).reader",
-	"google.golang.org/grpc/internal/transport.(*http2Client).keepalive",
+	conformance.Run(t, newsOf(src.Timeout), func(w *conformance.Check[[]byte]) {
+		src.Set(t, nil)
+		t.Cleanup(func() { src.Set(t, nil) })
+		run(&check{t: t, src: src, watches: w})
+	})
 }

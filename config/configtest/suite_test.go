@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/zerohop/zerohop/config"
+	"github.com/zerohop/zerohop/internal/conformance"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -53,47 +53,12 @@ type watchFunc func(ctx context.Context, update func([]byte)) error
 
 func (f watchFunc) Watch(ctx context.Context, update func([]byte)) error { return f(ctx, update) }
 
-// recorder is a testing.TB that notes failures instead of passing them on.
-type recorder struct {
-	testing.TB
-	mu       sync.Mutex
-	failures []string
-}
-
-func (r *recorder) fail(text string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.failures = append(r.failures, text)
-}
-
-func (r *recorder) Error(args ...any)            { r.fail(fmt.Sprint(args...)) }
-func (r *recorder) Errorf(f string, args ...any) { r.fail(fmt.Sprintf(f, args...)) }
-func (r *recorder) Fatal(args ...any)            { r.fatal(fmt.Sprint(args...)) }
-func (r *recorder) Fatalf(f string, args ...any) { r.fatal(fmt.Sprintf(f, args...)) }
-
-// stopped is what a fatal failure panics with, so that a check can be stopped in the goroutine of the test.
-type stopped struct{}
-
-func (r *recorder) fatal(text string) {
-	r.fail(text)
-	panic(stopped{})
-}
-
 // failuresOf returns what the named check says of a source.
 func failuresOf(t *testing.T, name string, src Source) []string {
 	t.Helper()
-	rec := &recorder{TB: t}
 	for _, c := range checks {
 		if c.name == name {
-			func() {
-				defer func() {
-					if v := recover(); v != nil && v != (stopped{}) {
-						panic(v)
-					}
-				}()
-				runCheck(rec, src, c.run)
-			}()
-			return rec.failures
+			return conformance.Failures(t, func(t testing.TB) { runCheck(t, src, c.run) })
 		}
 	}
 	t.Fatalf("no check %q", name)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/conformance"
 )
 
 // endpoints returns the endpoints with the given numbers, 1 to 254.
@@ -34,7 +35,7 @@ func (c *check) firstSet() {
 	const service = "conformance-first"
 	all := c.set(service, 1, 2, 3)
 	w := c.start(context.Background(), service)
-	if got, want := w.next(), addrs(all); got != want {
+	if got, want := w.Next(), addrs(all); got != want {
 		c.t.Errorf("first set is %q, want %q: complete from the start", got, want)
 	}
 }
@@ -73,25 +74,25 @@ func (c *check) removalToZero() {
 
 // untilNone reads sets until an empty one, or the end of the watch with ErrUnknownService.
 func (w *watch) untilNone(possible []discovery.Endpoint) {
-	w.t.Helper()
-	deadline := time.After(w.timeout)
+	w.check.t.Helper()
+	deadline := time.After(w.Timeout)
 	for {
 		select {
-		case set := <-w.sets:
+		case set := <-w.News:
 			if set == "" {
 				return
 			}
-		case err := <-w.done:
-			w.done <- err
-			if len(w.sets) > 0 {
+		case err := <-w.Done:
+			w.Done <- err
+			if len(w.News) > 0 {
 				continue
 			}
 			if !errors.Is(err, discovery.ErrUnknownService) {
-				w.t.Fatalf("Watch = %v, want an empty set or %v", err, discovery.ErrUnknownService)
+				w.check.t.Fatalf("Watch = %v, want an empty set or %v", err, discovery.ErrUnknownService)
 			}
 			return
 		case <-deadline:
-			w.t.Fatalf("neither an empty set nor %v within %v", discovery.ErrUnknownService, w.timeout)
+			w.check.t.Fatalf("neither an empty set nor %v within %v", discovery.ErrUnknownService, w.Timeout)
 		}
 	}
 }
@@ -107,21 +108,21 @@ func (c *check) contextEnd() {
 
 	w := c.start(context.Background(), service)
 	w.until(one, one, one)
-	w.cancel()
-	if err := w.end(prompt); !errors.Is(err, context.Canceled) {
+	w.Cancel()
+	if err := w.End(prompt); !errors.Is(err, context.Canceled) {
 		c.t.Errorf("Watch = %v after cancel, want %v", err, context.Canceled)
 	}
 
 	const lifetime = 100 * time.Millisecond
 	ctx, cancel := context.WithTimeout(context.Background(), lifetime)
 	defer cancel()
-	if err := c.start(ctx, service).end(lifetime + prompt); !errors.Is(err, context.DeadlineExceeded) {
+	if err := c.start(ctx, service).End(lifetime + prompt); !errors.Is(err, context.DeadlineExceeded) {
 		c.t.Errorf("Watch = %v after the deadline, want %v", err, context.DeadlineExceeded)
 	}
 
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := c.start(ended, service).end(prompt); !errors.Is(err, context.Canceled) {
+	if err := c.start(ended, service).End(prompt); !errors.Is(err, context.Canceled) {
 		c.t.Errorf("Watch = %v with an ended context, want %v", err, context.Canceled)
 	}
 }
@@ -141,8 +142,8 @@ func (c *check) concurrentWatches() {
 		w.until(one, one, one)
 	}
 	// The end of one watch must not disturb another one of the same service.
-	watches[0].cancel()
-	_ = watches[0].end(prompt)
+	watches[0].Cancel()
+	_ = watches[0].End(prompt)
 	for i, service := range services {
 		c.set(service, i+1, i+11)
 	}
@@ -155,16 +156,7 @@ func (c *check) concurrentWatches() {
 // breakSource breaks the source until heal is called or the check ends.
 func (c *check) breakSource() (heal func()) {
 	c.t.Helper()
-	broken := true
-	heal = func() {
-		if broken {
-			broken = false
-			c.src.Heal(c.t)
-		}
-	}
-	c.t.Cleanup(heal)
-	c.src.Break(c.t)
-	return heal
+	return conformance.Outage(c.t, c.src.Break, c.src.Heal)
 }
 
 func (c *check) brokenSource() {
@@ -178,12 +170,12 @@ func (c *check) brokenSource() {
 		"running": running,
 		"new":     c.start(context.Background(), service),
 	} {
-		err := w.end(c.src.Timeout)
+		err := w.End(c.src.Timeout)
 		if errors.Is(err, context.Canceled) || errors.Is(err, discovery.ErrUnknownService) {
 			c.t.Errorf("%s watch of a broken source = %v, want the reason why it broke", name, err)
 		}
-		if name == "new" && len(w.sets) > 0 {
-			c.t.Errorf("new watch of a broken source delivers %q, want nothing", <-w.sets)
+		if name == "new" && len(w.News) > 0 {
+			c.t.Errorf("new watch of a broken source delivers %q, want nothing", <-w.News)
 		}
 	}
 }
@@ -215,7 +207,7 @@ func (c *check) recovery() {
 	heal()
 	c.set(service, 2, 3)
 	for {
-		got := w.next()
+		got := w.Next()
 		if got == "" {
 			c.t.Fatal("the set became empty while the source was broken, want the last good one")
 		}
