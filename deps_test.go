@@ -130,6 +130,7 @@ var places = map[string]place{
 	"internal/kubetest":           {testLayer, nil},
 	"internal/echopb":             {0, grpcPrice},
 	"internal/pace":               {0, []string{}},
+	"internal/httpstatus":         {0, []string{}},
 	"internal/conformance":        {0, []string{"go.uber.org/goleak"}},
 	"internal/consulapi":          {1, slices.Concat(backoffPrice, consulPrice)},
 	"internal/etcdapi":            {1, slices.Concat(backoffPrice, grpcPrice, etcdPrice)},

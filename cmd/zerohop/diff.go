@@ -59,21 +59,16 @@ func diffCommand(args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&f.from, "from", "", "")
 	flags.BoolVar(&f.expand, "env", false, "")
 	flags.BoolVar(&asJSON, "json", false, "")
-	var names []string
-	for {
-		if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-			fmt.Fprint(stdout, help)
-			return exitOK
-		} else if err != nil {
-			complain(stderr, err)
-			return exitUsage
-		}
-		if args = flags.Args(); len(args) == 0 {
-			break
-		}
-		names, args = append(names, args[0]), args[1:]
+	names, err := operands(flags, args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, help)
+		return exitOK
+	case err != nil:
+		complain(stderr, err)
+		return exitUsage
 	}
-	err := f.validate()
+	err = f.validate()
 	if len(names) != 2 {
 		err = errors.Join(err, fmt.Errorf("want two files, OLD and NEW, got %d", len(names)))
 	}

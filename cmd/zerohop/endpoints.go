@@ -41,15 +41,9 @@ func parseSettings(args []string) (settings, error) {
 		s.addresses.Allow = append(s.addresses.Allow, prefix)
 		return err
 	})
-	var services []string
-	for {
-		if err := flags.Parse(args); err != nil {
-			return s, err
-		}
-		if args = flags.Args(); len(args) == 0 {
-			break
-		}
-		services, args = append(services, args[0]), args[1:]
+	services, err := operands(flags, args)
+	if err != nil {
+		return s, err
 	}
 	var errs []error
 	if len(services) == 1 && services[0] != "" {

@@ -57,14 +57,9 @@ func parseImportation(args []string) (importation, error) {
 	flags.StringVar(&i.options.Target, "target", "", "")
 	flags.Func("gateway", "", pair(&i.options.Gateways))
 	flags.Func("label", "", pair(&i.options.Labels))
-	for {
-		if err := flags.Parse(args); err != nil {
-			return i, err
-		}
-		if args = flags.Args(); len(args) == 0 {
-			break
-		}
-		i.files, args = append(i.files, args[0]), args[1:]
+	var err error
+	if i.files, err = operands(flags, args); err != nil {
+		return i, err
 	}
 	var errs []error
 	if importers[i.from] == nil {

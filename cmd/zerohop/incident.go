@@ -60,14 +60,9 @@ func parseInspecting(args []string) (inspecting, error) {
 		in.offsets[name] = d
 		return nil
 	})
-	for {
-		if err := flags.Parse(args); err != nil {
-			return in, err
-		}
-		if args = flags.Args(); len(args) == 0 {
-			break
-		}
-		in.files, args = append(in.files, args[0]), args[1:]
+	var err error
+	if in.files, err = operands(flags, args); err != nil {
+		return in, err
 	}
 	var errs []error
 	if len(in.files) == 0 {

@@ -44,21 +44,16 @@ func routeCommand(args []string, stdout, stderr io.Writer) int {
 		header.Add(strings.TrimSpace(k), strings.TrimSpace(v))
 		return nil
 	})
-	var words []string
-	for {
-		if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-			fmt.Fprint(stdout, help)
-			return exitOK
-		} else if err != nil {
-			complain(stderr, err)
-			return exitUsage
-		}
-		if args = flags.Args(); len(args) == 0 {
-			break
-		}
-		words, args = append(words, args[0]), args[1:]
+	words, err := operands(flags, args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, help)
+		return exitOK
+	case err != nil:
+		complain(stderr, err)
+		return exitUsage
 	}
-	err := f.validate()
+	err = f.validate()
 	if name == "" {
 		err = errors.Join(err, errors.New("--spec FILE is missing"))
 	}

@@ -51,14 +51,9 @@ func parseVetting(args []string) (vetting, error) {
 		v.disable = append(v.disable, strings.Split(text, ",")...)
 		return nil
 	})
-	for {
-		if err := flags.Parse(args); err != nil {
-			return v, err
-		}
-		if args = flags.Args(); len(args) == 0 {
-			break
-		}
-		v.specs, args = append(v.specs, args[0]), args[1:]
+	var err error
+	if v.specs, err = operands(flags, args); err != nil {
+		return v, err
 	}
 	errs := []error{v.format.validate()}
 	if len(v.specs) == 0 && v.graph == "" {

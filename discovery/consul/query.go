@@ -12,6 +12,7 @@ import (
 
 	"github.com/zerohop/zerohop/discovery"
 	"github.com/zerohop/zerohop/internal/consulapi"
+	"github.com/zerohop/zerohop/internal/httpstatus"
 	"github.com/zerohop/zerohop/internal/pace"
 )
 
@@ -113,10 +114,7 @@ func (a answer) remember(sure bool) { indexesOf(a.x).set(a.key, a.index, sure ||
 func (a answer) explain(err error) error { return a.x.Explain(a.what, err) }
 
 // leaderless reports whether err is the answer of a server that has no leader to ask.
-func leaderless(err error) bool {
-	e, ok := errors.AsType[*consulapi.StatusError](err)
-	return ok && e.Code >= http.StatusInternalServerError
-}
+func leaderless(err error) bool { return httpstatus.Of(err) >= http.StatusInternalServerError }
 
 type indexKey struct{ datacenter, service string }
 

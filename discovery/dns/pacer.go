@@ -1,7 +1,6 @@
 package dns
 
 import (
-	"context"
 	"time"
 )
 
@@ -28,18 +27,3 @@ func (p *pacer) take(now time.Time) {
 
 // due returns how long it takes until the taken tokens are there and one more.
 func (p *pacer) due(now time.Time) time.Duration { return max(p.next.Sub(now), 0) }
-
-// sleep waits for d or until ctx ends, and returns the error of ctx.
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return ctx.Err()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}

@@ -13,6 +13,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/pace"
 )
 
 const (
@@ -89,14 +90,14 @@ func (w *watch) run(ctx context.Context, update func([]discovery.Endpoint)) erro
 		if err != nil {
 			if f, ok := errors.AsType[*failure](err); ok && f.answered {
 				pause := min(time.Duration(w.asked)*failurePause, longestFailurePause)
-				if err := sleep(ctx, pause); err != nil {
+				if err := pace.Sleep(ctx, pause); err != nil {
 					return err
 				}
 			}
 			return err
 		}
 		update(set)
-		if err := sleep(ctx, w.rest(time.Now())); err != nil {
+		if err := pace.Sleep(ctx, w.rest(time.Now())); err != nil {
 			return err
 		}
 	}

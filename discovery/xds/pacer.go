@@ -1,7 +1,6 @@
 package xds
 
 import (
-	"context"
 	"time"
 )
 
@@ -21,18 +20,3 @@ func (p *pacer) wait(now time.Time, holds time.Duration) time.Duration {
 
 // spend takes the cost of one event out of the bucket.
 func (p *pacer) spend(cost time.Duration) { p.due = p.due.Add(cost) }
-
-// sleep waits for d or until ctx ends, and returns the error of ctx.
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return ctx.Err()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}

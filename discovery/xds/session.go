@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/pace"
 )
 
 const (
@@ -209,7 +210,7 @@ func (s *session) next(now time.Time) (req *discoveryv3.DiscoveryRequest, wait t
 
 // receive takes answers, decoded by c, until the stream breaks.
 func (s *session) receive(ads discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesClient, c *codec) {
-	var pace pacer
+	var reads pacer
 	for {
 		resp, err := ads.Recv()
 		if c.garbled != nil {
@@ -223,8 +224,8 @@ func (s *session) receive(ads discoveryv3.AggregatedDiscoveryService_StreamAggre
 		start := time.Now()
 		s.take(resp)
 		now := time.Now()
-		pace.spend(max(idleShare*now.Sub(start), readGap))
-		if sleep(s.ctx, pace.wait(now, readBurst)) != nil {
+		reads.spend(max(idleShare*now.Sub(start), readGap))
+		if pace.Sleep(s.ctx, reads.wait(now, readBurst)) != nil {
 			continue // Recv says why
 		}
 	}
@@ -316,7 +317,7 @@ func refusal(bad []error) string {
 // that there is no such service. Pings of HTTP/2 are no choice: gRPC servers in their default setting take more than one
 // in five minutes for an attack and hang up.
 func (s *session) probe(health healthv1.HealthClient) {
-	if sleep(s.ctx, s.r.limits.firstProbe) != nil {
+	if pace.Sleep(s.ctx, s.r.limits.firstProbe) != nil {
 		return
 	}
 	if !s.talked.Load() {
@@ -330,6 +331,6 @@ func (s *session) probe(health healthv1.HealthClient) {
 			s.end(errFrozen)
 		}
 		cancel()
-		_ = sleep(s.ctx, s.r.limits.probeInterval)
+		_ = pace.Sleep(s.ctx, s.r.limits.probeInterval)
 	}
 }

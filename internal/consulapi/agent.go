@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/httpstatus"
 )
 
 const (
@@ -136,7 +137,7 @@ func (x *Exchange) Explain(what string, err error) error {
 	}
 	answer, refused := errors.AsType[api.StatusError](err)
 	if refused {
-		err = &StatusError{Code: answer.Code, text: answer.Body}
+		err = &httpstatus.Error{Code: answer.Code, Text: answer.Body}
 	}
 	denied := answer.Code == http.StatusForbidden || answer.Code == http.StatusUnauthorized || errors.Is(err, ErrHidden)
 	hint := ""
@@ -150,33 +151,8 @@ func (x *Exchange) Explain(what string, err error) error {
 	return err
 }
 
-// StatusError is an answer other than 200.
-type StatusError struct {
-	Code int
-	text string
-}
-
-// Error quotes the text of the agent, cut: it comes from outside and ends in logs.
-func (e *StatusError) Error() string {
-	const most = 200
-	text := e.text
-	if len(text) > most {
-		text = text[:most] + "..."
-	}
-	switch e.Code {
-	case http.StatusForbidden, http.StatusUnauthorized:
-		return fmt.Sprintf("permission denied: status %d %q", e.Code, text)
-	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
-		return fmt.Sprintf("status %d: redirects are not followed", e.Code)
-	}
-	return fmt.Sprintf("status %d %q", e.Code, text)
-}
-
 // NotFound reports whether err is the answer 404.
-func NotFound(err error) bool {
-	e, ok := errors.AsType[*StatusError](err)
-	return ok && e.Code == http.StatusNotFound
-}
+func NotFound(err error) bool { return httpstatus.Of(err) == http.StatusNotFound }
 
 // CheckName refuses names that change the path of a request: api.Client escapes everything in them but slashes,
 // and the agent resolves dots.

@@ -22,6 +22,7 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/httpstatus"
 )
 
 // Client talks to an API server. It is safe for concurrent use.
@@ -96,7 +97,7 @@ func (c *Client) Explain(what string, err error) error {
 }
 
 func (c *Client) refused(what string, header http.Header, err error) error {
-	code := statusOf(err)
+	code := httpstatus.Of(err)
 	return &discovery.RefusedError{
 		After:  retryAfter(header.Get("Retry-After"), time.Now()),
 		Denied: code == http.StatusUnauthorized || code == http.StatusForbidden,
@@ -113,28 +114,6 @@ func Read(r io.Reader, limit int64) ([]byte, error) {
 	return data, err
 }
 
-// statusError is an answer other than 200, or such an answer in a stream.
-type statusError struct {
-	code int
-	text string
-}
-
-// Error quotes the text of the server, cut: it comes from outside and ends in logs.
-func (e *statusError) Error() string {
-	const most = 200
-	text := e.text
-	if len(text) > most {
-		text = text[:most] + "..."
-	}
-	switch e.code {
-	case http.StatusForbidden, http.StatusUnauthorized:
-		return fmt.Sprintf("permission denied: status %d %q", e.code, text)
-	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
-		return fmt.Sprintf("status %d: redirects are not followed", e.code)
-	}
-	return fmt.Sprintf("status %d %q", e.code, text)
-}
-
 // readStatus returns the error that a response holds.
 func readStatus(resp *http.Response) error {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxStatus))
@@ -147,21 +126,14 @@ func readStatus(resp *http.Response) error {
 			text = status.Message
 		}
 	}
-	return &statusError{code: resp.StatusCode, text: text}
+	return &httpstatus.Error{Code: resp.StatusCode, Text: text}
 }
 
 // outdated reports whether the server has forgotten the resource version that it was asked about.
-func outdated(err error) bool { return statusOf(err) == http.StatusGone }
+func outdated(err error) bool { return httpstatus.Of(err) == http.StatusGone }
 
 // ahead reports whether the server may not have come to the resource version that it was asked about.
-func ahead(err error) bool { return statusOf(err) == http.StatusGatewayTimeout }
-
-func statusOf(err error) int {
-	if e, ok := errors.AsType[*statusError](err); ok {
-		return e.code
-	}
-	return 0
-}
+func ahead(err error) bool { return httpstatus.Of(err) == http.StatusGatewayTimeout }
 
 // retryAfter reads the header of this name: seconds or a date. What cannot be read or lies in the past is 0.
 func retryAfter(value string, now time.Time) time.Duration {

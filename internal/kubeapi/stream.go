@@ -19,6 +19,7 @@ import (
 	restwatch "k8s.io/client-go/rest/watch"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/httpstatus"
 	"github.com/zerohop/zerohop/internal/pace"
 )
 
@@ -132,7 +133,7 @@ func ParseList[L metav1.ListInterface](resp *http.Response) (none L, err error) 
 	case L:
 		return obj, nil
 	case *metav1.Status:
-		return none, &statusError{code: int(obj.Code), text: obj.Message}
+		return none, &httpstatus.Error{Code: int(obj.Code), Text: obj.Message}
 	}
 	return none, fmt.Errorf("the answer is a %T", obj)
 }
@@ -182,7 +183,7 @@ func follow[T metav1.Object](ctx context.Context, c *Client, r Resource, version
 
 // unread says why an answer could not be used. If the server meant it so, that is a refusal.
 func (c *Client) unread(what string, resp *http.Response, err error) error {
-	if _, ok := errors.AsType[*statusError](err); ok || errors.Is(err, ErrTooLarge) {
+	if _, ok := errors.AsType[*httpstatus.Error](err); ok || errors.Is(err, ErrTooLarge) {
 		return c.refused(what, resp.Header, err)
 	}
 	if _, ok := errors.AsType[*discovery.RefusedError](err); ok { // of a change that could not be taken over
@@ -220,7 +221,7 @@ func Events[T metav1.Object](resp *http.Response, version string, change func(ob
 func event[T metav1.Object](kind watch.EventType, obj runtime.Object, version string, change func(T, bool) error) (string, error) {
 	switch obj := any(obj).(type) {
 	case *metav1.Status:
-		return version, &statusError{code: int(obj.Code), text: obj.Message}
+		return version, &httpstatus.Error{Code: int(obj.Code), Text: obj.Message}
 	case T:
 		if kind != watch.Bookmark {
 			if err := change(obj, kind != watch.Deleted); err != nil {
