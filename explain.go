@@ -62,9 +62,10 @@ func (t *target) explains(o *CallOptions) explaining {
 	return t.explain
 }
 
-// Explain returns the record of how a call came to its end, nil if there is none. v is an error that a call returned, or one that
-// wraps it; an *http.Response of httpmesh; a CallRecord; or a *Report, whose last call that is explained it is. Calls that failed are explained unless Policy.Explain or CallOptions.Explain switch that off, others if they
-// were sampled or if CallOptions.Explain asks for it.
+// Explain returns the record of how a call came to its end, nil if there is none. v is an error that a call or a stream of grpcmesh
+// returned, or one that wraps it; an *http.Response of httpmesh; a CallRecord; or a *Report, whose last call that is explained it is.
+// Calls that failed are explained unless Policy.Explain or CallOptions.Explain switch that off, others if they were sampled or if
+// CallOptions.Explain asks for it.
 //
 // A response whose status is a failure is explained from the start, and one that breaks off once Read has said so: then what
 // Explain returns has that in it, too. Whoever wraps Response.Body, as http.Client does if it has a Timeout, hides the second
@@ -87,8 +88,14 @@ func Explain(v any) *Explanation {
 	case interface{ Explanation() *Explanation }:
 		return v.Explanation()
 	case error:
-		if e, ok := errors.AsType[*Error](v); ok && e != nil {
+		if e, ok := errors.AsType[*Error](v); ok {
+			if e == nil {
+				return nil
+			}
 			return e.Explanation
+		}
+		if x := (interface{ Explanation() *Explanation })(nil); errors.As(v, &x) {
+			return x.Explanation()
 		}
 		return nil
 	}

@@ -108,6 +108,7 @@ func (r *replay) RecvMsg(m any) error {
 			default:
 				if md, _ := s.Header(); md != nil {
 					r.commit(s)
+					err = s.explained(err)
 				} else if again = r.fail(s, err); !again {
 					err = r.failure(err)
 				}

@@ -63,7 +63,7 @@ func streamInterceptor(mesh *zerohop.Mesh, service string, p patience) grpc.Stre
 			if a.Binds() {
 				return bound{x.last}, nil
 			}
-			return x.last.ClientStream, nil
+			return x.last, nil
 		}
 		x.finishers.call(err)
 		return nil, err
@@ -122,6 +122,39 @@ func (x *stream) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Ver
 	a.Status = 0
 	return resilience.Verdict{Outcome: resilience.Success}
 }
+
+// RecvMsg has zerohop.Explain find out about a stream that breaks off.
+func (s *attemptStream) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	if err == nil || errors.Is(err, io.EOF) {
+		return err
+	}
+	return s.explained(err)
+}
+
+// explained returns the error of a stream with its explanation, if the call has ended and is explained.
+func (s *attemptStream) explained(err error) error {
+	e := s.state.attempt.Explanation()
+	if e == nil {
+		return err
+	}
+	return &explainedError{err, e}
+}
+
+// explainedError is an error of gRPC, with all that can be asked of that, and with how it came about.
+type explainedError struct {
+	error
+	explanation *zerohop.Explanation
+}
+
+// GRPCStatus returns the status of the stream.
+func (e *explainedError) GRPCStatus() *status.Status { return status.Convert(e.error) }
+
+// Explanation returns the record of the call.
+func (e *explainedError) Explanation() *zerohop.Explanation { return e.explanation }
+
+// Unwrap returns the error of gRPC.
+func (e *explainedError) Unwrap() error { return e.error }
 
 func (x *stream) Release(*zerohop.Attempt) {}
 
