@@ -187,6 +187,10 @@ func (m *Mesh) operate(op Operation, a Action, to resilience.BreakerState) error
 		return fmt.Errorf("zerohop: operation: addr: %w: %q of %q", ErrLastEndpoint, op.Addr, op.Service)
 	}
 	if at >= 0 {
+		if old := ops.list[at]; old.Action != a { // it has ended, then; what is renewed goes on
+			old.By, old.Why = o.By, o.Why
+			u.tellOf(StateOperatorEnded, &old, now)
+		}
 		ops.list[at] = o
 	} else {
 		ops.list = append(ops.list, o)
@@ -205,7 +209,7 @@ func (m *Mesh) operate(op Operation, a Action, to resilience.BreakerState) error
 // takeOut takes an endpoint out of service, unless it is the last one. operations.mu is held, and news wait.
 func (u *upstream) takeOut(o *OperationState) bool {
 	if !u.balancer.TakeOut(o.Addr, o.Until, o.Action == ActionDrain) {
-		return false
+		return !time.Now().Before(o.Until) // it is over already
 	}
 	u.change(func() {}) // who holds connections looks at the nodes again
 	return true

@@ -378,7 +378,7 @@ func TestDrainReplacesEject(t *testing.T) {
 		if err := m.Release(op); err != nil {
 			t.Fatal(err)
 		}
-		told.expect(t, start, "0s operator "+addr+" eject until 1m0s", "0s operator "+addr+" drain until 1h0m0s", "2m0s operator_ended "+addr+" drain")
+		told.expect(t, start, "0s operator "+addr+" eject until 1m0s", "0s operator_ended "+addr+" eject", "0s operator "+addr+" drain until 1h0m0s", "2m0s operator_ended "+addr+" drain")
 	})
 }
 
@@ -418,4 +418,27 @@ func TestOperationsKeepTheirService(t *testing.T) {
 			t.Error("a service goes on on which no operation is in force any more")
 		}
 	})
+}
+
+// What is over before it could begin is no error: it has ended, as all operations do.
+func TestOperationsOfAnInstant(t *testing.T) {
+	var told events
+	m := open(t, Config{Resolver: orders(3), Hooks: told.hooks()})
+	if err := ping(t.Context(), m, "orders"); err != nil {
+		t.Fatal(err)
+	}
+	op := Operation{Service: "orders", For: 1}
+	for _, ep := range endpoints(3) { // all of them: none is out when the next one is
+		op.Addr = ep.Addr
+		if err := m.Eject(op); err != nil {
+			t.Errorf("Eject() = %v", err)
+		}
+		op.Addr = ""
+		if err := m.PauseRetries(op); err != nil {
+			t.Errorf("PauseRetries() = %v", err)
+		}
+	}
+	if err := ping(t.Context(), m, "orders"); err != nil {
+		t.Error(err)
+	}
 }

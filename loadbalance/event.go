@@ -10,7 +10,8 @@ const (
 	Ejected EventKind = iota + 1
 	// Spared nodes would have been ejected, had not too many been already.
 	Spared
-	// Returned nodes are back: a probe succeeded, an ejection was cut short, or nobody ejects any more.
+	// Returned nodes are back: a probe succeeded, an ejection was cut short, or nobody ejects any more. With Operator as the Cause
+	// an operator has taken them out meanwhile.
 	Returned
 	// PanicBegan says that so many nodes are out of service that picks take no account of it.
 	PanicBegan

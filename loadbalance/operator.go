@@ -66,6 +66,9 @@ func (b *Balancer) takeOut(addr string, until, now time.Duration, drain bool) bo
 		b.takings[addr] = t
 	}
 	t.until, t.drain = until, drain
+	if n.out.Load() > 0 {
+		n.event(Returned, reason{cause: Operator}, now, 0) // from its ejection, which is not gone on with
+	}
 	b.take(n, t)
 	n.event(TakenOut, reason{cause: Operator}, now, until)
 	b.changed(now)
