@@ -29,6 +29,7 @@ import (
 	"github.com/zerohop/zerohop/discovery/discoverytest"
 	"github.com/zerohop/zerohop/internal/echopb"
 	"github.com/zerohop/zerohop/resilience"
+	"github.com/zerohop/zerohop/routing"
 )
 
 // parallel makes n calls, eight at a time.
@@ -89,6 +90,69 @@ func TestSumsAreWhatHTTPServersSaw(t *testing.T) {
 		t.Errorf("answers 502 = %d, want %d", got, want)
 	}
 	if got, want := len(r.ended(t)), b.count()+200; got != want {
+		t.Errorf("%d spans, want %d", got, want)
+	}
+}
+
+// Whatever has requests made, each is one attempt and one value of the histogram of the conventions, and calls are those of callers and
+// fallbacks; copies for mirrors are in figures of their own.
+func TestSumsHoldWithMirrorsAndFallbacks(t *testing.T) {
+	orders := &backends{answer: func(_ int, w http.ResponseWriter, req *http.Request) {
+		if strings.HasSuffix(req.URL.Path, "3") {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}}
+	spare, copies := &backends{answer: noAnswer}, &backends{answer: noAnswer}
+	resolver := orders.start(t, 2)
+	resolver["spare"], resolver["copies"] = spare.start(t, 1)["orders"], copies.start(t, 1)["orders"]
+	r := newRecorder(t)
+	spec := noBackups
+	spec.Services = map[string]zerohop.Policy{"orders": {
+		Fallback: zerohop.Substitute{Service: "spare"}, Retry: zerohop.Retry{Attempts: 2}, Outlier: zerohop.Outlier{Mode: zerohop.Off},
+	}}
+	spec.Routes = []routing.Rule{{
+		Name: "all", Match: routing.Match{Service: "orders"}, Mirrors: []routing.Mirror{{Service: "copies"}},
+	}}
+	const calls = 100
+	copied := make(chan struct{}, calls) // copies end when they like
+	hooks := zerohop.JoinHooks(r.hooks(t), zerohop.Hooks{CallDone: func(_ context.Context, call zerohop.CallInfo, _ zerohop.CallResult) {
+		if call.Mirror {
+			copied <- struct{}{}
+		}
+	}})
+	c := newClient(t, zerohop.Config{Resolver: resolver, Spec: spec, Hooks: hooks})
+	for i := range calls {
+		if got, want := get(t, c, t.Context(), fmt.Sprintf("http://orders/%d", i)), http.StatusOK; got != want {
+			t.Errorf("status = %d, want %d", got, want)
+		}
+		<-copied
+	}
+	m := r.instruments(t)
+	requests := orders.count() + spare.count() + copies.count()
+	if got, want := orders.count(), calls+calls/10; got != want {
+		t.Errorf("%d requests for the service, want %d", got, want)
+	}
+	for what, row := range map[string]struct {
+		got  int64
+		want int
+	}{
+		"attempts":             {total(t, m["zerohop.attempts"]), requests},
+		"values":               {total(t, m["http.client.request.duration"]), requests},
+		"values of copies":     {total(t, m["http.client.request.duration"], mirror.Bool(true)), copies.count()},
+		"attempts of copies":   {total(t, m["zerohop.attempts"], attemptKind.String(kindMirror)), calls},
+		"copies":               {total(t, m["zerohop.mirror.duration"]), calls},
+		"retries":              {total(t, m["zerohop.attempts"], attemptKind.String(kindRetry)), calls / 10},
+		"calls":                {total(t, m["zerohop.call.duration"]), calls + calls/10},
+		"calls of the service": {total(t, m["zerohop.call.duration"], service.String("orders")), calls},
+		"failed calls":         {total(t, m["zerohop.call.duration"], outcome.String("failure")), calls / 10},
+		"fallbacks":            {total(t, m["zerohop.fallbacks"], fallback.String("service")), spare.count()},
+		"calls as fallbacks":   {total(t, m["zerohop.call.duration"], service.String("spare")), calls / 10},
+	} {
+		if row.got != int64(row.want) {
+			t.Errorf("%s = %d, want %d", what, row.got, row.want)
+		}
+	}
+	if got, want := len(r.ended(t)), requests+calls+calls/10+calls+spare.count(); got != want { // one tells of each fallback
 		t.Errorf("%d spans, want %d", got, want)
 	}
 }

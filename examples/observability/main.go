@@ -32,6 +32,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/examples/observability/pipeline"
@@ -116,7 +117,7 @@ func run(ctx context.Context, out io.Writer, o options) error {
 		defer cancel()
 		_ = sent.Shutdown(ctx) // what is lost is lost
 	}()
-	hooks, err := telemetry.New(telemetry.Config{MeterProvider: sent.Metrics, TracerProvider: sent.Traces})
+	hooks, err := telemetry.New(telemetry.Config{MeterProvider: sent.Metrics, TracerProvider: sent.Traces, Propagator: propagation.TraceContext{}})
 	if err != nil {
 		return err
 	}
