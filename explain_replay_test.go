@@ -15,11 +15,11 @@ import (
 )
 
 // The random words of an Explanation are all that its choices were drawn by: a mesh with the same past that draws these words, and others for
-// all else, sends the call to the same places. Schedules are left out: which of their places comes next is not a word that
-// the record has.
+// all else, sends the call to the same places. Schedules (weighted-round-robin, utilization) are left out: where one begins is drawn when it is
+// made, for all calls to come, and where it has got to is the work of all calls before.
 func TestChoicesFollowFromExplanations(t *testing.T) {
 	compared, routed, again, hidden := 0, 0, 0, 0
-	for _, balance := range []string{"peak-ewma", "least-request", "random", "rendezvous", "prequal"} {
+	for _, balance := range []string{"peak-ewma", "least-request", "random", "rendezvous", "prequal", "maglev", "ring-hash"} {
 		for seed := range uint64(30) {
 			var want, got *Explanation
 			var drawn []uint64

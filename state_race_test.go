@@ -14,12 +14,17 @@ import (
 func TestStateWhileEverythingChanges(t *testing.T) {
 	sets := make(chan []discovery.Endpoint)
 	var telling, told atomic.Int32
+	news := make(chan struct{}, 1)
 	m := open(t, Config{Resolver: fed(sets), Discovery: Discovery{EmptyGrace: -1}, Hooks: Hooks{State: func(string, StateEvent) {
 		if telling.Add(1) != 1 {
 			t.Error("two events are told at once")
 		}
 		told.Add(1)
 		telling.Add(-1)
+		select {
+		case news <- struct{}{}:
+		default:
+		}
 	}}, Spec: Spec{Services: map[string]Policy{"orders": {ServiceBreaker: Breaker{Mode: On}, Breaker: Breaker{Mode: On}}}}})
 	all := endpoints(4)
 	sets <- all
@@ -71,11 +76,8 @@ func TestStateWhileEverythingChanges(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	for range 1000 {
-		if st := m.State().Services[0]; len(st.Operations) == 0 {
-			break
-		}
-		time.Sleep(time.Millisecond) // their time is up by then; what is waited for is that somebody notices
+	for len(m.State().Services[0].Operations) > 0 {
+		<-news // each of them is told when it ends
 	}
 	if st := m.State().Services[0]; len(st.Operations) > 0 || !st.RetriesPaused.IsZero() || told.Load() == 0 {
 		t.Errorf("in the end: %+v, %d events", st, told.Load())

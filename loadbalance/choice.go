@@ -107,6 +107,7 @@ type Choice struct {
 	// Panicking says that ejections and failed checks were ignored, because too few endpoints were left.
 	Panicking bool
 	// Random and Draw are the random words by which the picker and the level chose, 0 if they drew none: a Balancer whose Config.Rand
-	// returns them, in this order, chooses the same in the same state.
+	// returns them, in this order, chooses the same in the same state. Schedules, as of WeightedRoundRobin, have none: where one begins
+	// was drawn before, for all picks.
 	Random, Draw uint64
 }

@@ -229,7 +229,6 @@ func TestObserverIsToldInOrderAndFree(t *testing.T) {
 			ejected[e.Addr] = false
 		}
 		b.SetFailing("10.9.9.9:80", true, time.Now()) // takes the lock
-		b.Set().Nodes()[0].TakenOut(time.Now())
 		if told%7 == 0 {
 			b.EndEjection(e.Addr, time.Now())
 		}

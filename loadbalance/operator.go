@@ -157,19 +157,3 @@ func (s *Set) expire(p *plan, in *Info) *plan {
 	b.tell(now)
 	return s.current()
 }
-
-// TakenOut returns until when an operator keeps calls away from the node and whether those go on that are bound to it, and false if
-// none does. It takes a lock of the balancer.
-func (n *Node) TakenOut(now time.Time) (until time.Time, drain, ok bool) {
-	b := n.owner
-	if out := n.out.Load(); out > byHand {
-		return time.Time{}, false, false
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	t := b.takings[n.Addr()]
-	if t == nil || t.until <= b.since(now) {
-		return time.Time{}, false, false
-	}
-	return b.base.Add(t.until), t.drain, true
-}

@@ -44,8 +44,8 @@ func TestTakeOutKeepsCallsAway(t *testing.T) {
 				t.Fatalf("%s: TakeOut() = false", p.name)
 			}
 			n := b.Set().Find(NodeKey(bad))
-			if at, drain, ok := n.TakenOut(time.Now()); !ok || drain || !at.Equal(until) {
-				t.Errorf("%s: TakenOut() = %v, %v, %v", p.name, at, drain, ok)
+			if n.out.Load() != byHand {
+				t.Errorf("%s: %s is not taken out", p.name, bad)
 			}
 			if got := counts(t, b, 200, NodeKey(bad)); got[bad] != 0 || len(got) != 3 {
 				t.Errorf("%s: picks %v, want none of %s", p.name, got, bad)
@@ -60,7 +60,7 @@ func TestTakeOutKeepsCallsAway(t *testing.T) {
 			if got := counts(t, b, 400, 0); got[bad] == 0 {
 				t.Errorf("%s: picks %v after the time is up, want some of %s", p.name, got, bad)
 			}
-			if _, _, ok := b.Set().Find(NodeKey(bad)).TakenOut(time.Now()); ok || b.PutBack(bad) {
+			if b.Set().Find(NodeKey(bad)).out.Load() <= byHand || b.PutBack(bad) {
 				t.Errorf("%s: the node is still taken out", p.name)
 			}
 		}
