@@ -19,7 +19,7 @@ const (
 	maxStates   = 200 // lines of what happened
 	maxSamples  = 3   // explanations of each flag
 
-	budgetPause = 10 * time.Second // before a budget is told of again
+	againPause = 10 * time.Second // before what may come with each failed call is told of again
 )
 
 // writeSources says whose timeline it is, and what was done to the clocks.
@@ -101,22 +101,24 @@ func writeIncident(w io.Writer, t *incident.Timeline, findings []incident.Findin
 	writeCalls(w, t, all)
 	fmt.Fprintln(w, "\nWhat happened:")
 	n := 0
-	type budget struct {
-		source  int
-		service string
-		kind    incident.Kind
+	type again struct {
+		source              int
+		kind                incident.Kind
+		service, addr, text string
 	}
-	budgets := map[budget]time.Time{}
+	told := map[again]time.Time{}
+	left := 0
 	for i := range t.Events {
 		switch e := &t.Events[i]; e.Kind {
 		case incident.KindSecond, incident.KindFailed, incident.KindAttempt, incident.KindRetry, incident.KindBackup, incident.KindRefused, incident.KindFellBack:
 		default:
-			if strings.HasPrefix(string(e.Kind), "budget_") && !all { // they come in pairs, with each call
-				k := budget{e.Source, e.Service, e.Kind}
-				if e.Time.Sub(budgets[k]) < budgetPause {
+			if comesAgain(e) && !all {
+				k := again{e.Source, e.Kind, e.Service, e.Addr, e.Cause}
+				if at, ok := told[k]; ok && e.Time.Sub(at) < againPause {
+					left++
 					continue
 				}
-				budgets[k] = e.Time
+				told[k] = e.Time
 			}
 			if n++; n <= maxStates || all {
 				fmt.Fprintf(w, "  %s  %s  %s\n", e.Time.UTC().Format(clockLayout), clean(t.Sources[e.Source].Name()), clean(e.Words()))
@@ -124,9 +126,17 @@ func writeIncident(w io.Writer, t *incident.Timeline, findings []incident.Findin
 		}
 	}
 	if n > maxStates && !all {
-		fmt.Fprintf(w, "  and %d more: see --all, or merge\n", n-maxStates)
+		left += n - maxStates
+	}
+	if left > 0 {
+		fmt.Fprintf(w, "  and %d more: see --all, or merge\n", left)
 	}
 	writeSamples(w, t)
+}
+
+// comesAgain says of what happens again with each call or probe that fails.
+func comesAgain(e *incident.Event) bool {
+	return strings.HasPrefix(string(e.Kind), "budget_") || e.Kind == "spared" || e.Kind == "ejected" && e.Cause == "probe failed"
 }
 
 func writeFinding(w io.Writer, f *incident.Finding) {

@@ -178,9 +178,10 @@ type mark struct {
 }
 
 const (
-	maxMarks   = 50              // of a key
-	markPause  = 5 * time.Second // after which the same failure is a new one
-	alignedBy  = 2 * time.Second // how far marks of the same thing are apart at most
+	maxMarks   = 50                    // of a key
+	markPause  = 5 * time.Second       // after which the same failure is a new one
+	alignedBy  = 2 * time.Second       // how far marks of the same thing are apart at most
+	exactBy    = 50 * time.Millisecond // how exact exact ones are: processes do not begin or hear of things at the same time
 	enoughKeys = 2
 	maxPairs   = 200_000
 )
@@ -266,7 +267,7 @@ func align(fixed, moved map[string][]mark) (offset time.Duration, keys int, doub
 		all = exact
 	}
 	offset = all[len(all)/2] // they are sorted
-	if len(exact) < 2 && offset.Abs() < alignedBy {
+	if by := offset.Abs(); by < exactBy || len(exact) < 2 && by < alignedBy {
 		return 0, len(distinct), "" // no worse than what they tell
 	}
 	return offset, len(distinct), ""
