@@ -76,3 +76,16 @@ func TestPageTakesEndpointsAndRoutesWithoutEnd(t *testing.T) {
 	eval[bool](p, `(location.hash = "#/policy/service-000", true)`)
 	p.wait(`document.querySelector("main").textContent.includes("900 more rules are left out")`)
 }
+
+// The stream begins with the latest failures of all services.
+func TestServiceHasItsFailuresThoughOthersHaveMore(t *testing.T) {
+	t.Parallel()
+	c := newConsole(t, console.Config{})
+	mesh := wide(t, c, 80, 1)
+	for i := range 80 {
+		_, _ = zerohop.Do(t.Context(), mesh, fmt.Sprintf("service-%03d", i), func(context.Context, *loadbalance.Node) (int, error) { return 0, errUnwell })
+	}
+	p := newTab(t)
+	p.do(chromedp.Navigate(serve(t, c) + "#/service/service-000"))
+	p.wait(live + ` && document.querySelectorAll(".fail").length > 0`)
+}

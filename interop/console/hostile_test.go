@@ -63,6 +63,8 @@ func hostileViews(c http.Handler) http.Handler {
 			reply(w, topology)
 		case "failures":
 			reply(w, failures)
+		case "events":
+			reply(w, events)
 		case "stream":
 			w.Header().Set("Content-Type", "text/event-stream")
 			view := view

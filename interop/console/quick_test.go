@@ -85,7 +85,7 @@ func TestPageStaysQuick(t *testing.T) {
 		best, unit := math.Inf(1), math.Inf(1)
 		for i := 0; i < 7 || i < 21 && (best > 100 || best > test.most*unit); i++ {
 			n := fmt.Sprint(i % 10)
-			eval[bool](p, strings.ReplaceAll(test.reset, "%d", n)+`; new Promise((d) => setTimeout(() => d(true), 100))`)
+			eval[bool](p, strings.ReplaceAll(test.reset, "%d", n)+`; new Promise((d) => setTimeout(() => d(true), 50))`)
 			p.wait(live)
 			before := q.computed()
 			eval[float64](q, "painted(table)")

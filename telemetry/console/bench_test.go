@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -211,21 +212,56 @@ func TestMemoryIsWhatTheDocumentationSays(t *testing.T) {
 		runtime.ReadMemStats(&s)
 		return s.HeapAlloc
 	}
-	c := open(t, Config{})
-	h := c.Hooks()
-	nodes := make([]*loadbalance.Node, 10_000)
+	nodes := make([]*loadbalance.Node, MaxEndpoints)
 	for i := range nodes {
 		nodes[i] = aNode(t, fmt.Sprintf("10.%d.%d.%d:80", i/40_000, i/200%200, i%200+1))
 	}
-	before := heap()
-	for i, n := range nodes {
-		info := zerohop.CallInfo{Service: fmt.Sprint("service-", i/20), Rule: -1, Backend: -1}
-		observed(&h, t.Context(), &info, n, time.Millisecond)
-	}
-	used := heap() - before
-	t.Logf("500 services of 20 endpoints: %.1f MB", float64(used)/1e6)
-	if used > 40e6 {
-		t.Errorf("500 services of 20 endpoints take %d bytes, want at most 40 MB", used)
+	for _, test := range []struct {
+		what                string
+		services, endpoints int
+		all                 bool // that can be kept
+		most                uint64
+	}{
+		{"500 services of 20 endpoints", 500, 10_000, false, 40e6},
+		{"all bounds", MaxServices, MaxEndpoints, true, 110e6},
+	} {
+		c := open(t, Config{})
+		h := c.Hooks()
+		before := heap()
+		for i, n := range nodes[:test.endpoints] {
+			info := zerohop.CallInfo{Service: fmt.Sprint("service-", i%test.services), Rule: -1, Backend: -1}
+			if test.all && i < MaxRoutes {
+				info.Rule, info.Backend, info.Route = int16(i/4), int16(i%4), fmt.Sprint("route-", i/4)
+			}
+			observed(&h, t.Context(), &info, n, time.Millisecond)
+		}
+		if test.all {
+			long := strings.Repeat("x", maxText)
+			for i := range MaxEvents {
+				h.State(fmt.Sprint("service-", i), zerohop.StateEvent{Kind: zerohop.StateEjected, Addr: fmt.Sprint(i, long), Cause: long, Why: long, Zone: long})
+			}
+			for i := range MaxFailures {
+				e := &zerohop.Explanation{CallInfo: zerohop.CallInfo{Service: fmt.Sprint("service-", i), Host: strings.Clone(long), Method: strings.Clone(long)}, Reason: zerohop.Failed, Error: strings.Clone(long), N: resilience.MaxAttempts}
+				for k := range e.Tries {
+					e.Tries[k].Error = strings.Clone(long)
+				}
+				h.Explained(t.Context(), e)
+			}
+			for range MaxServers {
+				c.Inbound(strings.Clone(long), func() (int64, int64) { return 0, 0 })
+			}
+			if s, r, e, f := c.services.Load(), c.routes.Load(), c.endpoints.Load(), len(c.failures.list); s != MaxServices || r != MaxRoutes || e != MaxEndpoints || f != MaxFailures || len(c.timeline.list) != MaxEvents {
+				t.Errorf("%d services, %d routes, %d endpoints, %d failures and %d events, want all there may be", s, r, e, f, len(c.timeline.list))
+			}
+		}
+		c.sample()
+		used := heap() - before
+		t.Logf("%s: %.1f MB", test.what, float64(used)/1e6)
+		if used > test.most {
+			t.Errorf("%s take %d bytes, want at most %d", test.what, used, test.most)
+		}
+		_ = c.Close()
+		runtime.KeepAlive(c)
 	}
 	runtime.KeepAlive(nodes)
 }

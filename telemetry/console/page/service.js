@@ -6,7 +6,7 @@ import { Table, plain } from './table.js';
 import { href } from './route.js';
 import { keyOf } from './model.js';
 import { Fetched } from './fetched.js';
-import { query as params } from './stream.js';
+import { get, query as params } from './stream.js';
 import { failureItem } from './explain.js';
 import { eventItem } from './event.js';
 import { routeList } from './routes.js';
@@ -71,6 +71,8 @@ export function service(app, route) {
 			table.attach();
 			routing.start();
 			policy.start();
+			// The stream begins with the latest of all services: those of this one may be older.
+			for (const kind of ['failures', 'events']) get(`api/${kind}` + params({ service: name, mesh, limit: FEW })).then((v) => app.hear(kind, v), () => {});
 		},
 		detach() {
 			table.detach();
