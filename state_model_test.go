@@ -114,6 +114,13 @@ func TestStateIsTheSumOfItsEvents(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				rnd := rand.New(rand.NewPCG(seed, 3))
+				var mu sync.Mutex
+				own := rand.New(rand.NewPCG(seed, 4))
+				draw := func() uint64 { // also by who ends operations
+					mu.Lock()
+					defer mu.Unlock()
+					return own.Uint64()
+				}
 				l := &ledger{state: map[string]bool{}}
 				all := endpoints(5)
 				spec := func() Spec {
@@ -121,7 +128,7 @@ func TestStateIsTheSumOfItsEvents(t *testing.T) {
 					p.Breaker, p.ServiceBreaker = Breaker{Mode: On, Consecutive: 3}, Breaker{Mode: On, Consecutive: 6}
 					return Spec{Services: map[string]Policy{"orders": p}}
 				}
-				m := open(t, Config{Resolver: orders(5), Rand: rnd.Uint64, Spec: spec(), Hooks: Hooks{State: l.add}})
+				m := open(t, Config{Resolver: orders(5), Rand: draw, Spec: spec(), Hooks: Hooks{State: l.add}})
 				bad := map[string]bool{}
 				b := backend{err: func(addr string) error {
 					if bad[addr] {
