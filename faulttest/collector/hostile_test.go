@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -33,8 +34,9 @@ import (
 
 // What a Collector may cost.
 const (
-	morePart   = 0.05             // of the 99th percentile of calls
-	more       = time.Millisecond // and no more than that
+	morePart   = 0.05                  // of the 99th percentile of calls
+	more       = time.Millisecond      // and no more than that
+	busy       = 23 * time.Millisecond // of calls without telemetry that take 20: where they are never faster, too much else runs
 	moreMemory = 32 << 20
 	grace      = 300 * time.Millisecond // of a shutdown after the end of its context: goroutines have to be scheduled
 )
@@ -200,9 +202,9 @@ func slice(t *testing.T, name, url string, endpoints []discovery.Endpoint) (p99 
 }
 
 // TestCallsDoNotFeelTheCollector makes calls to a service that takes 20 ms, in short runs, in turn with each Collector and without
-// telemetry. Whatever else happens on the machine makes runs slower, never faster: compared are the lower quartiles of the 99th
-// percentiles of runs. In each run spans are sent three times and metrics once or twice, so what that costs calls is in all of them. More
-// rounds follow as long as one is over the bounds: noise goes, a real cost stays.
+// telemetry. Whatever else happens on the machine makes runs slower, never faster: compared are the 99th percentiles of the two quietest
+// runs. In each run spans are sent three times and metrics once or twice, so what that costs calls is in all of them, the quietest, too.
+// Those that are over the bounds then get more rounds, each with a run without telemetry: noise goes, a real cost stays.
 func TestCallsDoNotFeelTheCollector(t *testing.T) {
 	failed := failures(t)
 	w := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { time.Sleep(20 * time.Millisecond) })
@@ -217,43 +219,50 @@ func TestCallsDoNotFeelTheCollector(t *testing.T) {
 	// The heap of a program: that of a test alone would be collected every few milliseconds, and the more often, the more is done.
 	heap := make([]byte, 64<<20)
 	defer runtime.KeepAlive(heap)
-	var names []string
-	for name := range urls {
-		names = append(names, name)
-	}
-	const least, most = 6, 20
+	const least, most = 6, time.Minute // rounds, and how long there are more of them
 	p99 := map[string][]time.Duration{}
-	report := func() (over []string) {
-		base := quiet(p99["none"])
-		limit := min(more, time.Duration(float64(base)*morePart))
-		for name, list := range p99 {
-			if cost := quiet(list) - base; cost > limit {
-				over = append(over, fmt.Sprintf("with a %s Collector the 99th percentile is %v more than the %v without; allowed are %v",
-					name, cost, base, limit))
-			}
-		}
-		return over
+	over := slices.Sorted(maps.Keys(urls)) // and "none", with which they are compared
+	cost := func(name string) (d, base, limit time.Duration) {
+		base = quiet(p99["none"])
+		return quiet(p99[name]) - base, base, min(more, time.Duration(float64(base)*morePart))
 	}
-	for n := 0; n < most && (n < least || len(report()) > 0); n++ {
-		rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
-		for _, name := range names {
+	begin := time.Now()
+	for n := 1; len(over) > 1 && (n <= least || time.Since(begin) < most); n++ {
+		rand.Shuffle(len(over), func(i, j int) { over[i], over[j] = over[j], over[i] })
+		for _, name := range over {
 			p99[name] = append(p99[name], slice(t, name, urls[name], endpoints))
 		}
+		if n < least || quiet(p99["none"]) > busy {
+			continue
+		}
+		over = slices.DeleteFunc(over, func(name string) bool {
+			d, base, limit := cost(name)
+			if name == "none" || d > limit {
+				return false
+			}
+			t.Logf("with a %s Collector the 99th percentile is %v more than the %v without, in the quietest of %d runs; median %v", name, d, base,
+				n, median(p99[name]))
+			return true
+		})
 	}
-	for _, text := range report() {
-		t.Error(text)
+	if base := quiet(p99["none"]); base > busy {
+		t.Skipf("too much else runs here: without telemetry the 99th percentile of calls that take 20 ms is %v in the quietest runs", base)
 	}
-	for name, list := range p99 {
-		t.Logf("%-8s 99th percentile %v, lower quartile of %d runs; median %v", name, quiet(list), len(list), median(list))
+	for _, name := range over {
+		if d, base, limit := cost(name); name != "none" {
+			t.Errorf("with a %s Collector the 99th percentile is %v more than the %v without, in the quietest of %d runs; allowed are %v", name, d,
+				base, len(p99[name]), limit)
+		}
 	}
 	if failed.Load() == 0 {
 		t.Error("the SDK had no failures: the Collectors were not asked")
 	}
 }
 
-// quiet returns the lower quartile.
+// quiet returns the mean of the two lowest.
 func quiet(list []time.Duration) time.Duration {
-	return slices.Sorted(slices.Values(list))[len(list)/4]
+	low := slices.Sorted(slices.Values(list))
+	return (low[0] + low[1]) / 2
 }
 
 func median(list []time.Duration) time.Duration {
