@@ -70,7 +70,6 @@ func TestStateTellsOfBudget(t *testing.T) {
 					break
 				}
 			}
-			synctest.Wait()
 			if got := told.take(start); len(got) != 1 || got[0][len(got[0])-len("budget_empty"):] != "budget_empty" {
 				t.Errorf("%s: events = %q, want that the budget is empty", kind, got)
 			}
@@ -84,7 +83,6 @@ func TestStateTellsOfBudget(t *testing.T) {
 				}
 			}
 			time.Sleep(20 * time.Second) // the window of "ratio" passes
-			synctest.Wait()
 			if got := told.take(start); len(got) != 1 || got[0][len(got[0])-len("budget_restored"):] != "budget_restored" {
 				t.Errorf("%s: events = %q, want that the budget is restored, once", kind, got)
 			}

@@ -30,8 +30,9 @@ func (e *events) hooks() Hooks {
 	}}
 }
 
-// take returns them in a few words, and forgets them.
+// take returns them in a few words, once all are told, and forgets them.
 func (e *events) take(start time.Time) (list []string) {
+	synctest.Wait()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, ev := range e.list {
@@ -52,7 +53,6 @@ func (e *events) take(start time.Time) (list []string) {
 
 func (e *events) expect(t *testing.T, start time.Time, want ...string) {
 	t.Helper()
-	synctest.Wait()
 	if got := e.take(start); !slices.Equal(got, want) {
 		t.Errorf("events = %q, want %q", got, want)
 	}
