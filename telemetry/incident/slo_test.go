@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -121,17 +122,17 @@ func TestBreachIsToldOfWithoutADump(t *testing.T) {
 func TestBreachOutlivesOnBreach(t *testing.T) {
 	for name, ends := range map[string]func(){"panics": func() { panic("no pager") }, "ends its goroutine": runtime.Goexit} {
 		synctest.Test(t, func(t *testing.T) {
-			told := 0
+			var told atomic.Int32
 			r := open(t, Config{
-				OnBreach: func(Breach) { told++; ends() }, CoolDown: time.Second,
+				OnBreach: func(Breach) { told.Add(1); ends() }, CoolDown: time.Second,
 				SLOs: []SLO{{Objective: .9, MinCalls: 1, Burns: []Burn{{time.Second, time.Second, 1}}}},
 			})
 			for range 2 {
 				call(r.Hooks(), "orders", 0, errBroken)
 				time.Sleep(5 * time.Second)
 			}
-			if s := r.Stats(); s.Breaches != 2 || told != 2 || s.Panics != 2*uint64(len(dump(t, r).of(KindNote))/2) || name == "panics" && s.Panics != 2 {
-				t.Errorf("%s: told %d times, Stats() = %+v, want 2 breaches", name, told, s)
+			if s := r.Stats(); s.Breaches != 2 || told.Load() != 2 || s.Panics != 2*uint64(len(dump(t, r).of(KindNote))/2) || name == "panics" && s.Panics != 2 {
+				t.Errorf("%s: told %d times, Stats() = %+v, want 2 breaches", name, told.Load(), s)
 			}
 			r.Close()
 		})
