@@ -40,10 +40,10 @@ type mutant struct {
 // found in it any more, the test says so.
 var defects = []mutant{
 	{name: "a permit of a breaker is kept when nothing came of its attempt",
-		file: "loadbalance/set.go", old: `\bp\.permit\.Done\(.*\)`,
+		file: "loadbalance/pick.go", old: `\bp\.permit\.Done\(.*\)`,
 		new: `if !mutant(NAME) || r.Outcome != resilience.Neutral { $0 }`},
 	{name: "an attempt that was given up stays in flight",
-		file: "loadbalance/set.go", old: `\n\tn\.end\(\)\n`,
+		file: "loadbalance/pick.go", old: `\n\tn\.end\(\)\n`,
 		new: "\nif mutant(NAME) && r.Outcome == resilience.Neutral { return }$0"},
 	{name: "the share of ejected endpoints is that before the ejection",
 		file: "loadbalance/outlier.go", old: `after := ejected \+ 1`,
