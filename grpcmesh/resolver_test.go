@@ -229,6 +229,7 @@ func TestResolverReportsWhyNothingIsKnown(t *testing.T) {
 		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "registry on fire") {
 			t.Errorf("Say() = %v, want UNAVAILABLE, and why", err)
 		}
+		synctest.Wait() // gRPC uses the new picker before it has the new state
 		if got := conn.GetState(); got != connectivity.TransientFailure {
 			t.Errorf("state = %v, want TRANSIENT_FAILURE", got)
 		}
