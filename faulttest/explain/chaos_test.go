@@ -256,6 +256,9 @@ func TestExplanationsOfChaosAreRight(t *testing.T) {
 						t.Errorf("run %d: %s, dealt %v, is not explained", run, k.name, v.want.dealt)
 						continue
 					}
+					if v.want.starved() {
+						continue
+					}
 					if wrong := v.want.against(v.e); len(wrong) > 0 {
 						ok = false
 						t.Logf("run %d: wrong: %s; dealt %v\n%v", run, strings.Join(wrong, "; "), v.want.names(), v.e)
@@ -399,7 +402,7 @@ func (w *fleet) run(x *trial, run int, k *kind, addrs []string) (list []verdict)
 		n := len(d.dealt)
 		if n == 0 || d.gone || d.dealt[n-1].blow != fine {
 			list = append(list, verdict{d, zerohop.Explain(v)})
-		} else if err, ok := v.(error); ok && err != nil {
+		} else if err, ok := v.(error); ok && err != nil && took < tooLong { // else the machine was too busy to see the answer in time
 			x.t.Errorf("%s, dealt %v: %v", k.name, d.names(), err)
 		}
 	}
@@ -419,12 +422,15 @@ func (d *dealing) against(e *zerohop.Explanation) (wrong []string) {
 	for i := range e.Tries[:e.N] {
 		try := &e.Tries[i]
 		b := refused
-		if try.Addr != d.dead {
-			if len(rest) == 0 || rest[0].addr != try.Addr {
-				check(false, "attempt %d to %s, dealt %v", i+1, try.Addr, rest)
-				return wrong
-			}
+		switch {
+		case try.Addr == d.dead:
+		case len(rest) > 0 && rest[0].addr == try.Addr:
 			b, rest = rest[0].blow, rest[1:]
+		case d.stalled(try): // before the endpoint saw it
+			b = silent
+		default:
+			check(false, "attempt %d to %s, dealt %v", i+1, try.Addr, rest)
+			return wrong
 		}
 		all = append(all, b)
 		left := b == silent && d.gone
@@ -489,6 +495,10 @@ func (d *dealing) against(e *zerohop.Explanation) (wrong []string) {
 	check(e.Status == code, "status %d, want %d", e.Status, code)
 	return wrong
 }
+
+// starved reports whether no endpoint saw the call in the time in which an attempt is given up: what kept it was the machine, of which
+// nobody knows more.
+func (d *dealing) starved() bool { return len(d.dealt) == 0 && d.took >= tooLong }
 
 // stalled reports whether an attempt took too long, as it says, whatever its endpoint did: the machine may have been busy.
 func (d *dealing) stalled(t *zerohop.Try) bool {
