@@ -277,6 +277,7 @@ func (m *collector) meshOpened(mesh *zerohop.Mesh) {
 	c := m.console
 	o := &openMesh{mesh: mesh, collector: m, id: m.id, opened: time.Now()}
 	c.mu.Lock()
+	c.moves++
 	if m.opened++; m.opened > 1 {
 		o.id += "." + strconv.Itoa(m.opened)
 	}
@@ -297,6 +298,7 @@ func (m *collector) meshClosed(mesh *zerohop.Mesh) {
 	c := m.console
 	var closed *openMesh
 	c.mu.Lock()
+	c.moves++
 	for i, o := range c.meshes {
 		if o.mesh == mesh {
 			closed = o

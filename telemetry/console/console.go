@@ -31,11 +31,13 @@ type Console struct {
 	timeline                    timeline
 	failures                    failures
 
-	summing sync.Mutex // guards summed; one reads for all streams. Taken before all others.
+	summing sync.Mutex // guards summed and sumOf; one reads for all streams. Taken before all others.
 	summed  Summary
+	sumOf   uint64 // moves that summed is later than
 
 	mu      sync.Mutex // guards what follows, and what belongs to the sampler; the locks of collectors are taken after it
 	meshes  []*openMesh
+	moves   uint64 // meshes opened and closed
 	inbound []*inbound
 	ticked  chan struct{} // closed at the next tick
 	ticks   uint64

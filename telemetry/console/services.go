@@ -14,10 +14,10 @@ func (c *Console) summary() Summary {
 	c.summing.Lock()
 	defer c.summing.Unlock()
 	c.mu.Lock()
-	ticks := c.ticks
+	ticks, moves := c.ticks, c.moves
 	c.mu.Unlock()
-	if now := time.Now(); c.summed.Time.IsZero() || c.summed.Point != ticks || now.Sub(c.summed.Time) >= fresh {
-		c.summed = c.sum()
+	if now := time.Now(); c.summed.Time.IsZero() || c.summed.Point != ticks || c.sumOf != moves || now.Sub(c.summed.Time) >= fresh {
+		c.summed, c.sumOf = c.sum(), moves
 	}
 	return c.summed
 }
