@@ -83,8 +83,11 @@ func moved(n int) zerohop.Spec {
 			"a": {Balance: []string{"peak-ewma", "least-request", "random"}[n%3], Budget: zerohop.Budget{Tokens: float64(10 + n%5)}},
 			"b": {Outlier: zerohop.Outlier{Consecutive: 5 + n%3}},
 		},
-		Routes:   []routing.Rule{rule},
-		Policies: map[string]zerohop.Policy{"shop": {Retry: zerohop.Retry{Attempts: 2 + n%3}, Timeout: time.Minute}},
+		Routes: []routing.Rule{rule},
+		Policies: map[string]zerohop.Policy{"shop": {
+			Retry: zerohop.Retry{Attempts: 2 + n%3}, Timeout: time.Minute,
+			Backup: zerohop.Backup{Mode: zerohop.Off}, // one whenever this machine is slow, with a connection of its own
+		}},
 	}
 }
 
