@@ -22,9 +22,9 @@ import (
 func TestHedgingCutsTailOfFanOut(t *testing.T) {
 	const (
 		leaves = 100
-		rate   = 50
+		rate   = 25 // 2,500 calls a second, of which two cores make three times as many
 		rounds = 7
-		lasts  = 3 * time.Second // for a thousand hedged fan-outs in all
+		lasts  = 6 * time.Second // for a thousand hedged fan-outs in all
 		brief  = lasts / 4       // is enough for the others, as most of them are slow
 	)
 	list := startBackends(t, 4, capacity{Workers: 1000, Mean: 10 * time.Millisecond, Fixed: true})
