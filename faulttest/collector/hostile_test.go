@@ -34,9 +34,8 @@ import (
 
 // What a Collector may cost.
 const (
-	morePart   = 0.05                  // of the 99th percentile of calls
-	more       = time.Millisecond      // and no more than that
-	busy       = 23 * time.Millisecond // of calls without telemetry that take 20: where they are never faster, too much else runs
+	morePart   = 0.05             // of the 99th percentile of calls
+	more       = time.Millisecond // and no more than that
 	moreMemory = 32 << 20
 	grace      = 300 * time.Millisecond // of a shutdown after the end of its context: goroutines have to be scheduled
 )
@@ -232,7 +231,7 @@ func TestCallsDoNotFeelTheCollector(t *testing.T) {
 		for _, name := range over {
 			p99[name] = append(p99[name], slice(t, name, urls[name], endpoints))
 		}
-		if n < least || quiet(p99["none"]) > busy {
+		if n < least {
 			continue
 		}
 		over = slices.DeleteFunc(over, func(name string) bool {
@@ -244,9 +243,6 @@ func TestCallsDoNotFeelTheCollector(t *testing.T) {
 				n, median(p99[name]))
 			return true
 		})
-	}
-	if base := quiet(p99["none"]); base > busy {
-		t.Skipf("too much else runs here: without telemetry the 99th percentile of calls that take 20 ms is %v in the quietest runs", base)
 	}
 	for _, name := range over {
 		if d, base, limit := cost(name); name != "none" {
