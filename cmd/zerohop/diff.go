@@ -60,13 +60,8 @@ func diffCommand(args []string, stdout, stderr io.Writer) int {
 	flags.BoolVar(&f.expand, "env", false, "")
 	flags.BoolVar(&asJSON, "json", false, "")
 	names, err := operands(flags, args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, help)
-		return exitOK
-	case err != nil:
-		complain(stderr, err)
-		return exitUsage
+	if err != nil {
+		return misused(err, stdout, stderr)
 	}
 	err = f.validate()
 	if len(names) != 2 {

@@ -45,13 +45,8 @@ func routeCommand(args []string, stdout, stderr io.Writer) int {
 		return nil
 	})
 	words, err := operands(flags, args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, help)
-		return exitOK
-	case err != nil:
-		complain(stderr, err)
-		return exitUsage
+	if err != nil {
+		return misused(err, stdout, stderr)
 	}
 	err = f.validate()
 	if name == "" {
