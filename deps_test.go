@@ -109,6 +109,8 @@ var places = map[string]place{
 	"config/serviceconfig":        {3, slices.Concat(corePrice, []string{"go.yaml.in/yaml/v3"})},
 	"internal/importtest":         {testLayer, nil},
 	"cmd/zerohop":                 {4, nil},
+	"ebpfaccel":                   {0, []string{}},
+	"ebpfaccel/loader":            {1, []string{"github.com/cilium/ebpf", "golang.org/x/sys"}},
 	"examples/...":                {4, nil},
 	"examples/grpc/stockpb":       {0, grpcPrice},
 	"httpmesh/hostiletest":        {testLayer, nil},
@@ -155,7 +157,7 @@ var sideways = map[[2]string]string{
 // behind says, of modules that only some packages may cost their users, why. Megabytes are what the package adds to a program
 // that uses httpmesh, on linux/amd64, with symbols.
 var behind = map[string]string{
-	"github.com/cilium/ebpf":                       "adds 1.5 MB and is of use on Linux alone: ebpfaccel imports it",
+	"github.com/cilium/ebpf":                       "adds 1.5 MB and is of use to administrators on Linux alone: ebpfaccel/loader imports it",
 	"github.com/hashicorp/consul/api":              "adds 3 MB and 18 modules: config/consul and discovery/consul import it",
 	"github.com/fsnotify/fsnotify":                 "adds 1 MB with YAML and is of use to readers of files alone: config/file and discovery/file import it",
 	"go.yaml.in/yaml/v3":                           "is of no use to those who configure in Go: config and discovery/file import it",

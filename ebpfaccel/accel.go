@@ -1,0 +1,137 @@
+package ebpfaccel
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Control marks a socket for acceleration, as the Control of a [net.Dialer] or [net.ListenConfig]; what a listener accepts is
+// marked as the listener is. It always returns nil: a socket that cannot be marked is a plain one.
+//
+// Connections that are made with it have to be passed through [Wrap]. [Dialer] and [ListenConfig] do both.
+func Control(network, _ string, c syscall.RawConn) error {
+	mark(network, c)
+	return nil
+}
+
+// mark reports whether the socket could be marked.
+func mark(network string, c syscall.RawConn) bool {
+	if !strings.HasPrefix(network, "tcp") {
+		return false
+	}
+	var markErr error
+	if err := c.Control(func(fd uintptr) { markErr = setMark(fd) }); err != nil {
+		return false // it is closed
+	}
+	if markErr != nil {
+		tellOnce()
+	}
+	return markErr == nil
+}
+
+// tellOnce says why connections are not accelerated, once in the life of a process.
+var tellOnce = sync.OnceFunc(func() {
+	if err := Probe(); err != nil {
+		slog.Warn("connections on this host are not accelerated", "reason", err)
+	}
+})
+
+// A Dialer dials like its [net.Dialer] and opts in to acceleration. The zero value is ready for use.
+type Dialer struct {
+	net.Dialer
+}
+
+var defaultDialer = Dialer{net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}}
+
+// DialContext dials with a [Dialer] that has the timeouts of [net/http.DefaultTransport].
+func DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return defaultDialer.DialContext(ctx, network, address)
+}
+
+// Dial is DialContext without a context.
+func (d *Dialer) Dial(network, address string) (net.Conn, error) {
+	return d.DialContext(context.Background(), network, address)
+}
+
+// DialContext connects to the address. Only TCP is accelerated; other networks are dialed as a net.Dialer does. It may be called
+// by several goroutines at a time.
+func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	inner := d.Dialer
+	control, controlContext := inner.Control, inner.ControlContext
+	inner.SetMultipathTCP(false) // it has no place for marks
+	inner.ControlContext = func(ctx context.Context, network, address string, c syscall.RawConn) error {
+		switch {
+		case controlContext != nil:
+			if err := controlContext(ctx, network, address, c); err != nil {
+				return err
+			}
+		case control != nil:
+			if err := control(network, address, c); err != nil {
+				return err
+			}
+		}
+		return Control(network, address, c)
+	}
+	c, err := inner.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return Wrap(c), nil
+}
+
+// A ListenConfig listens like its [net.ListenConfig] and opts in to acceleration. The zero value is ready for use.
+type ListenConfig struct {
+	net.ListenConfig
+}
+
+// Listen listens on the address. Only TCP is accelerated; on other networks it listens as a net.ListenConfig does.
+func (lc *ListenConfig) Listen(ctx context.Context, network, address string) (net.Listener, error) {
+	inner := lc.ListenConfig
+	control := inner.Control
+	inner.SetMultipathTCP(false)
+	inner.Control = func(network, address string, c syscall.RawConn) error {
+		if control != nil {
+			if err := control(network, address, c); err != nil {
+				return err
+			}
+		}
+		return Control(network, address, c)
+	}
+	l, err := inner.Listen(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	if tcp, ok := l.(*net.TCPListener); ok && marked(tcp) {
+		return &listener{tcp}, nil
+	}
+	return l, nil
+}
+
+// A listener accepts wrapped connections.
+type listener struct {
+	tcp *net.TCPListener
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	c, err := l.tcp.AcceptTCP()
+	if err != nil {
+		return nil, err
+	}
+	return &conn{c}, nil
+}
+
+func (l *listener) Close() error                          { return l.tcp.Close() }
+func (l *listener) Addr() net.Addr                        { return l.tcp.Addr() }
+func (l *listener) SetDeadline(t time.Time) error         { return l.tcp.SetDeadline(t) }
+func (l *listener) SyscallConn() (syscall.RawConn, error) { return l.tcp.SyscallConn() }
+
+// marked reports whether the socket is marked, or can be.
+func marked(c syscall.Conn) bool {
+	raw, err := c.SyscallConn()
+	return err == nil && mark("tcp", raw)
+}

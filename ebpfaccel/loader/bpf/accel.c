@@ -1,0 +1,497 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+/*
+ * Carries what one socket sends to the receive queue of the other end on the same host, past the TCP stack, where that keeps
+ * the order of bytes and bounds what is queued. Where it does not, bytes take TCP, as if this program were not there.
+ *
+ * The receiver reads what was redirected before what came over TCP. So:
+ *  - TCP to redirect: only if no byte of this direction is unread on TCP. Proof: none was ever written, or the other end has
+ *    copied all that was written to its user.
+ *  - redirect to TCP: always.
+ * What is in a socket's queue is lost if the socket leaves the map, so no socket is replaced in it, and sockets leave when they close.
+ * There is one exception: those of a connection that carries a stream leave once it is certain that nothing is in the queue, and that
+ * nothing can come to it any more. Redirecting gains nothing for streams, and to be in the map costs each send a good deal.
+ */
+#include "kernel.h"
+
+char accel_license[] SEC("license") = "Dual BSD/GPL";
+
+/* An address as one end sees it. IPv4 is held as IPv4 in IPv6: a listener for both calls its address so. */
+struct key {
+	__u64 netns;
+	__u32 local[4], remote[4];
+	__u16 lport, rport;
+	__u32 zero;
+};
+
+/* What one end tells the other about itself. */
+struct end {
+	__u64 sk;     /* struct sock; type-safe under RCU, so valid if the cookie is */
+	__u64 cookie; /* 0: not there yet */
+	__u32 snd, rcv; /* the first sequence numbers of both directions: equal, crosswise, in the ends of one connection */
+};
+
+struct conn {
+	struct end ends[2];
+	__u32 turn;   /* which end sent last */
+	__u32 stream; /* set once and for good: this connection redirects nothing more */
+	__u64 fence;  /* counts sends: what matters is that counting orders memory */
+};
+
+enum path { TCP, REDIRECT };
+
+/* What is known of a socket. Only its own sends change it, under its lock. */
+struct state {
+	struct key peer; /* where the other end is in sockets */
+	struct end self;
+	__u64 peer_sk, peer_cookie; /* 0: not known yet */
+	__u32 side;                 /* 0: it connected; 1: it was accepted */
+	__u32 path;
+	__u32 messages; /* redirected since the queue of the other end was seen empty */
+	__u32 hold;     /* messages that still take TCP before a return is thought of */
+	__u32 penalty;  /* the last hold */
+	__u32 since;    /* messages redirected since the last hold */
+	__u32 run_bytes, run_messages; /* sent since the other end sent something */
+	__u32 streams;  /* what this end has seen of conn.stream */
+	__u32 accelerated;
+};
+
+struct counters {
+	__u64 sockets;            /* that joined */
+	__u64 accelerated;        /* of them, sockets that redirected something */
+	__u64 redirected_messages, redirected_bytes;
+	__u64 tcp_messages, tcp_bytes;
+	/* why messages took TCP */
+	__u64 no_peer;  /* the other end has not joined, is gone or closing */
+	__u64 unread;   /* bytes on TCP may be unread */
+	__u64 held;     /* a while after full */
+	__u64 stream;   /* the connection carries a stream */
+	__u64 off;      /* switched off */
+	/* transitions */
+	__u64 full;     /* to TCP: too many bytes or messages are queued */
+	__u64 streams;  /* to TCP for good: many bytes without an answer, or full too often */
+	__u64 left;     /* sockets that left the map as their connections are streams */
+	__u64 returned; /* back from TCP, with proof */
+	/* sockets that did not join */
+	__u64 refused;  /* the map is full, or another program has the socket or its key */
+	__u64 stranger; /* same addresses, but not the other end of this connection */
+};
+
+struct settings {
+	__u32 off;
+	__u32 limit;    /* bytes that may be queued at a reader */
+	__u32 messages; /* messages that may be */
+	__u32 hold;     /* messages that take TCP after a queue was full, at most */
+	__u32 stream_bytes, stream_messages; /* without an answer: more make a stream. 0: nothing does */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 65536);
+	__type(key, struct key);
+	__type(value, __u64);
+} sockets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct key); /* as the end that connected sees it */
+	__type(value, struct conn);
+} conns SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct state);
+} states SEC(".maps");
+
+/* Sockets whose owners opted in. What a listener accepts inherits it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, __u32);
+} marks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct counters);
+} counts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct settings);
+} setting SEC(".maps");
+
+#define COUNT(name, n) do { __u32 zero = 0; struct counters *c = bpf_map_lookup_elem(&counts, &zero); if (c) c->name += (n); } while (0)
+
+enum { OPT_LEVEL = 0x6c6f, OPT_ACCELERATE = 1, PAGE = 4096 };
+
+/* Lets an unprivileged process opt in with one of its own sockets. */
+SEC("cgroup/setsockopt")
+int zerohop_opt_in(struct bpf_sockopt *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	if (ctx->level != OPT_LEVEL || ctx->optname != OPT_ACCELERATE) {
+		/* A longer value would be refused, as this program was only shown a page of it: 0 is for what the caller passed. */
+		if (ctx->optlen > PAGE)
+			ctx->optlen = 0;
+		return 1;
+	}
+	if (!sk || sk->protocol != IPPROTO_TCP)
+		return 1; /* the kernel knows no such option */
+	__u32 *mark = bpf_sk_storage_get(&marks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!mark)
+		return 1;
+	*mark = 1;
+	ctx->optlen = -1; /* done: the kernel is not asked */
+	return 1;
+}
+
+static inline bool key_of(struct bpf_sock_ops *ctx, struct key *k)
+{
+	/*
+	 * The verifier wants each word of the context loaded on its own, from a constant offset. clang would make wider loads, and
+	 * one load from two offsets.
+	 */
+#define WORD(x) (*(volatile __u32 *)&ctx->x)
+#define APART asm volatile("" ::: "memory")
+	__u32 family = WORD(family);
+	if (family == AF_INET) {
+		k->local[2] = k->remote[2] = htonl(0xffff);
+		k->local[3] = WORD(local_ip4);
+		k->remote[3] = WORD(remote_ip4);
+		APART;
+	} else if (family == AF_INET6) {
+		k->local[0] = WORD(local_ip6[0]);
+		k->local[1] = WORD(local_ip6[1]);
+		k->local[2] = WORD(local_ip6[2]);
+		k->local[3] = WORD(local_ip6[3]);
+		k->remote[0] = WORD(remote_ip6[0]);
+		k->remote[1] = WORD(remote_ip6[1]);
+		k->remote[2] = WORD(remote_ip6[2]);
+		k->remote[3] = WORD(remote_ip6[3]);
+		APART;
+	} else {
+		return 0;
+	}
+	k->lport = WORD(local_port);
+	k->rport = ntohl(WORD(remote_port));
+	k->netns = bpf_get_netns_cookie(ctx);
+	return 1;
+}
+
+static inline void turn(struct key *to, const struct key *from)
+{
+	to->netns = from->netns;
+	__builtin_memcpy(to->local, from->remote, 16);
+	__builtin_memcpy(to->remote, from->local, 16);
+	to->lport = from->rport;
+	to->rport = from->lport;
+	to->zero = 0;
+}
+
+/* Reads a field of the other end, which may be gone by now: any value then. */
+#define PEER(st, type, field) ({ typeof(((type *)0)->field) v = {}; \
+	bpf_probe_read_kernel((void *)&v, sizeof(v), (void *)&((type *)(st)->peer_sk)->field); v; })
+
+/* Memory of sockets is only used for sockets: a cookie that is right before and after says that what was read is the other end's. */
+static inline bool peer_lives(struct state *st)
+{
+	return PEER(st, struct sock, __sk_common.skc_cookie.counter) == st->peer_cookie;
+}
+
+static inline struct sk_psock *psock(void *user_data)
+{
+	enum { PSOCK = 4, FLAGS = 7 };
+	__u64 data = (__u64)user_data;
+	return data & PSOCK ? (struct sk_psock *)(data & ~(__u64)FLAGS) : 0;
+}
+
+/* Bytes in the queue of a socket, which were redirected to it and are unread. */
+static inline __u32 queued(struct sk_psock *p)
+{
+	__u32 n = 0;
+	if (p)
+		bpf_probe_read_kernel(&n, sizeof(n), &p->msg_tot_len);
+	return n;
+}
+
+static inline struct conn *conn_of(struct state *st)
+{
+	struct key k = st->peer;
+	if (!st->side)
+		turn(&k, &st->peer);
+	return bpf_map_lookup_elem(&conns, &k);
+}
+
+static inline int join(struct bpf_sock_ops *ctx, struct bpf_sock *sk, bool active)
+{
+	__u32 zero = 0;
+	__u32 *mark = bpf_sk_storage_get(&marks, sk, 0, 0);
+	if (!mark || !*mark)
+		return 1;
+	struct settings *set = bpf_map_lookup_elem(&setting, &zero);
+	if (!set || set->off)
+		return 1;
+	struct key self = {}, peer;
+	if (!key_of(ctx, &self))
+		return 1;
+	turn(&peer, &self);
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return 1;
+
+	struct state *st = bpf_sk_storage_get(&states, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!st) {
+		COUNT(refused, 1);
+		return 1;
+	}
+	st->peer = peer;
+	st->side = !active;
+	st->self.sk = (__u64)tp;
+	st->self.cookie = bpf_get_socket_cookie(ctx);
+	/* Data may have gone with the SYN, which counts as one acknowledged byte for the end that sent it first. */
+	st->self.snd = active ? ctx->snd_una - (__u32)ctx->bytes_acked + 1 : ctx->snd_nxt;
+	st->self.rcv = ctx->rcv_nxt - (__u32)ctx->bytes_received;
+
+	/* One of two sockets with the same key joins: there is no telling whom redirected bytes were for otherwise. */
+	if (bpf_sock_hash_update(ctx, &sockets, &self, BPF_NOEXIST)) {
+		COUNT(refused, 1);
+		return 1;
+	}
+	COUNT(sockets, 1);
+	struct key *ck = active ? &self : &peer;
+	struct conn *c = bpf_map_lookup_elem(&conns, ck);
+	if (!c) {
+		struct conn none = {};
+		bpf_map_update_elem(&conns, ck, &none, BPF_NOEXIST);
+		c = bpf_map_lookup_elem(&conns, ck);
+		if (!c)
+			return 1;
+	}
+	if (active) { /* The other end cannot have found this one yet. */
+		WRITE_ONCE(c->stream, 0);
+		WRITE_ONCE(c->turn, 0);
+	}
+	struct end *e = &c->ends[active ? 0 : 1];
+	WRITE_ONCE(e->cookie, 0);
+	WRITE_ONCE(e->sk, st->self.sk);
+	WRITE_ONCE(e->snd, st->self.snd);
+	WRITE_ONCE(e->rcv, st->self.rcv);
+	WRITE_ONCE(e->cookie, st->self.cookie);
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_RTT_CB_FLAG);
+	return 1;
+}
+
+/*
+ * Takes a socket of a stream out of the map, and of any connection once the accelerator is switched off, so that its sends are those of TCP alone. It runs when what was sent over TCP is
+ * acknowledged, under the lock of the socket. The proof that no byte is lost with its queue:
+ *  - Each send looks at conn.stream after it has counted itself in the references of its psock. So if the other end's psock has no
+ *    reference but that of the map now, all its sends that may have redirected something have ended, and those to come will not.
+ *  - What they redirected is then in the queue, or read; and the queue is empty.
+ */
+static inline int leave(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	__u32 zero = 0;
+	struct state *st = bpf_sk_storage_get(&states, sk, 0, 0);
+	struct settings *set = bpf_map_lookup_elem(&setting, &zero);
+	if (!st || !st->peer_sk || !set)
+		return 1;
+	struct conn *c = conn_of(st);
+	if (!c)
+		return 1;
+	if (!st->streams) {
+		if (!set->off && !READ_ONCE(c->stream))
+			return 1;
+		WRITE_ONCE(c->stream, 1);
+		st->streams = 1;
+	}
+	__sync_fetch_and_add(&c->fence, 1);
+	if (!peer_lives(st))
+		return 1;
+	struct sk_psock *theirs = psock(PEER(st, struct sock, sk_user_data));
+	__s32 refs = 1;
+	if (theirs)
+		bpf_probe_read_kernel(&refs, sizeof(refs), &theirs->refcnt);
+	struct sock *own = (struct sock *)bpf_skc_to_tcp_sock(sk);
+	if (!own || refs != 1 || !peer_lives(st))
+		return 1;
+	if (queued(psock(own->sk_user_data)))
+		return 1;
+	struct key self;
+	turn(&self, &st->peer);
+	if (!bpf_map_delete_elem(&sockets, &self))
+		COUNT(left, 1);
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_RTT_CB_FLAG);
+	return 1;
+}
+
+/* Sockets that opted in join when they are connected. */
+SEC("sockops")
+int zerohop_event(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	if (!sk)
+		return 1;
+	switch (ctx->op) {
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		return join(ctx, sk, 1);
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		return join(ctx, sk, 0);
+	case BPF_SOCK_OPS_RTT_CB:
+		return leave(ctx, sk);
+	}
+	return 1;
+}
+
+/* Looks for the other end, once. */
+static inline bool find_peer(struct state *st, struct conn *c)
+{
+	struct end *e = &c->ends[st->side ? 0 : 1];
+	__u64 cookie = READ_ONCE(e->cookie), sk = READ_ONCE(e->sk);
+	__u32 snd = READ_ONCE(e->snd), rcv = READ_ONCE(e->rcv);
+	if (!cookie || !sk || cookie != READ_ONCE(e->cookie)) {
+		COUNT(no_peer, 1);
+		return 0;
+	}
+	if (snd != st->self.rcv || rcv != st->self.snd) {
+		COUNT(stranger, 1);
+		return 0;
+	}
+	st->peer_sk = sk;
+	st->peer_cookie = cookie;
+	return 1;
+}
+
+/* Ends redirection in both directions for good. */
+static inline void be_stream(struct state *st, struct conn *c)
+{
+	COUNT(streams, 1);
+	WRITE_ONCE(c->stream, 1);
+	st->streams = 1;
+}
+
+/* Sends take TCP for a while, and its flow control. */
+static inline void hold(struct state *st, struct conn *c, struct settings *set)
+{
+	enum { FIRST = 16, FORGET = 4096 };
+	if (st->since >= FORGET)
+		st->penalty = 0;
+	st->since = 0;
+	if (st->penalty >= set->hold && set->stream_messages) {
+		be_stream(st, c);
+		return;
+	}
+	st->penalty = st->penalty ? st->penalty * 2 : FIRST;
+	if (st->penalty > set->hold)
+		st->penalty = set->hold;
+	st->hold = st->penalty;
+}
+
+/* Decides whether a message may be redirected. */
+static inline bool decide(struct sk_msg_md *ctx, struct bpf_sock *sk, struct state *st)
+{
+	__u32 zero = 0;
+	struct settings *set = bpf_map_lookup_elem(&setting, &zero);
+	if (!set || set->off) {
+		COUNT(off, 1);
+		return 0;
+	}
+	if (st->streams) {
+		COUNT(stream, 1);
+		return 0;
+	}
+	struct conn *c = conn_of(st);
+	if (!c) {
+		COUNT(no_peer, 1);
+		return 0;
+	}
+	if (!st->peer_sk && !find_peer(st, c))
+		return 0;
+	__sync_fetch_and_add(&c->fence, 1); /* See leave. */
+	if (READ_ONCE(c->stream)) {
+		st->streams = 1;
+		COUNT(stream, 1);
+		return 0;
+	}
+
+	if (c->turn != st->side) {
+		WRITE_ONCE(c->turn, st->side);
+		st->run_bytes = st->run_messages = 0;
+	}
+	st->run_bytes += ctx->size;
+	st->run_messages++;
+	if (set->stream_messages && (st->run_bytes > set->stream_bytes || st->run_messages > set->stream_messages)) {
+		be_stream(st, c);
+		return 0;
+	}
+	if (st->hold) {
+		st->hold--;
+		COUNT(held, 1);
+		return 0;
+	}
+	if (!peer_lives(st) || PEER(st, struct sock, __sk_common.skc_state) != TCP_ESTABLISHED) {
+		COUNT(no_peer, 1);
+		return 0;
+	}
+	if (st->path == TCP) {
+		struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+		if (!tp)
+			return 0;
+		__u32 written = tp->write_seq;
+		if (tp->bytes_sent || written != tp->snd_nxt) {
+			if (PEER(st, struct tcp_sock, copied_seq) != written || !peer_lives(st)) {
+				COUNT(unread, 1);
+				return 0;
+			}
+			COUNT(returned, 1);
+		}
+	}
+	__u32 n = queued(psock(PEER(st, struct sock, sk_user_data)));
+	if (!n)
+		st->messages = 0;
+	if (n >= set->limit || st->messages >= set->messages) {
+		COUNT(full, 1);
+		hold(st, c, set);
+		return 0;
+	}
+	return 1;
+}
+
+SEC("sk_msg")
+int zerohop_send(struct sk_msg_md *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	if (!sk)
+		return SK_PASS;
+	struct state *st = bpf_sk_storage_get(&states, sk, 0, 0);
+	if (!st)
+		return SK_PASS;
+	__u32 size = ctx->size;
+	bool redirect = decide(ctx, sk, st);
+	if (redirect && bpf_msg_redirect_hash(ctx, &sockets, &st->peer, BPF_F_INGRESS) != SK_PASS) {
+		COUNT(no_peer, 1);
+		redirect = 0;
+	}
+	if (!redirect) {
+		st->path = TCP;
+		COUNT(tcp_messages, 1);
+		COUNT(tcp_bytes, size);
+		return SK_PASS;
+	}
+	if (!st->accelerated) {
+		st->accelerated = 1;
+		COUNT(accelerated, 1);
+	}
+	st->path = REDIRECT;
+	st->messages++;
+	st->since++;
+	COUNT(redirected_messages, 1);
+	COUNT(redirected_bytes, size);
+	return SK_PASS;
+}

@@ -1,0 +1,91 @@
+//go:build linux
+
+package loader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// The variables by which the process that go test started tells the one that runs the tests what it has made for it.
+const (
+	cgroupVar = "ZEROHOP_ACCEL_TEST_CGROUP"
+	reasonVar = "ZEROHOP_ACCEL_TEST_REASON"
+)
+
+// These make this program the self-test, and one that fails.
+const (
+	selfTestArg = "selftest"
+	failingArg  = "failing-selftest"
+)
+
+// TestMain runs the tests in a process of their own, in its own mount namespace and cgroup: what they mount is gone with
+// that process, however it ends, and programs that they attach see no other process.
+func TestMain(m *testing.M) {
+	switch os.Args[len(os.Args)-1] {
+	case selfTestArg:
+		if err := SelfTest(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	case failingArg:
+		os.Exit(1)
+	}
+	if role := os.Getenv(roleVar); role != "" {
+		os.Exit(playRole(role))
+	}
+	if os.Getenv(cgroupVar) != "" || os.Getenv(reasonVar) != "" {
+		os.Exit(m.Run())
+	}
+	cgroup, err := makeCgroup()
+	if err != nil {
+		os.Setenv(reasonVar, err.Error())
+		os.Exit(m.Run())
+	}
+	code := runIn(cgroup)
+	os.Remove(cgroup)
+	os.Exit(code)
+}
+
+func makeCgroup() (string, error) {
+	if os.Getuid() != 0 {
+		return "", errors.New("not root")
+	}
+	mount, err := cgroup2Mount()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(mount, fmt.Sprintf("zerohop-test-%d", os.Getpid()))
+	return dir, os.Mkdir(dir, 0o755)
+}
+
+// runIn runs this program again in cgroup and returns its exit code.
+func runIn(cgroup string) int {
+	dir, err := os.Open(cgroup)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer dir.Close()
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), cgroupVar+"="+cgroup)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		UseCgroupFD: true, CgroupFD: int(dir.Fd()), Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL,
+	}
+	err = cmd.Run()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		return max(1, exit.ExitCode())
+	} else if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package ebpfaccel
+
+func setMark(uintptr) error { return ErrNotSupported }
