@@ -8,6 +8,7 @@
 //	zerohop vet --graph graph.yaml orders.yaml stock.yaml
 //	zerohop import --from gateway-api routes.yaml -o spec.yaml
 //	zerohop incident show web-1.jsonl.gz web-2.jsonl.gz
+//	zerohop accel up --cgroup /sys/fs/cgroup/mesh.slice
 //	zerohop help
 //	zerohop version
 //

@@ -46,6 +46,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return vetCommand(args[1:], stdout, stderr)
 	case "incident":
 		return incidentCommand(args[1:], stdout, stderr)
+	case "accel":
+		return accelCommand(ctx, args[1:], stdout, stderr)
 	case "version", "-version", "--version":
 		fmt.Fprintln(stdout, version())
 		return exitOK
@@ -85,6 +87,7 @@ const help = `zerohop shows what a mesh makes of its discovery, and judges its c
   zerohop route --spec SPEC [METHOD] URL [flags]    where a call goes, and why
   zerohop diff OLD NEW [flags]                      what another spec changes for calls
   zerohop incident show|merge FILE... [flags]       what was first, and a timeline of several processes
+  zerohop accel up|status|down|doctor|bench [flags] calls within this host, past its TCP stack
   zerohop version
   zerohop help
 
@@ -160,4 +163,19 @@ most likely first cause of each burst of failures, with calls per second, change
                       add this to times of an instance or a file, if its clock was wrong; repeatable. Else it is estimated
 
 Exit code: 0, 1 if the output cannot be written, 2 for wrong usage and for files that cannot be read or are no dumps.
+
+accel is for administrators of Linux hosts; docs/accelerator.md says what it does, and what it takes away. up loads the accelerator
+for the programs of a cgroup that opt in, tests it first, and takes the place of one that is up. It needs CAP_BPF, CAP_NET_ADMIN and
+CAP_PERFMON. down waits for open connections. doctor tells what is missing. bench compares plain and accelerated connections of its own
+process; like the programs that opt in it needs no privileges.
+
+  --cgroup DIR        of cgroup v2, for up and doctor; --allow-root if it is the root
+  --pins DIR          where the accelerator is kept (default /sys/fs/bpf/zerohop)
+  --self-test=false   with up: do not test it first
+  --timeout DURATION  how long up (default 1m) and down (default 30s) may take
+  --now               with down: do not wait; open connections go on
+  --time DURATION     how long bench takes (default 30s)
+  --json              with status and doctor
+
+Exit code: 0, 1 if it did not succeed or anything is missing, 2 for wrong usage.
 `

@@ -198,10 +198,23 @@ func TestUpTakesThePlaceOfAnotherUnderTraffic(t *testing.T) {
 	if err := call(client, server, 1000); err != nil {
 		t.Error(err)
 	}
-	client.Close()
-	server.Close()
-	if s, err := Read(pins); err != nil || s.Counters.TCPBytes > s.Counters.RedirectedBytes {
-		t.Errorf("%+v, %v", s, err)
+	before, err := Read(pins)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newClient, newServer := pair(t)
+	if err := call(newClient, newServer, 1000); err != nil {
+		t.Fatal(err)
+	}
+	after, err := Read(pins)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := after.Counters.RedirectedBytes - before.Counters.RedirectedBytes; got != 2000 {
+		t.Errorf("%d bytes of a new connection were redirected, want 2000: %+v", got, after)
+	}
+	for _, c := range []net.Conn{client, server, newClient, newServer} {
+		c.Close()
 	}
 	down(t, pins)
 }

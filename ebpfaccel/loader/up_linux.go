@@ -188,7 +188,12 @@ func selfTest(ctx context.Context, config Config) error {
 	if isRootCgroup(config.Cgroup) {
 		parent = config.Cgroup
 	}
-	cgroup := filepath.Join(parent, fmt.Sprintf("zerohop-selftest-%d", os.Getpid()))
+	const prefix = "zerohop-selftest-"
+	killed, _ := filepath.Glob(filepath.Join(parent, prefix+"*")) // what a test that was killed has left
+	for _, dir := range killed {
+		os.Remove(dir) // The kernel keeps those in use.
+	}
+	cgroup := filepath.Join(parent, fmt.Sprint(prefix, os.Getpid()))
 	if err := os.Mkdir(cgroup, 0o755); err != nil {
 		return err
 	}

@@ -478,20 +478,24 @@ int zerohop_send(struct sk_msg_md *ctx)
 		COUNT(no_peer, 1);
 		redirect = 0;
 	}
+	__u32 zero = 0;
+	struct counters *count = bpf_map_lookup_elem(&counts, &zero);
 	if (!redirect) {
 		st->path = TCP;
-		COUNT(tcp_messages, 1);
-		COUNT(tcp_bytes, size);
+		if (count) {
+			count->tcp_messages++;
+			count->tcp_bytes += size;
+		}
 		return SK_PASS;
-	}
-	if (!st->accelerated) {
-		st->accelerated = 1;
-		COUNT(accelerated, 1);
 	}
 	st->path = REDIRECT;
 	st->messages++;
 	st->since++;
-	COUNT(redirected_messages, 1);
-	COUNT(redirected_bytes, size);
+	if (count) {
+		count->redirected_messages++;
+		count->redirected_bytes += size;
+		count->accelerated += !st->accelerated;
+		st->accelerated = 1;
+	}
 	return SK_PASS;
 }

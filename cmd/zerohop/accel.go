@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"reflect"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/zerohop/zerohop/ebpfaccel"
+	"github.com/zerohop/zerohop/ebpfaccel/loader"
+)
+
+// accelerating are the arguments of the commands accel up, status, down, doctor and bench.
+type accelerating struct {
+	command  string
+	config   loader.Config
+	json     bool
+	now      bool
+	selfTest bool
+	timeout  time.Duration
+}
+
+// selfTestCommand is for accel up alone, which runs it in a cgroup of its own.
+const selfTestCommand = "self-test"
+
+func parseAccelerating(args []string) (accelerating, error) {
+	a := accelerating{selfTest: true}
+	if len(args) == 0 {
+		return a, errors.New("want accel up, status, down, doctor or bench")
+	}
+	a.command, args = args[0], args[1:]
+	flags := flag.NewFlagSet("accel", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	pins := func() { flags.StringVar(&a.config.Pins, "pins", loader.DefaultPins, "") }
+	cgroup := func() {
+		flags.StringVar(&a.config.Cgroup, "cgroup", "", "")
+		flags.BoolVar(&a.config.AllowRoot, "allow-root", false, "")
+	}
+	switch a.command {
+	case "-h", "-help", "--help":
+		return a, flag.ErrHelp
+	case "up":
+		pins()
+		cgroup()
+		flags.BoolVar(&a.selfTest, "self-test", true, "")
+		flags.DurationVar(&a.timeout, "timeout", time.Minute, "")
+	case "status":
+		pins()
+		flags.BoolVar(&a.json, "json", false, "")
+	case "down":
+		pins()
+		flags.BoolVar(&a.now, "now", false, "")
+		flags.DurationVar(&a.timeout, "timeout", 30*time.Second, "")
+	case "doctor":
+		pins()
+		cgroup()
+		flags.BoolVar(&a.json, "json", false, "")
+	case "bench":
+		flags.DurationVar(&a.timeout, "time", 30*time.Second, "")
+	case selfTestCommand:
+	default:
+		return a, fmt.Errorf("unknown command accel %s, want up, status, down, doctor or bench", quote(a.command))
+	}
+	if err := flags.Parse(args); err != nil {
+		return a, err
+	}
+	if flags.NArg() > 0 {
+		return a, fmt.Errorf("unexpected argument %s", quote(flags.Arg(0)))
+	}
+	if a.command == "up" && a.config.Cgroup == "" {
+		return a, errors.New("want --cgroup, the directory of a cgroup whose programs may opt in")
+	}
+	return a, nil
+}
+
+// accelCommand runs the privileged half of package ebpfaccel.
+func accelCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	a, err := parseAccelerating(args)
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Fprint(stdout, help)
+		return exitOK
+	} else if err != nil {
+		fmt.Fprintf(stderr, "zerohop accel: %v; see zerohop help\n", err)
+		return exitUsage
+	}
+	if a.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, a.timeout)
+		defer cancel()
+	}
+	if err := a.run(ctx, stdout); err != nil {
+		fmt.Fprintf(stderr, "zerohop accel %s: %v\n", a.command, err)
+		return exitNone
+	}
+	return exitOK
+}
+
+func (a *accelerating) run(ctx context.Context, stdout io.Writer) error {
+	switch a.command {
+	case "up":
+		if a.selfTest {
+			a.config.SelfTest = []string{"accel", selfTestCommand}
+		}
+		s, err := loader.Up(ctx, a.config)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(stdout, "ready for cgroup %s, pinned in %s\n", s.Cgroup, s.Pins)
+		return err
+	case "status":
+		s, err := loader.Read(a.config.Pins)
+		if err != nil {
+			return err
+		}
+		if a.json {
+			return writeIndented(stdout, s)
+		}
+		return writeStatus(stdout, s)
+	case "down":
+		return loader.Down(ctx, a.config.Pins, a.now)
+	case "doctor":
+		return a.doctor(stdout)
+	case "bench":
+		return accelBench(ctx, a.timeout, stdout)
+	default:
+		return loader.SelfTest(ctx)
+	}
+}
+
+func writeIndented(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+func writeStatus(w io.Writer, s loader.Status) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	state := "up"
+	if s.Draining {
+		state = "draining"
+	}
+	fmt.Fprintf(t, "state\t%s\ncgroup\t%s\npins\t%s\nsockets now\t%d\n", state, s.Cgroup, s.Pins, s.Sockets)
+	counters := reflect.ValueOf(s.Counters)
+	for i := range counters.NumField() {
+		name := strings.ReplaceAll(counters.Type().Field(i).Tag.Get("json"), "_", " ")
+		fmt.Fprintf(t, "%s\t%d\n", name, counters.Field(i).Uint())
+	}
+	return t.Flush()
+}
+
+// doctor returns an error if anything is missing.
+func (a *accelerating) doctor(stdout io.Writer) error {
+	findings := loader.Doctor(a.config)
+	own := loader.Finding{Subject: "this process", OK: true, Detail: "may opt in"}
+	if err := ebpfaccel.Probe(); err != nil { // Not so before up, and for most cgroups: nothing is wrong then.
+		own = loader.Finding{Subject: "this process", Unknown: true, Detail: strings.TrimPrefix(err.Error(), "ebpfaccel: ")}
+	}
+	findings = append(findings, own)
+	if a.json {
+		if err := writeIndented(stdout, findings); err != nil {
+			return err
+		}
+	}
+	bad := 0
+	t := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	for _, f := range findings {
+		mark := "ok"
+		switch {
+		case f.Unknown:
+			mark = "note"
+		case !f.OK:
+			mark = "MISSING"
+			bad++
+		}
+		if !a.json {
+			fmt.Fprintf(t, "%s\t%s\t%s\n", mark, f.Subject, f.Detail)
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if bad > 0 {
+		return fmt.Errorf("%d of %d are missing", bad, len(findings))
+	}
+	return nil
+}
