@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"reflect"
 	"strings"
 	"text/tabwriter"
@@ -26,8 +27,11 @@ type accelerating struct {
 	timeout  time.Duration
 }
 
-// selfTestCommand is for accel up alone, which runs it in a cgroup of its own.
-const selfTestCommand = "self-test"
+// These are for accel up, which tests in a cgroup of its own, and for accel bench.
+const (
+	selfTestCommand    = "self-test"
+	benchServerCommand = "bench-server"
+)
 
 func parseAccelerating(args []string) (accelerating, error) {
 	a := accelerating{selfTest: true}
@@ -63,7 +67,7 @@ func parseAccelerating(args []string) (accelerating, error) {
 		flags.BoolVar(&a.json, "json", false, "")
 	case "bench":
 		flags.DurationVar(&a.timeout, "time", 30*time.Second, "")
-	case selfTestCommand:
+	case selfTestCommand, benchServerCommand:
 	default:
 		return a, fmt.Errorf("unknown command accel %s, want up, status, down, doctor or bench", quote(a.command))
 	}
@@ -89,7 +93,7 @@ func accelCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 		fmt.Fprintf(stderr, "zerohop accel: %v; see zerohop help\n", err)
 		return exitUsage
 	}
-	if a.timeout > 0 {
+	if a.timeout > 0 && a.command != "bench" {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, a.timeout)
 		defer cancel()
@@ -128,6 +132,8 @@ func (a *accelerating) run(ctx context.Context, stdout io.Writer) error {
 		return a.doctor(stdout)
 	case "bench":
 		return accelBench(ctx, a.timeout, stdout)
+	case benchServerCommand:
+		return benchServer(ctx, os.Stdin, stdout)
 	default:
 		return loader.SelfTest(ctx)
 	}

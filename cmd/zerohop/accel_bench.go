@@ -1,15 +1,19 @@
 package main
 
 import (
-	"bytes"
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -21,6 +25,13 @@ type path struct {
 	name   string
 	listen func(ctx context.Context, network, address string) (net.Listener, error)
 	dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	server string // the address of a server of HTTP
+}
+
+// benchPaths are compared, the first with each of the others.
+var benchPaths = []path{
+	{name: "TCP", listen: new(net.ListenConfig).Listen, dial: new(net.Dialer).DialContext},
+	{name: "accelerated", listen: new(ebpfaccel.ListenConfig).Listen, dial: new(ebpfaccel.Dialer).DialContext},
 }
 
 // A measure is what a workload shows in one round: less is better.
@@ -34,16 +45,19 @@ type workload struct {
 	run  func(ctx context.Context, p path, size int, d time.Duration) (measure, error)
 }
 
-// accelBench compares plain and accelerated connections in this process. Both take turns, so that what else the host does hits both.
+// accelBench compares plain and accelerated connections. Both take turns, so that what else the host does hits both. The processor
+// time is that of this process, which of HTTP has the client alone.
 func accelBench(ctx context.Context, total time.Duration, stdout io.Writer) error {
 	if err := ebpfaccel.Probe(); err != nil {
 		return err
 	}
 	const rounds = 5
-	paths := []path{
-		{"TCP", new(net.ListenConfig).Listen, new(net.Dialer).DialContext},
-		{"accelerated", new(ebpfaccel.ListenConfig).Listen, new(ebpfaccel.Dialer).DialContext},
+	paths := slices.Clone(benchPaths)
+	stop, err := startBenchServer(ctx, paths)
+	if err != nil {
+		return err
 	}
+	defer stop()
 	var loads []workload
 	for _, size := range []int{64, 1 << 10, 16 << 10, 64 << 10, 1 << 20} {
 		loads = append(loads, workload{"echo", size, benchEcho})
@@ -183,26 +197,74 @@ func benchStream(ctx context.Context, p path, size int, d time.Duration) (m meas
 	return m, err
 }
 
-func benchHTTP(ctx context.Context, p path, size int, d time.Duration) (measure, error) {
-	l, err := p.listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return measure{}, err
+// benchServer serves HTTP over plain and accelerated connections, in a process of its own as services are. It prints where, in the
+// order of benchPaths, and ends with its standard input.
+func benchServer(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		size, err := strconv.Atoi(r.URL.Query().Get("size"))
+		if err != nil || size < 0 || size > 1<<20 {
+			http.Error(w, "want a size", http.StatusBadRequest)
+			return
+		}
+		w.Write(make([]byte, size))
+	})
+	var addrs []any
+	for _, p := range benchPaths {
+		l, err := p.listen(ctx, "tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		addrs = append(addrs, l.Addr())
+		s := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
+		defer s.Close()
+		go s.Serve(l) // until Close
 	}
-	body := bytes.Repeat([]byte("x"), size)
-	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(body) })}
-	served := make(chan struct{})
-	go func() {
-		s.Serve(l)
-		close(served)
-	}()
-	defer func() {
-		s.Close()
-		<-served
-	}()
+	if _, err := fmt.Fprintln(stdout, addrs...); err != nil {
+		return err
+	}
+	_, err := io.Copy(io.Discard, stdin)
+	return err
+}
+
+// startBenchServer starts it and sets the addresses of the paths.
+func startBenchServer(ctx context.Context, paths []path) (stop func(), err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, self, "accel", benchServerCommand)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	stop = func() {
+		stdin.Close()
+		cmd.Wait()
+	}
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	addrs := strings.Fields(line)
+	if err != nil || len(addrs) != len(paths) {
+		stop()
+		return nil, fmt.Errorf("the server of the benchmark says %q: %w", line, err)
+	}
+	for i := range paths {
+		paths[i].server = addrs[i]
+	}
+	return stop, nil
+}
+
+func benchHTTP(ctx context.Context, p path, size int, d time.Duration) (measure, error) {
 	transport := &http.Transport{DialContext: p.dial}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.Addr().String(), nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/?size=%d", p.server, size), nil)
 	if err != nil {
 		return measure{}, err
 	}
