@@ -51,7 +51,7 @@ type Status struct {
 
 // Counters count since the accelerator was loaded first. An accelerated connection has two sockets.
 type Counters struct {
-	Sockets     uint64 `json:"sockets"`     // that opted in and were connected within the host or to others
+	Sockets     uint64 `json:"sockets"`     // that opted in, and whose other end may have done so
 	Accelerated uint64 `json:"accelerated"` // of them, those with anything redirected past TCP
 
 	RedirectedMessages uint64 `json:"redirected_messages"` // what one send(2) takes at a time
@@ -60,7 +60,7 @@ type Counters struct {
 	TCPBytes           uint64 `json:"tcp_bytes"`
 
 	// Why messages went over TCP.
-	NoPeer uint64 `json:"no_peer"` // the other end did not opt in, is on another host, or closing
+	NoPeer uint64 `json:"no_peer"` // the other end did not opt in, or is closing
 	Unread uint64 `json:"unread"`  // the other end had not read all that was sent over TCP
 	Held   uint64 `json:"held"`    // its queue had been full shortly before
 	Stream uint64 `json:"stream"`  // the connection carries a stream
@@ -69,7 +69,7 @@ type Counters struct {
 	// What happened to connections.
 	Full     uint64 `json:"full"`     // a queue was full
 	Streams  uint64 `json:"streams"`  // a connection was found to carry a stream: it takes TCP for good
-	Left     uint64 `json:"left"`     // sockets of streams that went back to the kernel's own send
+	Left     uint64 `json:"left"`     // sockets that went back to the kernel's own send: of streams, and of those whose other end did not opt in
 	Returned uint64 `json:"returned"` // from TCP back past it
 	Refused  uint64 `json:"refused"`  // sockets that could not join: no room, or another program has them
 	Stranger uint64 `json:"stranger"` // the socket with the addresses of the other end was not the other end

@@ -229,6 +229,35 @@ static inline struct conn *conn_of(struct state *st)
 	return bpf_map_lookup_elem(&conns, &k);
 }
 
+/*
+ * Whether both ends can be on this host. To be in the map would cost others something for nothing. An address of this host is reached
+ * from that address, unless somebody binds another one, who goes without.
+ */
+static inline bool within_host(const struct key *k)
+{
+	const __u32 *l = k->local, *r = k->remote;
+	if (l[0] != r[0] || l[1] != r[1] || l[2] != r[2])
+		return 0;
+	return l[3] == r[3] || (!l[0] && !l[1] && l[2] == htonl(0xffff) && ntohl(l[3]) >> 24 == 127 && ntohl(r[3]) >> 24 == 127);
+}
+
+/* Looks for the other end, once: it must be the other end of this very connection. */
+static inline bool find_peer(struct state *st, struct conn *c)
+{
+	struct end *e = &c->ends[st->side ? 0 : 1];
+	__u64 cookie = READ_ONCE(e->cookie), sk = READ_ONCE(e->sk);
+	__u32 snd = READ_ONCE(e->snd), rcv = READ_ONCE(e->rcv);
+	if (!cookie || !sk || cookie != READ_ONCE(e->cookie))
+		return 0;
+	if (snd != st->self.rcv || rcv != st->self.snd) {
+		COUNT(stranger, 1);
+		return 0;
+	}
+	st->peer_sk = sk;
+	st->peer_cookie = cookie;
+	return 1;
+}
+
 static inline int join(struct bpf_sock_ops *ctx, struct bpf_sock *sk, bool active)
 {
 	__u32 zero = 0;
@@ -239,7 +268,7 @@ static inline int join(struct bpf_sock_ops *ctx, struct bpf_sock *sk, bool activ
 	if (!set || set->off)
 		return 1;
 	struct key self = {}, peer;
-	if (!key_of(ctx, &self))
+	if (!key_of(ctx, &self) || !within_host(&self))
 		return 1;
 	turn(&peer, &self);
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
@@ -259,14 +288,18 @@ static inline int join(struct bpf_sock_ops *ctx, struct bpf_sock *sk, bool activ
 	st->self.snd = active ? ctx->snd_una - (__u32)ctx->bytes_acked + 1 : ctx->snd_nxt;
 	st->self.rcv = ctx->rcv_nxt - (__u32)ctx->bytes_received;
 
+	/* Who connects joins first, or did not opt in; except with data on the SYN, where the accepted end is there before. */
+	struct key *ck = active ? &self : &peer;
+	struct conn *c = bpf_map_lookup_elem(&conns, ck);
+	if (!active && !tp->fastopen_rsk && !(c && find_peer(st, c)))
+		return 1;
+
 	/* One of two sockets with the same key joins: there is no telling whom redirected bytes were for otherwise. */
 	if (bpf_sock_hash_update(ctx, &sockets, &self, BPF_NOEXIST)) {
 		COUNT(refused, 1);
 		return 1;
 	}
 	COUNT(sockets, 1);
-	struct key *ck = active ? &self : &peer;
-	struct conn *c = bpf_map_lookup_elem(&conns, ck);
 	if (!c) {
 		struct conn none = {};
 		bpf_map_update_elem(&conns, ck, &none, BPF_NOEXIST);
@@ -300,11 +333,16 @@ static inline int leave(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 	__u32 zero = 0;
 	struct state *st = bpf_sk_storage_get(&states, sk, 0, 0);
 	struct settings *set = bpf_map_lookup_elem(&setting, &zero);
-	if (!st || !st->peer_sk || !set)
+	if (!st || !set)
 		return 1;
 	struct conn *c = conn_of(st);
 	if (!c)
 		return 1;
+	if (!st->peer_sk && !find_peer(st, c)) {
+		/* The other end acknowledges data, so it has joined or never will: nobody knows this one. */
+		st->streams = 1;
+		goto out;
+	}
 	if (!st->streams) {
 		if (!set->off && !READ_ONCE(c->stream))
 			return 1;
@@ -323,6 +361,7 @@ static inline int leave(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 		return 1;
 	if (queued(psock(own->sk_user_data)))
 		return 1;
+out:;
 	struct key self;
 	turn(&self, &st->peer);
 	if (!bpf_map_delete_elem(&sockets, &self))
@@ -346,25 +385,6 @@ int zerohop_event(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_RTT_CB:
 		return leave(ctx, sk);
 	}
-	return 1;
-}
-
-/* Looks for the other end, once. */
-static inline bool find_peer(struct state *st, struct conn *c)
-{
-	struct end *e = &c->ends[st->side ? 0 : 1];
-	__u64 cookie = READ_ONCE(e->cookie), sk = READ_ONCE(e->sk);
-	__u32 snd = READ_ONCE(e->snd), rcv = READ_ONCE(e->rcv);
-	if (!cookie || !sk || cookie != READ_ONCE(e->cookie)) {
-		COUNT(no_peer, 1);
-		return 0;
-	}
-	if (snd != st->self.rcv || rcv != st->self.snd) {
-		COUNT(stranger, 1);
-		return 0;
-	}
-	st->peer_sk = sk;
-	st->peer_cookie = cookie;
 	return 1;
 }
 
@@ -411,8 +431,10 @@ static inline bool decide(struct sk_msg_md *ctx, struct bpf_sock *sk, struct sta
 		COUNT(no_peer, 1);
 		return 0;
 	}
-	if (!st->peer_sk && !find_peer(st, c))
+	if (!st->peer_sk && !find_peer(st, c)) {
+		COUNT(no_peer, 1);
 		return 0;
+	}
 	__sync_fetch_and_add(&c->fence, 1); /* See leave. */
 	if (READ_ONCE(c->stream)) {
 		st->streams = 1;

@@ -145,6 +145,7 @@ struct tcp_sock {
 	__u32 write_seq;
 	__u32 snd_nxt;
 	__u64 bytes_sent;
+	void *fastopen_rsk;
 };
 
 struct sk_psock {
