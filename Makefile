@@ -99,7 +99,7 @@ fuzz: ## Run every fuzz target for FUZZTIME=30s
 		$(GO) test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) "$$package" </dev/null || exit 1; \
 	done
 
-generate: ## Regenerate generated files; needs protoc
+generate: ## Regenerate generated files; needs protoc, clang-19 and llvm-19
 	@mkdir -p .bin
 	@$(GO) build -modfile=tools/go.mod -o .bin/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
 	@cd interop && $(GO) build -o ../.bin/ connectrpc.com/connect/cmd/protoc-gen-connect-go

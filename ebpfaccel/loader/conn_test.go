@@ -167,14 +167,14 @@ func TestHTTPWorksOverAcceleratedConnections(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := load(t, defaults)
-			echo := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				body, err := io.ReadAll(r.Body)
 				if err != nil {
 					panic(http.ErrAbortHandler)
 				}
 				w.Write(body)
 			})
-			address, client := serve(t, echo, test.protocol)
+			address, client := serve(t, handler, test.protocol)
 			target, err := url.Parse(address)
 			if err != nil {
 				t.Fatal(err)

@@ -567,7 +567,7 @@ func TestBytesArriveThroughTenThousandChanges(t *testing.T) {
 
 // testChanges sends bursts that are more than the queue of churning holds, and waits for the answer.
 func testChanges(client, server net.Conn) error {
-	go io.Copy(server, server)
+	defer echo(client, server)()
 	out, in := stream{seed: 1}, stream{seed: 1}
 	b := make([]byte, 6000)
 	for range 2000 {
@@ -697,4 +697,64 @@ func TestAllAddressesOfAHostAreWithinIt(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Sockets leave the map while both ends send: what is under way to them at that moment must not be lost.
+func TestSocketsOfStreamsLeaveWithoutLoss(t *testing.T) {
+	o := load(t, accelSettings{Limit: 1 << 20, Messages: 4096, Hold: 256, StreamBytes: 32 << 10, StreamMessages: 32})
+	const connections = 400
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for i := range connections / 4 {
+				if err := onPair(func(client, server net.Conn) error { return testLeaving(client, server, i) }); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	c := counters(t, o)
+	if t.Logf("%+v", c); c.Left < connections/2 || c.RedirectedBytes == 0 {
+		t.Errorf("too few have left: %+v", c)
+	}
+}
+
+// testLeaving streams one way, with messages the other way in between, and then calls both ways.
+func testLeaving(client, server net.Conn, round int) error {
+	if err := call(client, server, 1+round); err != nil {
+		return err
+	}
+	const total, back = 300_000, 400
+	errs := make(chan error, 4)
+	send := func(c net.Conn, seed uint64, size, total int) error {
+		s := stream{seed: seed}
+		b := make([]byte, size)
+		for s.at < uint64(total) {
+			if _, err := c.Write(s.fill(b[:min(size, total-int(s.at))])); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	receive := func(c net.Conn, seed uint64, total int) error {
+		b := make([]byte, total)
+		if _, err := io.ReadFull(c, b); err != nil {
+			return fmt.Errorf("stream %d: %w", seed, err)
+		}
+		return (&stream{seed: seed}).check(b)
+	}
+	go func() { errs <- send(client, 1, 3000+round, total) }()
+	go func() { errs <- receive(server, 1, total) }()
+	go func() { errs <- send(server, 2, 1+round%7, back) }()
+	go func() { errs <- receive(client, 2, back) }()
+	var all error
+	for range cap(errs) {
+		all = errors.Join(all, <-errs)
+	}
+	for n := 1; n < 20_000 && all == nil; n = n*3 + round {
+		all = call(client, server, n)
+	}
+	return all
 }

@@ -62,7 +62,7 @@ func withPair(ctx context.Context, test func(client, server net.Conn) error) err
 
 // testCalls makes calls of all sizes.
 func testCalls(client, server net.Conn) error {
-	go io.Copy(server, server) // until the client is closed
+	defer echo(client, server)()
 	out, in := stream{seed: 1}, stream{seed: 1}
 	b := make([]byte, 256<<10)
 	for size := 1; size <= len(b); size = size*5/4 + 1 {
@@ -79,6 +79,19 @@ func testCalls(client, server net.Conn) error {
 		}
 	}
 	return nil
+}
+
+// echo sends back what the server gets until stop is called, which closes the client.
+func echo(client, server net.Conn) (stop func()) {
+	done := make(chan struct{})
+	go func() {
+		io.Copy(server, server)
+		close(done)
+	}()
+	return func() {
+		client.Close()
+		<-done
+	}
 }
 
 // testStreams sends much both ways at a time, to readers that rest now and then.

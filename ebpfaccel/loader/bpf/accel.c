@@ -34,7 +34,7 @@ struct conn {
 	struct end ends[2];
 	__u32 turn;   /* which end sent last */
 	__u32 stream; /* set once and for good: this connection redirects nothing more */
-	__u64 fence;  /* counts sends: what matters is that counting orders memory */
+	__u64 fence;  /* counts, but see fence() */
 };
 
 enum path { TCP, REDIRECT };
@@ -221,6 +221,12 @@ static inline __u32 queued(struct sk_psock *p)
 	return n;
 }
 
+/* Orders memory: an atomic operation does so fully, if what it returns is used. */
+static inline void fence(struct conn *c)
+{
+	asm volatile("" : : "r"(__sync_fetch_and_add(&c->fence, 1)));
+}
+
 static inline struct conn *conn_of(struct state *st)
 {
 	struct key k = st->peer;
@@ -349,7 +355,7 @@ static inline int leave(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 		WRITE_ONCE(c->stream, 1);
 		st->streams = 1;
 	}
-	__sync_fetch_and_add(&c->fence, 1);
+	fence(c);
 	if (!peer_lives(st))
 		return 1;
 	struct sk_psock *theirs = psock(PEER(st, struct sock, sk_user_data));
@@ -359,6 +365,7 @@ static inline int leave(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 	struct sock *own = (struct sock *)bpf_skc_to_tcp_sock(sk);
 	if (!own || refs != 1 || !peer_lives(st))
 		return 1;
+	fence(c); /* The queue as it was when that psock was let go of, or later. */
 	if (queued(psock(own->sk_user_data)))
 		return 1;
 out:;
@@ -435,7 +442,7 @@ static inline bool decide(struct sk_msg_md *ctx, struct bpf_sock *sk, struct sta
 		COUNT(no_peer, 1);
 		return 0;
 	}
-	__sync_fetch_and_add(&c->fence, 1); /* See leave. */
+	fence(c); /* Between the count of references of the psock, and the flag: see leave. */
 	if (READ_ONCE(c->stream)) {
 		st->streams = 1;
 		COUNT(stream, 1);

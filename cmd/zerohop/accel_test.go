@@ -1,0 +1,72 @@
+package main
+
+import (
+	"errors"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/zerohop/zerohop/ebpfaccel"
+	"github.com/zerohop/zerohop/ebpfaccel/loader"
+)
+
+func TestAccelSaysWhatIsWrong(t *testing.T) {
+	nowhere := t.TempDir() + "/pins"
+	missing, notUp := "is not the directory of a cgroup", "no accelerator is up in "+nowhere
+	if runtime.GOOS != "linux" {
+		missing, notUp = "needs Linux", "needs Linux"
+	}
+	for _, test := range []struct {
+		args   []string
+		code   int
+		stderr string
+	}{
+		{nil, exitUsage, "want accel up"},
+		{[]string{"sideways"}, exitUsage, `unknown command accel "sideways"`},
+		{[]string{"up"}, exitUsage, "want --cgroup"},
+		{[]string{"up", "--now"}, exitUsage, "-now"},
+		{[]string{"down", "now"}, exitUsage, `unexpected argument "now"`},
+		{[]string{"up", "--cgroup", t.TempDir(), "--pins", nowhere}, exitNone, missing},
+		{[]string{"status", "--pins", nowhere}, exitNone, notUp},
+		{[]string{"down", "--pins", nowhere}, exitNone, notUp},
+	} {
+		code, _, stderr := zerohop(t.Context(), append([]string{"accel"}, test.args...)...)
+		if code != test.code || !strings.Contains(stderr, test.stderr) {
+			t.Errorf("accel %q = %d, %q, want %d, %q", test.args, code, stderr, test.code, test.stderr)
+		}
+	}
+}
+
+func TestAccelDoctorListsWhatIsMissing(t *testing.T) {
+	code, stdout, stderr := zerohop(t.Context(), "accel", "doctor", "--cgroup", t.TempDir(), "--pins", t.TempDir()+"/pins")
+	if code != exitNone || !strings.Contains(stdout, "MISSING") || !strings.Contains(stderr, "are missing") {
+		t.Errorf("accel doctor = %d, %q, %q", code, stdout, stderr)
+	}
+	code, stdout, _ = zerohop(t.Context(), "accel", "doctor", "--json")
+	if code != exitNone || !strings.Contains(stdout, `"subject": "this process"`) {
+		t.Errorf("accel doctor --json = %d, %q", code, stdout)
+	}
+}
+
+func TestAccelBenchNeedsAnAccelerator(t *testing.T) {
+	if err := ebpfaccel.Probe(); !errors.Is(err, ebpfaccel.ErrNotSupported) {
+		t.Skip("there is one for this process")
+	}
+	if code, stdout, stderr := zerohop(t.Context(), "accel", "bench"); code != exitNone || stdout != "" || !strings.Contains(stderr, "ebpfaccel: ") {
+		t.Errorf("accel bench = %d, %q, %q", code, stdout, stderr)
+	}
+}
+
+func TestAccelStatusShowsEveryCounter(t *testing.T) {
+	var b strings.Builder
+	s := loader.Status{Cgroup: "/sys/fs/cgroup/x", Pins: "/sys/fs/bpf/zerohop", Sockets: 3, Draining: true}
+	s.Counters.RedirectedBytes, s.Counters.Stranger = 71, 72
+	if err := writeStatus(&b, s); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"draining", "/sys/fs/cgroup/x", "sockets now", "redirected bytes     71", "stranger             72"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the status lacks %q:\n%s", want, &b)
+		}
+	}
+}
