@@ -90,7 +90,9 @@ func TestDialerKeepsTheControlsOfItsUser(t *testing.T) {
 			t.Errorf("Dial() with a %s that refuses = %v", name, err)
 		}
 	}
-	lc := ebpfaccel.ListenConfig{ListenConfig: net.ListenConfig{Control: func(string, string, syscall.RawConn) error { return refused }}}
+	lc := ebpfaccel.ListenConfig{ListenConfig: net.ListenConfig{
+		Control: func(string, string, syscall.RawConn) error { return refused },
+	}}
 	if _, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0"); !errors.Is(err, refused) {
 		t.Errorf("Listen() with a Control that refuses = %v", err)
 	}

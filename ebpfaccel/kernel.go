@@ -18,8 +18,8 @@ func (v version) before(w version) bool {
 	return false
 }
 
-// A bad range is one of kernels that lose, mix up or withhold bytes of accelerated connections, or fall over them. It is of one or more
-// branches, each up to the first version with the fixes.
+// A bad range is one of kernels that lose, mix up or withhold bytes of accelerated connections, or fall over them. It is of one
+// or more branches, each up to the first version with the fixes.
 type badRange struct {
 	from, to version // to is not in it
 	why      string
@@ -30,12 +30,12 @@ var badKernels = []badRange{
 	{version{}, version{5, 15, 0}, "network namespaces cannot be told apart (needs 5.15)"},
 	{version{5, 15, 0}, version{6, 1, 142}, "connections stall, and sends of large messages may crash it (fixed in 6.1.142)"},
 	{version{6, 2, 0}, version{6, 6, 94}, "use after free and crashes with redirected messages (fixed in 6.6.94)"},
-	{version{6, 7, 0}, version{6, 12, 80}, "what readers have not read is not accounted for; stalls and short answers were seen up to 6.12.79"},
+	{version{6, 7, 0}, version{6, 12, 80}, "does not charge what waits at readers; stalls and short answers were seen up to 6.12.79"},
 	{version{6, 13, 0}, version{6, 17, 0}, "loses bytes and frees what is in use while sending (fixed in 6.17)"},
 }
 
-// CheckKernel returns an error if a kernel of this release, as uname -r prints it, must not accelerate connections. That it returns nil
-// does not say that the kernel has all that is needed.
+// CheckKernel returns an error if a kernel of this release, as uname -r prints it, must not accelerate connections. That it
+// returns nil does not say that the kernel has all that is needed.
 func CheckKernel(release string) error {
 	v, ok := parseRelease(release)
 	if !ok {

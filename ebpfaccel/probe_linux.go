@@ -42,8 +42,8 @@ func ownCgroup() string {
 	return "none of version 2"
 }
 
-// CheckHost returns nil if the kernel of this host can have an accelerator, and otherwise a [*NotSupportedError]. It needs no privileges
-// and does not say whether there is one: see [Probe].
+// CheckHost returns nil if the kernel of this host can have an accelerator, and otherwise a [*NotSupportedError]. It needs no
+// privileges and does not say whether there is one: see [Probe].
 func CheckHost() error {
 	var reasons []string
 	var uname syscall.Utsname

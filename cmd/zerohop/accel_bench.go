@@ -68,7 +68,8 @@ func accelBench(ctx context.Context, total time.Duration, stdout io.Writer) erro
 	}
 	each := total * 9 / 10 / time.Duration(rounds*len(paths)*len(loads))
 
-	fmt.Fprintf(stdout, "%d processors, %s; medians of %d rounds by turns, ratios to TCP\n\n", runtime.NumCPU(), runtime.Version(), rounds)
+	fmt.Fprintf(stdout, "%d processors, %s; medians of %d rounds by turns, ratios to TCP\n\n",
+		runtime.NumCPU(), runtime.Version(), rounds)
 	t := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "workload\tbytes\tTCP\taccelerated\tratio\tCPU ratio\t")
 	for _, load := range loads {

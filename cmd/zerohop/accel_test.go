@@ -52,7 +52,8 @@ func TestAccelBenchNeedsAnAccelerator(t *testing.T) {
 	if err := ebpfaccel.Probe(); !errors.Is(err, ebpfaccel.ErrNotSupported) {
 		t.Skip("there is one for this process")
 	}
-	if code, stdout, stderr := zerohop(t.Context(), "accel", "bench"); code != exitNone || stdout != "" || !strings.Contains(stderr, "ebpfaccel: ") {
+	code, stdout, stderr := zerohop(t.Context(), "accel", "bench")
+	if code != exitNone || stdout != "" || !strings.Contains(stderr, "ebpfaccel: ") {
 		t.Errorf("accel bench = %d, %q, %q", code, stdout, stderr)
 	}
 }
@@ -64,7 +65,9 @@ func TestAccelStatusShowsEveryCounter(t *testing.T) {
 	if err := writeStatus(&b, s); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"draining", "/sys/fs/cgroup/x", "sockets now", "redirected bytes     71", "stranger             72"} {
+	for _, want := range []string{
+		"draining", "/sys/fs/cgroup/x", "sockets now", "redirected bytes     71", "stranger             72",
+	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the status lacks %q:\n%s", want, &b)
 		}

@@ -32,7 +32,10 @@ func TestLackingNamesCapabilities(t *testing.T) {
 }
 
 func TestDoctorNamesAllThatIsMissing(t *testing.T) {
-	err := missing([]Finding{{Subject: "a", OK: true}, {Subject: "b", Detail: "is not there"}, {Subject: "c", Unknown: true}, {Subject: "d", Detail: "neither"}})
+	err := missing([]Finding{
+		{Subject: "a", OK: true}, {Subject: "b", Detail: "is not there"}, {Subject: "c", Unknown: true},
+		{Subject: "d", Detail: "neither"},
+	})
 	var reasons *ebpfaccel.NotSupportedError
 	if !errors.As(err, &reasons) || strings.Join(reasons.Reasons, "|") != "b: is not there|d: neither" {
 		t.Errorf("missing() = %v", err)

@@ -20,7 +20,8 @@ import (
 	"github.com/zerohop/zerohop/ebpfaccel"
 )
 
-// integrity are the ways by which an accelerator of this kind comes to lose, mix up or pile up bytes. Each returns an error if it did.
+// integrity are the ways by which an accelerator of this kind comes to lose, mix up or pile up bytes. Each returns an error if
+// it did.
 var integrity = []struct {
 	name string
 	run  func(rounds int) error
@@ -309,8 +310,8 @@ func firstWords(rounds int) error {
 	return nil
 }
 
-// namespaces makes the same connection, by its addresses, in two network namespaces. The second one begins at a socket for both families,
-// which the naive program does not take, so that it confuses the server's sockets.
+// namespaces makes the same connection, by its addresses, in two network namespaces. The second one begins at a socket for both
+// families, which the naive program does not take, so that it confuses the server's sockets.
 func namespaces(rounds int) error {
 	for range rounds {
 		var conns [2][2]net.Conn // by namespace: client, server

@@ -1,8 +1,8 @@
 // Package loader is the privileged half of package ebpfaccel: it puts the accelerator into the kernel and takes it out. The command
 // "zerohop accel" is made of it.
 //
-// The accelerator is programs and maps that are pinned in a directory, so no process has to stay. [Up] needs the capabilities CAP_BPF,
-// CAP_NET_ADMIN and CAP_PERFMON, and may write to that directory and, for its self-test, beside the cgroup.
+// The accelerator is programs and maps that are pinned in a directory, so no process has to stay. [Up] needs the capabilities
+// CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and may write to that directory and, for its self-test, beside the cgroup.
 package loader
 
 import (
@@ -69,7 +69,7 @@ type Counters struct {
 	// What happened to connections.
 	Full     uint64 `json:"full"`     // a queue was full
 	Streams  uint64 `json:"streams"`  // a connection was found to carry a stream: it takes TCP for good
-	Left     uint64 `json:"left"`     // sockets that went back to the kernel's own send: of streams, and of those whose other end did not opt in
+	Left     uint64 `json:"left"`     // sockets of streams, or with a plain other end, that went back to the kernel's own send
 	Returned uint64 `json:"returned"` // from TCP back past it
 	Refused  uint64 `json:"refused"`  // sockets that could not join: no room, or another program has them
 	Stranger uint64 `json:"stranger"` // the socket with the addresses of the other end was not the other end

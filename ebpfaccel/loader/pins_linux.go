@@ -20,8 +20,8 @@ type pinDir struct {
 	file *os.File
 }
 
-// openPins opens the directory and takes it for granted only if nobody else could have put anything there. The error is ErrNotUp if it
-// is not there and not to be made.
+// openPins opens the directory and takes it for granted only if nobody else could have put anything there. The error is
+// ErrNotUp if it is not there and not to be made.
 func openPins(path string, create bool) (*pinDir, error) {
 	if create {
 		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -106,7 +106,8 @@ func (d *pinDir) check(name string) error {
 		return &fs.PathError{Op: "lstat", Path: d.name(name), Err: err}
 	}
 	if int(what.Uid) != os.Geteuid() || what.Mode&0o077 != 0 {
-		return fmt.Errorf("loader: %s belongs to uid %d with mode %#o, want uid %d and mode 0600", d.name(name), what.Uid, what.Mode&0o777, os.Geteuid())
+		return fmt.Errorf("loader: %s belongs to uid %d with mode %#o, want uid %d and mode 0600",
+			d.name(name), what.Uid, what.Mode&0o777, os.Geteuid())
 	}
 	return nil
 }

@@ -20,8 +20,8 @@ const (
 	selfTestQueue = 8 << 20
 )
 
-// SelfTest returns an error if marked connections of this process change, lose or withhold bytes, or take any number of them. That they
-// are accelerated at all [Up] knows, which runs it in a process of its own.
+// SelfTest returns an error if marked connections of this process change, lose or withhold bytes, or take any number of them.
+// That they are accelerated at all [Up] knows, which runs it in a process of its own.
 func SelfTest(ctx context.Context) error {
 	if err := ebpfaccel.Probe(); err != nil {
 		return err

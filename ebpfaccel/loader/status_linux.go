@@ -11,8 +11,8 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// Read returns the status of the accelerator that is pinned in the directory, DefaultPins if pins is "". The error is [ErrNotUp] if there
-// is none.
+// Read returns the status of the accelerator that is pinned in the directory, DefaultPins if pins is "". The error is
+// [ErrNotUp] if there is none.
 func Read(pins string) (Status, error) {
 	dir, err := openPins(Config{Pins: pins}.pins(), false)
 	if err != nil {
@@ -103,9 +103,9 @@ func countSockets(m *ebpf.Map) (int, error) {
 	return n, nil
 }
 
-// Down takes the accelerator out: no socket joins any more and nothing goes past TCP from now on. Once all that have joined are closed,
-// it is gone. If ctx ends before, the rest stays for another Down, and the error tells. With now it does not wait: sockets
-// keep what they need of the accelerator for as long as they are open, and nothing is lost in either case.
+// Down takes the accelerator out: no socket joins any more and nothing goes past TCP from now on. Once all that have joined are
+// closed, it is gone. If ctx ends before, the rest stays for another Down, and the error tells. With now it does not wait:
+// sockets keep what they need of the accelerator for as long as they are open, and nothing is lost in either case.
 func Down(ctx context.Context, pins string, now bool) error {
 	dir, err := openPins(Config{Pins: pins}.pins(), false)
 	if err != nil {

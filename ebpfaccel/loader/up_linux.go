@@ -14,9 +14,9 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// The default settings. A queue of limit bytes and a message more is what a reader that stops costs, about what TCP buffers. A message
-// costs the kernel some 1 KB beside its bytes. Calls whose messages are larger than streamBytes are faster over TCP; those in more
-// than streamMessages are most likely no calls.
+// The default settings. A queue of limit bytes and a message more is what a reader that stops costs, about what TCP buffers. A
+// message costs the kernel some 1 KB beside its bytes. Calls whose messages are larger than streamBytes are faster over TCP;
+// those in more than streamMessages are most likely no calls.
 var defaults = accelSettings{Limit: 1 << 20, Messages: 4096, Hold: 256, StreamBytes: 4 << 20, StreamMessages: 1024}
 
 // The names of the pinned links.
@@ -25,8 +25,8 @@ const (
 	optInLink = "link_opt_in"
 )
 
-// Up loads the accelerator and pins it. Where one is up already it takes its place: connections go on, those of before with the programs
-// they have. It returns a [*ebpfaccel.NotSupportedError] if the host, the process or the cgroup lack something.
+// Up loads the accelerator and pins it. Where one is up already it takes its place: connections go on, those of before with the
+// programs they have. It returns a [*ebpfaccel.NotSupportedError] if the host, the process or the cgroup lack something.
 func Up(ctx context.Context, config Config) (Status, error) {
 	if err := missing(Doctor(config)); err != nil {
 		return Status{}, err
@@ -174,7 +174,8 @@ func (a attachment) pin(dir *pinDir, cgroup string) error {
 	if want, err := cgroupID(cgroup); err != nil {
 		return err
 	} else if id != want {
-		return fmt.Errorf("loader: %s holds an accelerator for cgroup %s: take it down first, or use another directory for pins", dir.path, cgroupPath(id))
+		return fmt.Errorf("loader: %s holds an accelerator for cgroup %s: take it down first, or use another directory for pins",
+			dir.path, cgroupPath(id))
 	}
 	if err := l.Update(a.program); err != nil {
 		return fmt.Errorf("loader: replace %s: %w", a.name, err)

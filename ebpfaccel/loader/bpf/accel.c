@@ -1,19 +1,22 @@
-// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 /*
  * Carries what one socket sends to the receive queue of the other end on the same host, past the TCP stack, where that keeps
  * the order of bytes and bounds what is queued. Where it does not, bytes take TCP, as if this program were not there.
  *
  * The receiver reads what was redirected before what came over TCP. So:
+ *
  *  - TCP to redirect: only if no byte of this direction is unread on TCP. Proof: none was ever written, or the other end has
  *    copied all that was written to its user.
- *  - redirect to TCP: always.
- * What is in a socket's queue is lost if the socket leaves the map, so no socket is replaced in it, and sockets leave when they close.
- * There is one exception: those of a connection that carries a stream leave once it is certain that nothing is in the queue, and that
- * nothing can come to it any more. Redirecting gains nothing for streams, and to be in the map costs each send a good deal.
+ *  - Redirect to TCP: always.
+ *
+ * What is in a socket's queue is lost if the socket leaves the map, so no socket is replaced in it, and sockets leave when they
+ * close. There is one exception: those of a connection that redirects nothing any more leave once it is certain that nothing is
+ * in the queue, and that nothing can come to it. Redirecting gains nothing for streams, and to be in the map makes each send
+ * slower.
  */
 #include "kernel.h"
 
-char accel_license[] SEC("license") = "Dual BSD/GPL";
+char accel_license[] SEC("license") = "GPL";
 
 /* An address as one end sees it. IPv4 is held as IPv4 in IPv6: a listener for both calls its address so. */
 struct key {
@@ -127,7 +130,12 @@ struct {
 	__type(value, struct settings);
 } setting SEC(".maps");
 
-#define COUNT(name, n) do { __u32 zero = 0; struct counters *c = bpf_map_lookup_elem(&counts, &zero); if (c) c->name += (n); } while (0)
+#define COUNT(name, n) do { \
+	__u32 zero = 0; \
+	struct counters *c = bpf_map_lookup_elem(&counts, &zero); \
+	if (c) \
+		c->name += (n); \
+} while (0)
 
 enum { OPT_LEVEL = 0x6c6f, OPT_ACCELERATE = 1, PAGE = 4096 };
 
@@ -199,7 +207,7 @@ static inline void turn(struct key *to, const struct key *from)
 #define PEER(st, type, field) ({ typeof(((type *)0)->field) v = {}; \
 	bpf_probe_read_kernel((void *)&v, sizeof(v), (void *)&((type *)(st)->peer_sk)->field); v; })
 
-/* Memory of sockets is only used for sockets: a cookie that is right before and after says that what was read is the other end's. */
+/* Memory of sockets is used for nothing else: if the cookie is right before and after, what was read is the other end's. */
 static inline bool peer_lives(struct state *st)
 {
 	return PEER(st, struct sock, __sk_common.skc_cookie.counter) == st->peer_cookie;
@@ -236,8 +244,8 @@ static inline struct conn *conn_of(struct state *st)
 }
 
 /*
- * Whether both ends can be on this host. To be in the map would cost others something for nothing. An address of this host is reached
- * from that address, unless somebody binds another one, who goes without.
+ * Whether both ends can be on this host. To be in the map would cost others something for nothing. An address of this host is
+ * reached from that address, unless somebody binds another one, who goes without.
  */
 static inline bool within_host(const struct key *k)
 {
@@ -328,10 +336,13 @@ static inline int join(struct bpf_sock_ops *ctx, struct bpf_sock *sk, bool activ
 }
 
 /*
- * Takes a socket of a stream out of the map, and of any connection once the accelerator is switched off, so that its sends are those of TCP alone. It runs when what was sent over TCP is
- * acknowledged, under the lock of the socket. The proof that no byte is lost with its queue:
- *  - Each send looks at conn.stream after it has counted itself in the references of its psock. So if the other end's psock has no
- *    reference but that of the map now, all its sends that may have redirected something have ended, and those to come will not.
+ * Takes a socket out of the map, so that its sends are those of TCP alone: if its connection carries a stream, if the other end
+ * did not opt in, and once the accelerator is switched off. It runs when what was sent over TCP is acknowledged, under the lock
+ * of the socket. The proof that no byte is lost with its queue:
+ *
+ *  - Each send looks at conn.stream after it has counted itself in the references of its psock. So if the other end's psock has
+ *    no reference but that of the map now, all its sends that may have redirected something have ended, and those to come will
+ *    not.
  *  - What they redirected is then in the queue, or read; and the queue is empty.
  */
 static inline int leave(struct bpf_sock_ops *ctx, struct bpf_sock *sk)

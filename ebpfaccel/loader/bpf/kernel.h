@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
  * What accel.c needs to know of the kernel, and no more: compiling it takes clang alone, and gives the same object
  * wherever it is compiled.

@@ -1,11 +1,11 @@
-// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 /*
  * The accelerator of most samples, as a control: tests that cannot tell it from a safe one would prove nothing. Never use it.
  * It redirects all that it can, from the first moment on, and knows neither namespaces nor what is queued.
  */
 #include "../bpf/kernel.h"
 
-char naive_license[] SEC("license") = "Dual BSD/GPL";
+char naive_license[] SEC("license") = "GPL";
 
 struct key {
 	__u32 lip, rip, lport, rport;
