@@ -27,6 +27,7 @@ func init() {
 		_, err := Up(context.Background(), Config{Cgroup: args[0], Pins: args[1]})
 		return err
 	}
+	roles["down"] = func(args []string) error { return Down(context.Background(), args[0], false) }
 	roles["stay"] = roleStay
 	roles["send"] = func(args []string) error {
 		c, err := ebpfaccel.DialContext(context.Background(), "tcp", args[0])
@@ -580,6 +581,49 @@ func TestUpRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	down(t, pins)
+}
+
+func TestUpNeedsThreeCapabilitiesAndNoRoot(t *testing.T) {
+	const nobody, netAdmin, perfmon, bpf = 65534, 12, 38, 39
+	pins := pinsDir(t)
+	mount := filepath.Dir(pins)
+	for dir, mode := range map[string]os.FileMode{mount: 0o777, filepath.Dir(mount): 0o711} {
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(role string, caps ...uintptr) (string, error) {
+		cmd := roleCommand(t.Context(), role)
+		cmd.Stderr = nil
+		cmd.SysProcAttr = &syscall.SysProcAttr{
+			Credential: &syscall.Credential{Uid: nobody, Gid: nobody}, AmbientCaps: caps, Pdeathsig: syscall.SIGKILL,
+		}
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	up := "up " + testCgroup(t) + " " + pins
+	if out, err := run(up, netAdmin, bpf); err == nil || !strings.Contains(out, "lacks CAP_PERFMON") {
+		t.Errorf("without CAP_PERFMON: %v, %s", err, out)
+	}
+	if out, err := run(up, netAdmin, perfmon, bpf); err != nil {
+		t.Fatalf("with the three: %v, %s", err, out)
+	}
+	if err := ebpfaccel.Probe(); err != nil {
+		t.Error(err)
+	}
+	client, server := pair(t)
+	if err := call(client, server, 1000); err != nil {
+		t.Error(err)
+	}
+	client.Close()
+	server.Close()
+	// Not even root takes for granted what is another's.
+	if _, err := Read(pins); err == nil || !strings.Contains(err.Error(), "65534") {
+		t.Errorf("Read() of pins of another user = %v", err)
+	}
+	if out, err := run("down "+pins, netAdmin, perfmon, bpf); err != nil {
+		t.Errorf("down: %v, %s", err, out)
+	}
 }
 
 func TestUpTestsItselfFirst(t *testing.T) {

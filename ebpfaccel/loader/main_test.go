@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"go.uber.org/goleak"
 )
 
 // The variables by which the process that go test started tells the one that runs the tests what it has made for it.
@@ -42,7 +44,8 @@ func TestMain(m *testing.M) {
 		os.Exit(playRole(role))
 	}
 	if os.Getenv(cgroupVar) != "" || os.Getenv(reasonVar) != "" {
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m)
+		return
 	}
 	cgroup, err := makeCgroup()
 	if err != nil {
