@@ -145,7 +145,7 @@ int zerohop_opt_in(struct bpf_sockopt *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
 	if (ctx->level != OPT_LEVEL || ctx->optname != OPT_ACCELERATE) {
-		/* A longer value would be refused, as this program was only shown a page of it: 0 is for what the caller passed. */
+		/* Older kernels refuse longer values, of which they show a page only: 0 stands for what the caller passed. */
 		if (ctx->optlen > PAGE)
 			ctx->optlen = 0;
 		return 1;
