@@ -47,6 +47,7 @@ func TestMain(m *testing.M) {
 		goleak.VerifyTestMain(m)
 		return
 	}
+	lockHost()
 	cgroup, err := makeCgroup()
 	if err != nil {
 		os.Setenv(reasonVar, err.Error())
@@ -56,6 +57,22 @@ func TestMain(m *testing.M) {
 	os.Remove(cgroup)
 	os.Exit(code)
 }
+
+// lockHost keeps two runs apart: each would refuse to load what it tests while the other has its control loaded, which is one
+// of the programs that get in the way. The lock ends with the process.
+func lockHost() {
+	f, err := os.OpenFile(filepath.Join(os.TempDir(), "zerohop-ebpf-test.lock"), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
+	if err == nil {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "other runs are not waited for: %v\n", err)
+	}
+	held = f
+}
+
+// held keeps the file of the lock open.
+var held *os.File
 
 func makeCgroup() (string, error) {
 	if os.Getuid() != 0 {
