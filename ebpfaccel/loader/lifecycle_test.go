@@ -262,11 +262,13 @@ func TestUpSurvivesBeingKilled(t *testing.T) {
 	const all = 8 // six maps and two links
 	for n := range all {
 		cmd := startRole(t, "up "+cgroup+" "+pins)
-		for {
+		for start := time.Now(); ; time.Sleep(time.Millisecond) {
 			if entries, _ := os.ReadDir(pins); len(entries) >= n {
 				break
 			}
-			time.Sleep(time.Millisecond)
+			if time.Since(start) > patience {
+				t.Fatalf("no %d pins", n)
+			}
 		}
 		cmd.Process.Kill()
 		cmd.Wait()
