@@ -631,7 +631,11 @@ func TestUpNeedsThreeCapabilitiesAndNoRoot(t *testing.T) {
 func TestUpTestsItselfFirst(t *testing.T) {
 	pins := pinsDir(t)
 	up(t, pins) // The self-test must not get in the way of one that is up, nor the other way round.
-	s, err := Up(t.Context(), Config{Cgroup: testCgroup(t), Pins: pins, SelfTest: []string{selfTestArg}})
+	link := filepath.Join(t.TempDir(), "cgroup")
+	if err := os.Symlink(testCgroup(t), link); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Up(t.Context(), Config{Cgroup: link, Pins: pins, SelfTest: []string{selfTestArg}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -639,6 +643,27 @@ func TestUpTestsItselfFirst(t *testing.T) {
 		t.Errorf("the self-test counts: %+v", s)
 	}
 	down(t, pins)
+}
+
+// Two may test themselves at a time.
+func TestUpRemovesTheCgroupsOfKilledSelfTestsAlone(t *testing.T) {
+	cgroup := testCgroup(t)
+	ended := roleCommand(t.Context(), "down "+t.TempDir())
+	ended.Stderr = nil
+	if err := ended.Run(); err == nil {
+		t.Fatal("there is nothing to take down")
+	}
+	for pid, want := range map[int]bool{os.Getpid(): true, os.Getppid(): true, ended.Process.Pid: false} {
+		dir := filepath.Join(cgroup, fmt.Sprint(selfTestCgroup, pid, "-1"))
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		defer os.Remove(dir)
+		removeKilled(cgroup)
+		if _, err := os.Stat(dir); (err == nil) != want {
+			t.Errorf("the cgroup of process %d is there: %v, want %t", pid, err, want)
+		}
+	}
 }
 
 // roleOutside makes a connection like any, in a cgroup without an accelerator, to a listener in one.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -30,6 +31,10 @@ const (
 func Up(ctx context.Context, config Config) (Status, error) {
 	if err := missing(Doctor(config)); err != nil {
 		return Status{}, err
+	}
+	var err error
+	if config.Cgroup, err = filepath.EvalSymlinks(config.Cgroup); err != nil { // The self-test makes another one beside it.
+		return Status{}, fmt.Errorf("loader: cgroup: %w", err)
 	}
 	if config.SelfTest != nil {
 		if err := selfTest(ctx, config); err != nil {
@@ -183,19 +188,32 @@ func (a attachment) pin(dir *pinDir, cgroup string) error {
 	return nil
 }
 
+const selfTestCgroup = "zerohop-selftest-"
+
+// removeKilled removes the cgroups of self-tests that were killed.
+func removeKilled(parent string) {
+	dirs, _ := filepath.Glob(filepath.Join(parent, selfTestCgroup+"*"))
+	for _, dir := range dirs {
+		pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), selfTestCgroup), "-")
+		if n, err := strconv.Atoi(pid); err == nil && errors.Is(syscall.Kill(n, 0), syscall.ESRCH) {
+			os.Remove(dir)
+		}
+	}
+}
+
 // selfTest runs the self-test with programs and maps of its own, in a cgroup beside the one that is meant.
 func selfTest(ctx context.Context, config Config) error {
-	parent := filepath.Dir(filepath.Clean(config.Cgroup))
-	if isRootCgroup(config.Cgroup) {
-		parent = config.Cgroup
+	cgroup, err := filepath.Abs(config.Cgroup)
+	if err != nil {
+		return err
 	}
-	const prefix = "zerohop-selftest-"
-	killed, _ := filepath.Glob(filepath.Join(parent, prefix+"*")) // what a test that was killed has left
-	for _, dir := range killed {
-		os.Remove(dir) // The kernel keeps those in use.
+	parent := filepath.Dir(cgroup)
+	if isRootCgroup(cgroup) {
+		parent = cgroup
 	}
-	cgroup := filepath.Join(parent, fmt.Sprint(prefix, os.Getpid()))
-	if err := os.Mkdir(cgroup, 0o755); err != nil {
+	removeKilled(parent)
+	cgroup, err = os.MkdirTemp(parent, fmt.Sprint(selfTestCgroup, os.Getpid(), "-*"))
+	if err != nil {
 		return err
 	}
 	defer os.Remove(cgroup)
