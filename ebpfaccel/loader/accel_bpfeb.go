@@ -24,7 +24,6 @@ type accelConn struct {
 	}
 	Turn   uint32
 	Stream uint32
-	Fence  uint64
 }
 
 type accelCounters struct {

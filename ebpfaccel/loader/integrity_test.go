@@ -759,3 +759,33 @@ func testLeaving(client, server net.Conn, round int) error {
 	}
 	return all
 }
+
+// Connections of different devices may have the same addresses, so that their sockets cannot be told apart in the map.
+func TestSocketsBoundToADeviceStayOut(t *testing.T) {
+	o := load(t, defaults)
+	bound := func(_, _ string, c syscall.RawConn) (err error) {
+		c.Control(func(fd uintptr) {
+			err = syscall.SetsockoptString(int(fd), syscall.SOL_SOCKET, syscall.SO_BINDTODEVICE, "lo")
+		})
+		return err
+	}
+	l, err := (&ebpfaccel.ListenConfig{ListenConfig: net.ListenConfig{Control: bound}}).Listen(t.Context(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, d := range []*ebpfaccel.Dialer{{}, {Dialer: net.Dialer{Control: bound}}} {
+		client, server, err := connect(l, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		defer server.Close()
+		if err := call(client, server, 1000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c := counters(t, o); c.RedirectedBytes != 0 {
+		t.Errorf("%+v", c)
+	}
+}

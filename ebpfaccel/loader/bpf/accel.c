@@ -37,7 +37,6 @@ struct conn {
 	struct end ends[2];
 	__u32 turn;   /* which end sent last */
 	__u32 stream; /* set once and for good: this connection redirects nothing more */
-	__u64 fence;  /* counts, but see fence() */
 };
 
 enum path { TCP, REDIRECT };
@@ -229,10 +228,20 @@ static inline __u32 queued(struct sk_psock *p)
 	return n;
 }
 
-/* Orders memory: an atomic operation does so fully, if what it returns is used. */
-static inline void fence(struct conn *c)
+/* How many hold on to a psock: the map, while the socket is in it, and each call that sends or reads. */
+static inline __s32 references(struct sk_psock *p)
 {
-	asm volatile("" : : "r"(__sync_fetch_and_add(&c->fence, 1)));
+	__s32 n = 0;
+	bpf_probe_read_kernel(&n, sizeof(n), &p->refcnt);
+	return n;
+}
+
+/* Reads the flag and orders memory: an atomic operation does so fully, before and after it, if what it returns is used. */
+static inline bool is_stream(struct conn *c)
+{
+	__u32 stream = __sync_fetch_and_add(&c->stream, 0);
+	asm volatile("" : "+r"(stream));
+	return stream;
 }
 
 static inline struct conn *conn_of(struct state *st)
@@ -276,8 +285,8 @@ static inline int join(struct bpf_sock_ops *ctx, struct bpf_sock *sk, bool activ
 {
 	__u32 zero = 0;
 	__u32 *mark = bpf_sk_storage_get(&marks, sk, 0, 0);
-	if (!mark || !*mark)
-		return 1;
+	if (!mark || !*mark || sk->bound_dev_if)
+		return 1; /* Sockets of different devices can have the same addresses. */
 	struct settings *set = bpf_map_lookup_elem(&setting, &zero);
 	if (!set || set->off)
 		return 1;
@@ -340,9 +349,12 @@ static inline int join(struct bpf_sock_ops *ctx, struct bpf_sock *sk, bool activ
  * did not opt in, and once the accelerator is switched off. It runs when what was sent over TCP is acknowledged, under the lock
  * of the socket. The proof that no byte is lost with its queue:
  *
- *  - Each send looks at conn.stream after it has counted itself in the references of its psock. So if the other end's psock has
- *    no reference but that of the map now, all its sends that may have redirected something have ended, and those to come will
- *    not.
+ *  - Each send holds a reference of its own psock from before it looks at conn.stream until it is over, also while it has
+ *    let go of the lock to redirect.
+ *  - Who leaves has only the reference of the map: none of its own sends is about to redirect, and none will, as it has seen
+ *    conn.stream. So if the other end has left before, nothing comes from it.
+ *  - If the other end is in the map and has only that reference, all its sends that may have redirected something have ended,
+ *    and those to come will see conn.stream.
  *  - What they redirected is then in the queue, or read; and the queue is empty.
  */
 static inline int leave(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
@@ -350,7 +362,11 @@ static inline int leave(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 	__u32 zero = 0;
 	struct state *st = bpf_sk_storage_get(&states, sk, 0, 0);
 	struct settings *set = bpf_map_lookup_elem(&setting, &zero);
-	if (!st || !set)
+	struct sock *own = (struct sock *)bpf_skc_to_tcp_sock(sk);
+	if (!st || !set || !own)
+		return 1;
+	struct sk_psock *mine = psock(own->sk_user_data);
+	if (!mine)
 		return 1;
 	struct conn *c = conn_of(st);
 	if (!c)
@@ -366,18 +382,13 @@ static inline int leave(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 		WRITE_ONCE(c->stream, 1);
 		st->streams = 1;
 	}
-	fence(c);
-	if (!peer_lives(st))
+	if (!is_stream(c) || references(mine) != 1 || !peer_lives(st))
 		return 1;
 	struct sk_psock *theirs = psock(PEER(st, struct sock, sk_user_data));
-	__s32 refs = 1;
-	if (theirs)
-		bpf_probe_read_kernel(&refs, sizeof(refs), &theirs->refcnt);
-	struct sock *own = (struct sock *)bpf_skc_to_tcp_sock(sk);
-	if (!own || refs != 1 || !peer_lives(st))
+	if ((theirs && references(theirs) != 1) || !peer_lives(st))
 		return 1;
-	fence(c); /* The queue as it was when that psock was let go of, or later. */
-	if (queued(psock(own->sk_user_data)))
+	is_stream(c); /* The queue as it was when that psock was let go of, or later. */
+	if (queued(mine))
 		return 1;
 out:;
 	struct key self;
@@ -453,10 +464,14 @@ static inline bool decide(struct sk_msg_md *ctx, struct bpf_sock *sk, struct sta
 		COUNT(no_peer, 1);
 		return 0;
 	}
-	fence(c); /* Between the count of references of the psock, and the flag: see leave. */
-	if (READ_ONCE(c->stream)) {
+	if (is_stream(c)) { /* After this send was counted in the references of the psock: see leave. */
 		st->streams = 1;
 		COUNT(stream, 1);
+		return 0;
+	}
+	/* An entry that made room may be that of another connection by now, and its flag, too. */
+	if (READ_ONCE(c->ends[st->side ? 1 : 0].cookie) != st->self.cookie) {
+		COUNT(no_peer, 1);
 		return 0;
 	}
 
