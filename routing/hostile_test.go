@@ -84,18 +84,28 @@ func TestNoConditionsStallACall(t *testing.T) {
 	for _, part := range []string{"query", "cookies", "keys", "headers"} {
 		table := mustCompile(t, tediousRules(part)...)
 		for i, r := range tediousRequests() {
-			best := time.Hour
-			for range 3 {
-				start := time.Now()
-				table.Route(&r, 0)
-				best = min(best, time.Since(start))
-			}
-			t.Logf("%s %d: %v", part, i, best)
-			if limit := 200 * time.Millisecond; best > limit { // 10 ms, and the race detector and a slow machine
-				t.Errorf("%s: Route(request %d) takes %v, want at most %v", part, i, best, limit)
+			if took := quickest(table, &r); took > stall {
+				t.Errorf("%s: Route(request %d) takes %v, want at most %v", part, i, took, stall)
 			}
 		}
 	}
+}
+
+// stall is what no call may take to be routed, however hostile it is. It takes 10 ms at worst, see BenchmarkRouteHostile, and
+// tests run under the race detector on machines that do something else. What backtracks takes hours.
+const stall = 2 * time.Second
+
+// quickest returns how long it takes to route a call, the first time of several that it is no stall: other processes may
+// hold one up.
+func quickest(table *Table, r *Request) (took time.Duration) {
+	for range 5 {
+		start := time.Now()
+		table.Route(r, 0)
+		if took = time.Since(start); took <= stall {
+			break
+		}
+	}
+	return took
 }
 
 func TestTooMuchToLookForIsRefused(t *testing.T) {
@@ -151,14 +161,8 @@ func TestNoExpressionStallsACall(t *testing.T) {
 	}
 	r := hostileRequest()
 	for name, table := range tables {
-		best := time.Hour // of several: other processes may hold one up
-		for range 3 {
-			start := time.Now()
-			table.Route(&r, 0)
-			best = min(best, time.Since(start))
-		}
-		if limit := 200 * time.Millisecond; best > limit { // 10 ms, and the race detector and a slow machine
-			t.Errorf("%s: Route() takes %v, want at most %v", name, best, limit)
+		if took := quickest(table, &r); took > stall {
+			t.Errorf("%s: Route() takes %v, want at most %v", name, took, stall)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -64,17 +65,19 @@ func checkMesh(t *testing.T, s *show, mesh, other int) {
 			t.Logf("%s, column %d: lost %d of %d, the first one: %v", story[n].name, mesh, st.failed, st.calls, st.failure)
 		}
 	}
-	if lost*4 > lostByOther {
-		t.Errorf("column %d: lost %d of %d calls with zerohop and %d without", mesh, lost, calls, lostByOther)
-	}
 	if got := float64(executed) / float64(calls); got < 0.95 || got > 1.2 {
 		t.Errorf("column %d: %.3f attempts per call with zerohop, want about 1", mesh, got)
 	}
-	switch late := s.late(); {
-	case late >= busy:
-		t.Logf("column %d: calls began up to %v late, so that losses are not held to 0.1 %%", mesh, late)
-	case lost*1000 > calls:
-		t.Errorf("column %d: lost %d of %d calls with zerohop, want at most 0.1 %%", mesh, lost, calls)
+	compare := fmt.Sprintf("column %d: lost %d of %d calls with zerohop and %d without", mesh, lost, calls, lostByOther)
+	if late := s.late(); late >= busy { // a stall takes calls from both
+		t.Logf("calls began up to %v late, so that losses are not held to 0.1 %%; %s", late, compare)
+		if lost > lostByOther {
+			t.Error(compare)
+		}
+		return
+	}
+	if lost*4 > lostByOther || lost*1000 > calls {
+		t.Errorf("%s, want at most a quarter of that and 0.1 %%", compare)
 	}
 }
 
