@@ -126,6 +126,7 @@ var places = map[string]place{
 	"internal/dnstest":            {testLayer, nil},
 	"internal/stdsuite":           {testLayer, nil},
 	"internal/livetest":           {testLayer, nil},
+	"internal/porttest":           {testLayer, nil},
 	"internal/servertest":         {testLayer, nil},
 	"internal/telemetrytest":      {testLayer, nil},
 	"internal/testenv":            {testLayer, nil},

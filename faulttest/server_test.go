@@ -16,7 +16,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -28,6 +27,7 @@ import (
 	"github.com/zerohop/zerohop/grpcmesh"
 	"github.com/zerohop/zerohop/httpmesh"
 	"github.com/zerohop/zerohop/internal/echopb"
+	"github.com/zerohop/zerohop/internal/porttest"
 )
 
 // mode is how a backend behaves. It is changed by a line of its standard input.
@@ -116,11 +116,11 @@ func serve(config string) error {
 	if s.log, err = os.OpenFile(s.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
 		return err
 	}
-	h, err := listen(s.HTTP)
+	h, err := porttest.Again(s.HTTP)
 	if err != nil {
 		return err
 	}
-	g, err := listen(s.GRPC)
+	g, err := porttest.Again(s.GRPC)
 	if err != nil {
 		return err
 	}
@@ -147,21 +147,6 @@ func serve(config string) error {
 	go func() { ended <- s.obey(os.Stdin) }()
 	fmt.Println(h.Addr(), s.GRPC)
 	return <-ended
-}
-
-// listen takes a port that the system does not use for outgoing connections, so that none takes it while the backend is
-// down.
-func listen(addr string) (net.Listener, error) {
-	if addr != "" {
-		return net.Listen("tcp", addr)
-	}
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.N(12_000)))
-		if !errors.Is(err, syscall.EADDRINUSE) {
-			return l, err
-		}
-	}
-	return nil, syscall.EADDRINUSE
 }
 
 // counted logs the connections of a listener.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"sync"
 	"testing"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"github.com/zerohop/zerohop/discovery"
 	"github.com/zerohop/zerohop/discovery/discoverytest"
 	"github.com/zerohop/zerohop/internal/echopb"
+	"github.com/zerohop/zerohop/internal/porttest"
 )
 
 // instance is a server on TCP that is stopped by Drain.
@@ -32,7 +32,7 @@ type instance struct {
 }
 
 func newInstance(t *testing.T, name, addr string, lag time.Duration) *instance {
-	l, err := net.Listen("tcp", addr)
+	l, err := porttest.Again(addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestRestartsLoseNoCall(t *testing.T) {
 				source.Set("orders", eps...)
 			}
 			for i := range 3 {
-				instances = append(instances, newInstance(t, fmt.Sprint("old ", i), "127.0.0.1:0", tt.lag))
+				instances = append(instances, newInstance(t, fmt.Sprint("old ", i), "", tt.lag))
 			}
 			list(nil)
 			mesh, err := zerohop.New(zerohop.Config{Resolver: &source})
@@ -229,7 +229,7 @@ func TestRestartsLoseNoCall(t *testing.T) {
 				}
 				cancel()
 				<-old.done
-				addr := "127.0.0.1:0"
+				addr := ""
 				if tt.stay {
 					addr = old.addr
 				}

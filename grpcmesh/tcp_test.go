@@ -14,13 +14,14 @@ import (
 	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/discovery"
 	"github.com/zerohop/zerohop/internal/echopb"
+	"github.com/zerohop/zerohop/internal/porttest"
 )
 
 // TestServersOnTCP covers what memory does not: ports that refuse, and servers that come up on them later.
 func TestServersOnTCP(t *testing.T) {
 	var addrs []string
 	for range 3 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := porttest.Listen()
 		if err != nil {
 			t.Fatal(err)
 		}

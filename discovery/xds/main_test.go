@@ -11,7 +11,7 @@ import (
 const planeVariable = "ZEROHOP_XDS_PLANE"
 
 func TestMain(m *testing.M) {
-	if addr := os.Getenv(planeVariable); addr != "" {
+	if addr, ok := os.LookupEnv(planeVariable); ok {
 		servePlane(addr)
 		return
 	}

@@ -24,6 +24,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/zerohop/zerohop/discovery"
+	"github.com/zerohop/zerohop/internal/porttest"
 )
 
 const nodeID = "client-1"
@@ -61,7 +62,7 @@ func (p *plane) stop() {
 // servePlane is the control plane in a process of its own. It reads the services it is to serve from standard input, one JSON
 // object a line, answers each with a line, and ends with the input.
 func servePlane(addr string) {
-	l, err := net.Listen("tcp", addr)
+	l, err := porttest.Again(addr)
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)

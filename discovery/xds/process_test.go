@@ -83,7 +83,7 @@ func (c *child) kill() {
 }
 
 func TestResolverConformance(t *testing.T) {
-	c := startChild(t, "127.0.0.1:0")
+	c := startChild(t, "")
 	services := map[string][]discovery.Endpoint{"other": nil}
 	c.set(t, services)
 	r := resolverOf(t, c.addr, nil)
@@ -113,7 +113,7 @@ func TestResolverConformance(t *testing.T) {
 }
 
 func TestPlaneKilledAndRestartedFromVersionZero(t *testing.T) {
-	c := startChild(t, "127.0.0.1:0")
+	c := startChild(t, "")
 	c.set(t, serviceAt("192.0.2.1:80"))
 	f := follow(t, resolverOf(t, c.addr, nil), "orders", discovery.RunOptions{})
 	f.until("192.0.2.1:80")
@@ -135,7 +135,7 @@ func TestPlaneKilledAndRestartedFromVersionZero(t *testing.T) {
 }
 
 func TestFrozenPlaneIsNoticed(t *testing.T) {
-	c := startChild(t, "127.0.0.1:0")
+	c := startChild(t, "")
 	c.set(t, serviceAt("192.0.2.1:80"))
 	r := resolverOf(t, c.addr, nil)
 	r.limits.firstProbe, r.limits.probeInterval, r.limits.probeTime = time.Second, 300*time.Millisecond, 300*time.Millisecond

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"github.com/zerohop/zerohop/internal/porttest"
 )
 
 // door is a listener that fails on request. It is one for all time, also while it is shut.
@@ -29,7 +31,7 @@ type door struct {
 
 func newDoor(t *testing.T) *door {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := porttest.Listen()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,10 +3,11 @@
 package servertest
 
 import (
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/zerohop/zerohop/internal/porttest"
 )
 
 // NewestBuild returns the newest of the programs that match pattern below the folder where the scripts in tools leave what
@@ -35,14 +36,9 @@ func NewestBuild(pattern string) string {
 // FreePorts returns ports that nobody listened on a moment ago. Another process may be faster: the caller retries.
 func FreePorts(t testing.TB, n int) []int {
 	t.Helper()
-	ports := make([]int, n)
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // at the end, so that all differ
-		ports[i] = l.Addr().(*net.TCPAddr).Port
+	ports, err := porttest.Free(n)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return ports
 }

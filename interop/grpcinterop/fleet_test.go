@@ -25,6 +25,7 @@ import (
 	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/discovery"
 	"github.com/zerohop/zerohop/grpcmesh"
+	"github.com/zerohop/zerohop/internal/porttest"
 )
 
 // service is the name that nodes go by, in their certificates, too.
@@ -61,7 +62,7 @@ func serve(t *testing.T, opts ...grpc.ServerOption) *node {
 // serveBehind starts a node with another front than its *grpc.Server, if front is not nil.
 func serveBehind(t *testing.T, front func(*grpc.Server) server, opts ...grpc.ServerOption) *node {
 	t.Helper()
-	n := &node{addr: "127.0.0.1:0", front: front, came: make(chan struct{}, 1)}
+	n := &node{front: front, came: make(chan struct{}, 1)}
 	n.options = append(opts, grpc.WaitForHandlers(true), orca.CallMetricsServerOption(nil),
 		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
 			n.come()
@@ -86,7 +87,7 @@ func (n *node) come() {
 
 // start makes the node serve, on the port that it had before.
 func (n *node) start(t *testing.T) {
-	l, err := net.Listen("tcp", n.addr)
+	l, err := porttest.Again(n.addr)
 	if err != nil {
 		t.Error(err)
 		return
