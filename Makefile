@@ -13,51 +13,8 @@ OLD      ?=
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# A simulation happens in one goroutine, where the race detector finds little and takes ten times as long: it only gets the
-# short tests of package sim, beside those that need the other core.
-#
-# Many packages wait for servers and timeouts more than they compute: three run at a time, whatever the cores.
-#
-# Most of package loadbalance are such simulations too: under the race detector it makes a part of them, and all without. So do
-# routing, vet, telemetry/incident, config/gatewayapi and config/istio with what they try at random or in great number.
-#
-# The fault tests hold real processes to latency bounds, which the race detector and a neighbour on the same cores would
-# break: they run last and alone. Those of few calls run four at a time, for which two cores are enough. All runs always
-# happen, so that one failure does not hide another. What the browser runs the race detector does not see.
 test: vet cross ## Vet, cross build and test; installs etcd, knot and Prometheus, and builds servers (once, minutes) unless ZEROHOP_CONSUL, ZEROHOP_KUBE_APISERVER and ZEROHOP_OTELCOL name them
-	@tools/servers.sh
-	@if [ -z "$$ZEROHOP_CONSUL" ]; then \
-		ZEROHOP_CONSUL=$$(tools/consul/build.sh) || \
-			echo 'no Consul server could be built (see above): the tests that need one skip' >&2; \
-	fi; \
-	if [ -z "$$ZEROHOP_KUBE_APISERVER" ]; then \
-		ZEROHOP_KUBE_APISERVER=$$(tools/kubernetes/build.sh) || \
-			echo 'no Kubernetes API server could be built (see above): the tests that need one skip' >&2; \
-	fi; \
-	if [ -z "$$ZEROHOP_OTELCOL" ]; then \
-		ZEROHOP_OTELCOL=$$(tools/otelcol/build.sh) || \
-			echo 'no OpenTelemetry Collector could be built (see above): the tests that need one skip' >&2; \
-	fi; \
-	export ZEROHOP_CONSUL ZEROHOP_KUBE_APISERVER ZEROHOP_OTELCOL; \
-	packages=$$($(GO) list ./... | grep -v -e /faulttest -e /sim$$ -e /simulate$$); rc=0; \
-	echo '==> go test'; \
-	$(GO) test -p 3 -race -shuffle=on -timeout=10m $$packages || rc=1; \
-	echo '==> go test, what the race detector would slow down, and ./sim under it'; \
-	$(GO) test -race -short -timeout=5m ./sim & sim=$$!; \
-	$(GO) test -p 1 -timeout=10m ./loadbalance ./examples/simulate ./telemetry/incident ./routing ./vet ./config/gatewayapi ./config/istio || rc=1; \
-	wait $$sim || rc=1; \
-	echo '==> go test ./sim, $(SEEDS) seeds and all mutants'; \
-	$(GO) test -timeout=20m ./sim -seeds=$(SEEDS) -mutants || rc=1; \
-	$(GO) test -count=1 -parallel=4 -timeout=20m ./faulttest || rc=1; \
-	$(GO) test -count=1 -timeout=5m ./faulttest/outage || rc=1; \
-	$(GO) test -count=1 -timeout=5m ./faulttest/collector || rc=1; \
-	$(GO) test -count=1 -race -timeout=5m ./faulttest/explain || rc=1; \
-	echo '==> go test, interop'; \
-	(cd interop && $(GO) test -race -shuffle=on -timeout=5m $$($(GO) list ./... | grep -v /console$$)) || rc=1; \
-	(cd interop && $(GO) test -timeout=5m ./console) || rc=1; \
-	echo '==> go test, bench'; \
-	(cd bench && $(GO) test -timeout=5m ./...) || rc=1; \
-	exit $$rc
+	@GO=$(GO) SEEDS=$(SEEDS) tools/test.sh
 
 vet: ## Run go vet
 	@echo '==> go vet'
