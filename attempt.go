@@ -28,7 +28,7 @@ type Attempt struct {
 	start    time.Duration
 	took     time.Duration // until the answer or the error
 	latency  time.Duration // what is to be learned from it; 0 if nothing
-	ended    atomic.Bool
+	ended    atomic.Uint32 // its lowest bit says that End was called, the others are the Network: a byte more would not fit
 	cause    resilience.Cause
 	spawned  bool // it runs in a goroutine of the library
 	begun    bool
@@ -230,6 +230,19 @@ func (a *Attempt) Idle(d time.Duration) {
 	}
 }
 
+// Over says over what the endpoint of the attempt is reached, where that is not TCP or has changed. It is called by Exchange.Attempt, or
+// by who judges an attempt left open, before the attempt ends.
+func (a *Attempt) Over(n Network) {
+	for {
+		old := a.ended.Load()
+		if Network(old>>1) == n || a.ended.CompareAndSwap(old, old&1|uint32(n)<<1) {
+			return
+		}
+	}
+}
+
+func (a *Attempt) network() Network { return Network(a.ended.Load() >> 1) }
+
 // Ran returns how long ago the endpoint was chosen. Attempts without one have run for ever.
 func (a *Attempt) Ran() time.Duration {
 	c := a.call
@@ -249,7 +262,7 @@ func (a *Attempt) info() AttemptInfo {
 // falls, its context ends and so does the call. outcome is usually that of Verdict, Failure if the answer broke
 // off, with the error. Calls after the first do nothing.
 func (a *Attempt) End(outcome resilience.Outcome, err error) {
-	if !a.ended.CompareAndSwap(false, true) {
+	if a.ended.Or(1)&1 != 0 {
 		return
 	}
 	c := a.call
@@ -274,7 +287,7 @@ func (a *Attempt) End(outcome resilience.Outcome, err error) {
 	a.scope().cancel()
 	if hooks.AttemptDone != nil && a.started {
 		rare := a.rarity()
-		r := AttemptResult{Status: a.Status, Outcome: outcome, Err: err, Latency: a.took, Duration: now - a.start, Resends: rare.resends}
+		r := AttemptResult{Status: a.Status, Outcome: outcome, Err: err, Latency: a.took, Duration: now - a.start, Resends: rare.resends, Network: a.network()}
 		if rare.record != nil { // as it was judged: that its answer was then too much to keep is not how it ended
 			r.Status, r.Err = rare.record.Status, rare.record.Err
 		}
@@ -293,7 +306,7 @@ func (a *Attempt) result() AttemptRecord {
 		r.Duration = max(c.mesh().now()-a.start, 0)
 	} else {
 		r.Outcome, r.Status, r.Duration, r.Err = a.verdict.Outcome, a.Status, a.took, a.Err
-		r.Resends = a.rarity().resends
+		r.Resends, r.Network = a.rarity().resends, a.network()
 	}
 	return r
 }

@@ -94,6 +94,7 @@ var places = map[string]place{
 	"lifecycle":                   {1, backoffPrice},
 	"healthcheck":                 {1, backoffPrice},
 	".":                           {2, corePrice},
+	"samehost":                    {0, []string{"golang.org/x/sys"}},                           // on macOS
 	"httpmesh":                    {3, slices.Concat(corePrice, []string{"golang.org/x/net"})}, // SOCKS
 	"grpcmesh":                    {3, slices.Concat(corePrice, grpcPrice)},
 	"sim":                         {3, corePrice},

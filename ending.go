@@ -57,7 +57,7 @@ func (c *Call) finish(act resilience.Action) (*Attempt, error) {
 			c.mu.Unlock()
 			in.learn(a.verdict.Outcome, act.Reason, made)
 		}
-		if a.ended.Load() {
+		if a.ended.Load()&1 != 0 {
 			c.close(a.Status, a.verdict.Outcome, a.Err)
 		}
 		return a, nil

@@ -86,6 +86,8 @@ type AttemptRecord struct {
 	Status int
 	// Resends is how often the base transport of an HTTP client sent the request again by itself.
 	Resends int
+	// Network is over what the endpoint was reached.
+	Network Network
 	// Err is the error of the attempt, nil if there was an answer.
 	Err error
 }

@@ -112,7 +112,7 @@ func (c *Call) look(now time.Duration, a *Attempt, tried []*loadbalance.Node, ch
 			return
 		}
 	}
-	set.By(c.target.algorithm).Look(in, p, !a.ended.Load(), choice)
+	set.By(c.target.algorithm).Look(in, p, a.ended.Load()&1 == 0, choice)
 }
 
 // noteRefusal keeps what a stage said.
@@ -331,7 +331,7 @@ func (c *Call) try(a *Attempt, t *Try, deadline time.Duration) {
 		r = *rare.record
 	}
 	*t = Try{
-		Addr: r.Addr, Cause: r.Cause, Start: r.Start, Latency: r.Duration, Outcome: r.Outcome, Status: r.Status,
+		Addr: r.Addr, Cause: r.Cause, Start: r.Start, Latency: r.Duration, Outcome: r.Outcome, Status: r.Status, Network: r.Network,
 		Running: r.Running && c.machine.Running(a.Number), Budget: -1,
 	}
 	if n := a.Node(); n != nil && r.Addr != "" {

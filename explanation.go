@@ -57,6 +57,8 @@ type StageRefusal struct {
 type Try struct {
 	// Addr and Zone are those of the endpoint, empty if there was none.
 	Addr, Zone string
+	// Network is over what the endpoint was reached.
+	Network Network
 	// Cause says why the attempt was made.
 	Cause resilience.Cause
 	// Start is when it began, counted from the start of the call, and Latency the time until its answer or its error.

@@ -47,6 +47,7 @@ type explanationJSON struct {
 type tryJSON struct {
 	Addr    string      `json:"addr,omitempty"`
 	Zone    string      `json:"zone,omitempty"`
+	Network string      `json:"network,omitempty"` // unless it is TCP
 	Cause   string      `json:"cause"`
 	Start   float64     `json:"start"`
 	Latency float64     `json:"latency"`
@@ -123,6 +124,9 @@ func (t *Try) json() tryJSON {
 		Addr: t.Addr, Zone: t.Zone, Cause: t.Cause.String(), Start: milliseconds(t.Start), Latency: milliseconds(t.Latency),
 		Outcome: t.Outcome.String(), Status: t.Status, Flag: t.Flag, Error: t.Error, Retry: t.Retry, Unsent: t.Unsent, After: milliseconds(t.After),
 		Running: t.Running, Budget: finite(t.Budget), Left: milliseconds(t.Left),
+	}
+	if t.Network != NetworkTCP {
+		j.Network = t.Network.String()
 	}
 	c := &t.Choice
 	if c.Nodes == 0 && c.N == 0 {

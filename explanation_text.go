@@ -231,6 +231,9 @@ func (e *Explanation) try(b *strings.Builder, i int) {
 	if t.Addr != "" {
 		b.WriteString(" to " + whereabouts(t.Addr, t.Zone))
 	}
+	if t.Network != NetworkTCP {
+		b.WriteString(" over " + t.Network.String())
+	}
 	silent := t.Flag == FlagTimeout || t.Flag == FlagDeadline || t.Flag == FlagCallerGone || t.Flag == FlagLocalReset
 	switch {
 	case t.Addr == "" && t.Error != "" && e.Tries[i].Choice.How == loadbalance.HowNone && t.Status < 0:

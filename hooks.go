@@ -129,6 +129,8 @@ type AttemptResult struct {
 	// Resends is how often the base transport of an HTTP client sent the request again by itself, as net/http does
 	// with idempotent requests on connections that break.
 	Resends int
+	// Network is over what the endpoint was reached.
+	Network Network
 
 	flag Flag // as far as the call knows more than the above
 }

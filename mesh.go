@@ -18,6 +18,7 @@ import (
 	"github.com/zerohop/zerohop/loadbalance"
 	"github.com/zerohop/zerohop/resilience"
 	"github.com/zerohop/zerohop/routing"
+	"github.com/zerohop/zerohop/samehost"
 )
 
 // Config is the set-up of a Mesh. Spec is what can be kept in a file; the rest is what data cannot hold.
@@ -30,6 +31,9 @@ type Config struct {
 	// link-local and others that no service has; registries that run on the same machine as the services need AllowLoopback.
 	// It is checked for each answer, and again for each connection.
 	Addresses discovery.AddressPolicy
+	// Sockets says which Unix sockets calls to instances on the same host may use in place of TCP, where an instance says that it has
+	// one; see package samehost. The zero value allows none, and then the metadata that says so means nothing.
+	Sockets samehost.Policy
 	// Snapshot is a directory where the last good set of each service is kept, at most a second behind, for a start while the
 	// source is out: then calls go to those endpoints until it answers. They are checked as an answer is, Addresses
 	// included. Processes that see the same services may share a directory. The zero value means none.
@@ -110,6 +114,9 @@ func New(cfg Config) (*Mesh, error) {
 	if err := cfg.Addresses.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("addresses: %w", err))
 	}
+	if err := cfg.Sockets.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("sockets: %w", err))
+	}
 	if cfg.Snapshot.MaxAge < 0 {
 		errs = append(errs, fmt.Errorf("snapshot.maxAge: must not be negative, got %v", cfg.Snapshot.MaxAge))
 	}
@@ -126,6 +133,7 @@ func New(cfg Config) (*Mesh, error) {
 	cfg.Probers = probers
 	a := &cfg.Addresses
 	a.Allow, a.Only, a.Ports = slices.Clone(a.Allow), slices.Clone(a.Only), slices.Clone(a.Ports)
+	cfg.Sockets = cfg.Sockets.Clone()
 	if cfg.Rand == nil {
 		cfg.Rand = rand.Uint64
 	}

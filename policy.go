@@ -135,7 +135,7 @@ type Policy struct {
 }
 
 // Connect says how httpmesh connects to endpoints when its base is an *http.Transport. gRPC connects in the background
-// and has no use for it.
+// and has use for Unix alone.
 type Connect struct {
 	// Timeout bounds how long it may take to connect, the TLS handshake included. 0 inherits; the built-in default
 	// is 1 s.
@@ -150,6 +150,9 @@ type Connect struct {
 	// used over the transport; one is enough where it speaks HTTP/2. 0 inherits; the built-in default is none. The
 	// most is 100, and what the base keeps idle per host if it says so.
 	Warm int `json:"warm,omitempty" yaml:"warm,omitempty"`
+	// Unix says whether connections to instances on the same host go to the Unix socket that an instance says it has, where
+	// Config.Sockets allows any; gRPC heeds it, too. The built-in default is On.
+	Unix Switch `json:"unix,omitempty" yaml:"unix,omitempty"`
 }
 
 // Retry says when failed attempts are repeated: on another endpoint while there is one, only if the attempt
@@ -196,7 +199,7 @@ type Backup struct {
 // builtin is the policy that all others refine.
 var builtin = Policy{
 	Balance:   "peak-ewma",
-	Connect:   Connect{Timeout: time.Second},
+	Connect:   Connect{Timeout: time.Second, Unix: On},
 	Propagate: On,
 	Fallback:  Substitute{Mode: On, Credentials: Off},
 	Retry:     Retry{Mode: On, Attempts: 3},
@@ -259,6 +262,7 @@ func (p Policy) over(wide Policy) Policy {
 			ServerName: pick(p.Connect.ServerName, wide.Connect.ServerName),
 			MaxAge:     pick(p.Connect.MaxAge, wide.Connect.MaxAge),
 			Warm:       pick(p.Connect.Warm, wide.Connect.Warm),
+			Unix:       pick(p.Connect.Unix, wide.Connect.Unix),
 		},
 		Propagate:   pick(p.Propagate, wide.Propagate),
 		Idempotent:  pick(p.Idempotent, wide.Idempotent),
@@ -323,7 +327,7 @@ func (p Policy) validate(path string, own map[string]loadbalance.Builder) error 
 		{"leastRequest.replacement", p.LeastRequest.Replacement}, {"slowStart.mode", p.SlowStart.Mode}, {"locality.mode", p.Locality.Mode},
 		{"healthCheck.mode", p.HealthCheck.Mode}, {"healthCheck.unproven", p.HealthCheck.Unproven}, {"healthCheck.endEjection", p.HealthCheck.EndEjection},
 		{"sticky.mode", p.Sticky.Mode}, {"sticky.strict", p.Sticky.Strict}, {"sticky.cookie.secure", p.Sticky.Cookie.Secure},
-		{"select.mode", p.Select.Mode},
+		{"select.mode", p.Select.Mode}, {"connect.unix", p.Connect.Unix},
 	} {
 		errs = append(errs, s.value.switching(path+"."+s.field))
 	}

@@ -117,6 +117,11 @@ type EndpointState struct {
 	Limit int `json:"limit,omitempty"`
 	// SlowStart is the part of its share that it gets while it is new, 1 afterwards.
 	SlowStart float64 `json:"slowStart"`
+	// Socket is the path of its Unix socket, if it is on this host and the configuration lets calls use one. SocketError is why the last
+	// connection was not made to it, empty if it was or none was made yet, and SocketRests is until when it is not tried again.
+	Socket      string    `json:"socket,omitempty"`
+	SocketError string    `json:"socketError,omitempty"`
+	SocketRests time.Time `json:"socketRests,omitzero"`
 	// Meta is its metadata; it is shared and read-only.
 	Meta map[string]string `json:"meta,omitempty"`
 }
@@ -166,6 +171,14 @@ func (s *service) state(now time.Time) ServiceState {
 	for i, n := range nodes {
 		st.Endpoints[i].read(n, now)
 		st.Endpoints[i].Share = set.Share(n)
+		if sock := s.socket(n); sock != nil {
+			e := &st.Endpoints[i]
+			e.Socket = sock.Address().Path
+			var err error
+			if e.SocketRests, err = sock.Failed(); err != nil {
+				e.SocketError = errorText(err, maxTryText)
+			}
+		}
 	}
 	slices.SortFunc(st.Endpoints, func(a, b EndpointState) int { return cmp.Compare(a.Addr, b.Addr) })
 	s.readOperations(&st)

@@ -44,7 +44,8 @@ type UpdateEvent struct {
 //   - A RateLimit, Limit, Throttle, Breaker or ServiceBreaker that changes begins anew. Breakers that are open remain so, and a state
 //     set by ForceBreaker holds.
 //   - HealthCheck begins anew if it changes, but endpoints are not: until their first check they are what they were found to be.
-//   - Connect.ServerName is for connections made from then on; the rest of Connect is for endpoints that come from then on.
+//   - Connect.ServerName and Connect.Unix are for connections made from then on; the rest of Connect is for endpoints that come from
+//     then on.
 //
 // Services that are new are looked up at once. A service that the Spec names no longer goes on as one that only calls name, if its
 // name is a single label and it was called within five minutes, or has gRPC connections, or an Operation is in force on it. Else its
