@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/zerohop/zerohop/samehost"
 )
 
 // conn is a connection to an endpoint. net/http speaks over it and never sends a request twice.
@@ -18,12 +20,13 @@ type conn struct {
 	pool    *pool
 	cc      *http.ClientConn
 	raw     net.Conn
-	traffic *traffic      // nil if raw is what a TLS dialer of the user made
-	shared  bool          // HTTP/2: it carries many requests at a time
-	expires time.Time     // it gets no request after that; zero means never
-	connect time.Duration // how long it took to connect
-	said    int64         // bytes that the server of a shared connection had sent when it was new
-	places  int           // requests that a shared connection gets before it is known how many it takes; 0 means one
+	socket  *samehost.Socket // nil if it is not to one
+	traffic *traffic         // nil if raw is what a TLS dialer of the user made
+	shared  bool             // HTTP/2: it carries many requests at a time
+	expires time.Time        // it gets no request after that; zero means never
+	connect time.Duration    // how long it took to connect
+	said    int64            // bytes that the server of a shared connection had sent when it was new
+	places  int              // requests that a shared connection gets before it is known how many it takes; 0 means one
 
 	idleAt  time.Time // guarded by pool.mu, as are those below; by the wall clock
 	streams int       // requests on a shared connection
@@ -45,6 +48,8 @@ type trip struct {
 	// stale says that a reused connection broke before any of the answer had come. Servers close idle connections,
 	// which says nothing against the endpoint.
 	stale bool
+	// local says that the connection is to a Unix socket.
+	local bool
 }
 
 // end is to be called once, when the body of the response was read to its end or closed: the connection is free for
@@ -83,23 +88,30 @@ func (c *conn) roundTrip(req *http.Request, reused bool, begun time.Time) (*http
 		read, written = c.traffic.read.Load(), c.traffic.written.Load()
 	}
 	resp, err := c.cc.RoundTrip(req)
+	local := c.socket != nil
 	if err == nil {
+		if local && !reused {
+			c.socket.Report(nil)
+		}
 		if _, tunnel := resp.Body.(io.Writer); tunnel && !c.shared {
 			c.pool.forget() // the caller owns it
-			return resp, trip{reused: reused}, nil
+			return resp, trip{reused: reused, local: local}, nil
 		}
 		if c.shared && c.most.Load() == 0 {
 			c.learn()
 		}
-		return resp, trip{conn: c, reused: reused}, nil
+		return resp, trip{conn: c, reused: reused, local: local}, nil
 	}
 	var (
 		gaveUp   = ended(req)
 		timeout  = timedOut(err)
 		silent   = c.traffic != nil && c.traffic.read.Load() == read
 		unspoken = c.traffic != nil && c.traffic.written.Load() == written && !(c.shared && gaveUp)
-		t        = trip{reused: reused, unsent: unspoken || !gaveUp && notBegun(err)}
+		t        = trip{reused: reused, unsent: unspoken || !gaveUp && notBegun(err), local: local}
 	)
+	if local && !reused && silent && !gaveUp && !timeout {
+		c.socket.Report(err) // before anything was said; by TCP it may go better
+	}
 	t.stale = reused && !gaveUp && !timeout && c.cc.Err() != nil && (c.shared || silent || noAnswer(err))
 	if c.shared && silent && (gaveUp || timeout) && time.Since(begun) >= c.connect && c.mute.Swap(read) == read {
 		c.pool.retire(c)

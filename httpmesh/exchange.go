@@ -159,8 +159,13 @@ func (x *exchange) try(ctx context.Context, a *zerohop.Attempt, sent int) resili
 	if a.WantsProber() {
 		a.SetProber(x.transport.prober(a, req))
 	}
-	if t := x.transport; t.pool != nil {
-		resp, way, err = t.poolOf(a, req, x.protocol).send(req)
+	if t := x.transport; t.handler(a.Node()) != nil {
+		a.Over(zerohop.NetworkInProcess)
+		resp, way, err = callHandler(t.handler(a.Node()), req)
+	} else if t.pool != nil {
+		if resp, way, err = t.poolOf(a, req, x.protocol).send(req); way.local {
+			a.Over(zerohop.NetworkUnix)
+		}
 	} else if resp, err = t.base.RoundTrip(req); again.count() > 0 {
 		a.Resent(again.count())
 	}

@@ -33,7 +33,7 @@ type Guard struct {
 // Services and routes of the Spec are about origins. Retries and breakers work as for a Transport, but attempts follow
 // each other on the same host. Backups would need another endpoint, so they are off; and foreign hosts are told neither
 // the time left nor the number of the attempt unless a policy sets Propagate to zerohop.On. The error names every field
-// that is wrong or would do nothing: resolver, balancers, addresses, backends of routes, and balance, connect, backup and
+// that is wrong or would do nothing: resolver, balancers, addresses, sockets, backends of routes, and balance, connect, backup and
 // healthCheck of policies.
 //
 // A base of type *http.Transport sends some requests again itself when a connection that it kept turns out to be closed
@@ -137,6 +137,7 @@ func unfit(cfg *zerohop.Config) error {
 	fail(cfg.Balancers != nil, "balancers", "must not be set, as a guard balances nothing")
 	a := &cfg.Addresses
 	fail(a.AllowLoopback || a.NoNames || a.Everywhere || len(a.Allow)+len(a.Only)+len(a.Ports) > 0, "addresses", "must not be set, as a guard finds no endpoints")
+	fail(len(cfg.Sockets.Directories) > 0, "sockets", "must not be set, as a guard finds no endpoints")
 	policy("defaults", cfg.Spec.Defaults)
 	for _, name := range slices.Sorted(maps.Keys(cfg.Spec.Services)) {
 		fail(!isOrigin(name), "services."+name, form)

@@ -44,6 +44,7 @@ func reportLoad(n *loadbalance.Node, h http.Header, o resilience.Outcome) {
 // prober asks the endpoints of a service for their load at LoadPath.
 type prober struct {
 	transport *Transport
+	service   string
 	connect   zerohop.Connect
 	url       url.URL
 }
@@ -54,7 +55,7 @@ func (t *Transport) prober(a *zerohop.Attempt, req *http.Request) *prober {
 	if t.pool == nil && !t.direct {
 		u.Host = req.Host // the URL names the endpoint
 	}
-	return &prober{transport: t, connect: a.Policy().Connect, url: u}
+	return &prober{transport: t, service: a.Service(), connect: a.Policy().Connect, url: u}
 }
 
 var wantLoad = http.Header{WantLoadHeader: {"1"}}
@@ -67,8 +68,10 @@ func (p *prober) Probe(ctx context.Context, n *loadbalance.Node) (loadbalance.Lo
 	var way trip
 	var resp *http.Response
 	var err error
-	if t.pool != nil {
-		resp, way, err = t.poolAt(t.endpoint(n), &p.connect, &u, anyKind).send(req)
+	if h := t.handler(n); h != nil {
+		resp, way, err = callHandler(h, req)
+	} else if t.pool != nil {
+		resp, way, err = t.poolAt(t.endpoint(n), p.service, &p.connect, &u, anyKind).send(req)
 	} else {
 		u.Host = n.Addr()
 		resp, err = t.base.RoundTrip(req)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/zerohop/zerohop"
 	"github.com/zerohop/zerohop/loadbalance"
+	"github.com/zerohop/zerohop/samehost"
 )
 
 const (
@@ -66,7 +67,8 @@ func kindOf(p protocol, req *http.Request) kind {
 type settings struct {
 	client      *http.Transport
 	addr        string
-	control     control // nil if all addresses may be connected to
+	control     control                 // nil if all addresses may be connected to
+	socket      func() *samehost.Socket // of the endpoint, for a new connection; nil if there are never any
 	timeout     time.Duration
 	idleTimeout time.Duration
 	maxAge      time.Duration
@@ -131,7 +133,7 @@ func clone(base *http.Transport) *http.Transport {
 		// The base speaks HTTP/2 by a package of its own, which cannot make single connections.
 		tr.TLSNextProto, tr.ForceAttemptHTTP2 = nil, true
 	}
-	tr.Dial, tr.DialContext = nil, toEndpoint(through(base, dial))
+	tr.Dial, tr.DialContext = nil, toEndpoint(through(base, bySocket(dial)))
 	if dialTLS := either(tr.DialTLSContext, tr.DialTLS); dialTLS != nil {
 		tr.DialTLS, tr.DialTLSContext = nil, toEndpoint(supervised(dialTLS))
 	}
@@ -146,6 +148,7 @@ func clone(base *http.Transport) *http.Transport {
 
 // endpoint is what a Transport keeps for a node.
 type endpoint struct {
+	node  *loadbalance.Node
 	addr  string
 	pools atomic.Pointer[[]*pool] // few; a new list is stored for each change
 
@@ -160,7 +163,7 @@ type endpoint struct {
 func (t *Transport) endpoint(n *loadbalance.Node) *endpoint {
 	return n.Attach(t, func() (any, func()) {
 		t.connector.init(t.pool)
-		e := &endpoint{addr: n.Addr()}
+		e := &endpoint{node: n, addr: n.Addr()}
 		t.mu.Lock()
 		t.nodes[n] = e
 		t.mu.Unlock()
@@ -176,7 +179,7 @@ func (t *Transport) endpoint(n *loadbalance.Node) *endpoint {
 // poolOf returns the connections to the node of an attempt on which the request may go out.
 func (t *Transport) poolOf(a *zerohop.Attempt, req *http.Request, x protocol) *pool {
 	policy := &a.Policy().Connect
-	p := t.poolAt(t.endpoint(a.Node()), policy, req.URL, kindOf(x, req))
+	p := t.poolAt(t.endpoint(a.Node()), a.Service(), policy, req.URL, kindOf(x, req))
 	if policy.Warm > 0 && !p.noted.Load() {
 		p.noted.Store(true)
 		t.warm(a.Service(), *policy, *req.URL, p.kind)
@@ -184,7 +187,7 @@ func (t *Transport) poolOf(a *zerohop.Attempt, req *http.Request, x protocol) *p
 	return p
 }
 
-func (t *Transport) poolAt(e *endpoint, policy *zerohop.Connect, u *url.URL, k kind) *pool {
+func (t *Transport) poolAt(e *endpoint, service string, policy *zerohop.Connect, u *url.URL, k kind) *pool {
 	name := "endpoint" // without TLS it means nothing
 	if u.Scheme == "https" {
 		if name = policy.ServerName; name == "" {
@@ -206,6 +209,9 @@ func (t *Transport) poolAt(e *endpoint, policy *zerohop.Connect, u *url.URL, k k
 	p.multi = p.plainHTTP2
 	p.client, p.addr, p.timeout, p.maxAge = t.connector.client, e.addr, policy.Timeout, policy.MaxAge
 	p.control = t.control
+	if t.sockets {
+		p.socket = func() *samehost.Socket { return t.mesh.Socket(service, e.node) }
+	}
 	switch k {
 	case upgrade:
 		p.client = t.connector.http1

@@ -3,6 +3,7 @@ package httpmesh
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/zerohop/zerohop"
+	"github.com/zerohop/zerohop/samehost"
 )
 
 // dialing is an attempt to connect. The dialer of the transport finds it in its context.
@@ -22,6 +24,8 @@ type dialing struct {
 	control control // nil if all addresses may be connected to
 	cancel  context.CancelFunc
 	traffic *traffic
+	socket  *samehost.Socket // of the endpoint, to be tried first; nil if there is none
+	local   bool             // the connection is to the socket
 
 	mu      sync.Mutex // guards what follows
 	raw     net.Conn
@@ -63,6 +67,13 @@ func (d *dialing) abort() {
 	}
 }
 
+// anew makes the dialing one to the address alone.
+func (d *dialing) anew() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.raw, d.aborted, d.traffic, d.socket, d.local = nil, false, nil, nil, false
+}
+
 // dialMore starts the dials that waiters lack. While the protocol is not known, each has its own; once it was HTTP/2,
 // they wait for one that can carry them all. p.mu is held.
 func (p *pool) dialMore() {
@@ -86,6 +97,9 @@ func (p *pool) dial(w *waiter) {
 		ctx = context.WithoutCancel(w.ctx) // what it is traced with is in there
 	}
 	d := &dialing{addr: p.addr, scheme: p.scheme, control: p.control}
+	if p.socket != nil {
+		d.socket = p.socket()
+	}
 	if p.timeout > 0 {
 		ctx, d.cancel = context.WithTimeout(ctx, p.timeout)
 	} else {
@@ -131,6 +145,20 @@ func (p *pool) hangUp() {
 
 // connect makes a connection. All its errors are from before a request.
 func (p *pool) connect(ctx context.Context, d *dialing) (*conn, error) {
+	c, err := p.shake(ctx, d)
+	if err == nil || !d.local || errors.Is(ctx.Err(), context.Canceled) {
+		return c, err
+	}
+	d.socket.Report(err) // whoever listens there may not be the endpoint, or not speak TLS
+	if ctx.Err() == nil {
+		d.anew()
+		c, err = p.shake(ctx, d)
+	}
+	return c, err
+}
+
+// shake opens a connection and has net/http shake hands over it.
+func (p *pool) shake(ctx context.Context, d *dialing) (*conn, error) {
 	begun := time.Now()
 	var said int64
 	protocol := "http/1.1"
@@ -167,6 +195,9 @@ func (p *pool) connect(ctx context.Context, d *dialing) (*conn, error) {
 	}
 	c.idleAt = now.Round(0)
 	c.mute.Store(-1)
+	if d.local {
+		c.socket = d.socket
+	}
 	if c.shared {
 		c.said = said
 		cc.SetStateHook(c.changed)

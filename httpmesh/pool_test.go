@@ -32,7 +32,7 @@ func poolTo(t testing.TB, base *http.Transport, addr, target string, c zerohop.C
 	tr.connector.init(base)
 	e := &endpoint{addr: addr}
 	t.Cleanup(e.release)
-	return tr.poolAt(e, &c, u, anyKind)
+	return tr.poolAt(e, "orders", &c, u, anyKind)
 }
 
 // held returns how many connections and dials the pool has.

@@ -136,7 +136,7 @@ func TestPoolsOfAnEndpoint(t *testing.T) {
 	e := &endpoint{addr: addr(s)}
 	defer e.release()
 	pool := func(target string, k kind) *pool {
-		return tr.poolAt(e, &zerohop.Connect{Timeout: time.Second}, request(t.Context(), t, "GET", target, nil).URL, k)
+		return tr.poolAt(e, "orders", &zerohop.Connect{Timeout: time.Second}, request(t.Context(), t, "GET", target, nil).URL, k)
 	}
 	p := pool("https://orders/", anyKind)
 	if p != pool("https://orders/1", anyKind) || pool("http://orders/", anyKind) != pool("http://payments/", anyKind) {

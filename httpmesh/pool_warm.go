@@ -54,8 +54,11 @@ func (t *Transport) warm(service string, policy zerohop.Connect, u url.URL, k ki
 	// It lasts as long as the mesh, as the Transport does. An error means that the mesh was closed.
 	_, _ = t.mesh.Subscribe(service, func(known zerohop.Endpoints) {
 		for _, n := range known.Balancer.Set().Nodes() {
+			if t.handler(n) != nil {
+				continue
+			}
 			e := t.endpoint(n)
-			t.poolAt(e, &policy, &u, k)
+			t.poolAt(e, service, &policy, &u, k)
 			if !slices.Contains(known.Balancer.Set().Nodes(), n) {
 				e.release() // it left before there was something to release
 			}

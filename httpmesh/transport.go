@@ -19,6 +19,17 @@ type Transport struct {
 	// must be set before the first request, and be safe for concurrent use.
 	Fallback func(req *http.Request, resp *http.Response, err error) *http.Response
 
+	// Handlers are endpoints in this process, by their address as the resolver has it ("host:port"): their requests go straight to
+	// the handler, without a connection. Everything else is as for other endpoints: balancing, retries, limits and telemetry. The
+	// address of an endpoint that is nowhere else can be any, such as "orders.invalid:1". The map must be set before the first
+	// request and not be changed then.
+	//
+	// A handler sees a request as if it had come by HTTP/2: a copy, with a context that ends when the caller goes away and has
+	// nothing else of the caller's. Answers can be streamed both ways, flushed, have trailers and informational ones before them;
+	// a handler that panics breaks the answer off. Connections cannot be hijacked, so upgrades and CONNECT fail. There is no TLS,
+	// whatever the scheme, and RemoteAddr is "@". Health checks go to the address.
+	Handlers map[string]http.Handler
+
 	mesh    *zerohop.Mesh
 	control control // nil if all addresses may be connected to
 	base    http.RoundTripper
@@ -26,7 +37,8 @@ type Transport struct {
 
 	unrepeated, mirrored, unmirrored atomic.Uint64
 
-	direct bool // services are hosts that base finds itself, so requests keep their URL
+	direct  bool // services are hosts that base finds itself, so requests keep their URL
+	sockets bool // connections may be to Unix sockets
 
 	mu    sync.Mutex // guards nodes
 	nodes map[*loadbalance.Node]*endpoint
@@ -52,6 +64,10 @@ type Transport struct {
 // another dialer is closed before anything is sent on it. What proxies look up themselves, and the names that go to any other
 // base, cannot be checked: AddressPolicy.NoNames refuses names.
 //
+// Where zerohop.Config.Sockets allows it, connections to instances on the same host go to their Unix sockets, whatever dialer
+// the base has, unless its Proxy has one for the endpoint, or, for https, it has a dialer of its own for TLS. What cannot be
+// connected to is dialled as ever, within the same attempt.
+//
 // NewTransport panics if mesh is nil.
 func NewTransport(mesh *zerohop.Mesh, base http.RoundTripper) *Transport {
 	if mesh == nil {
@@ -60,7 +76,9 @@ func NewTransport(mesh *zerohop.Mesh, base http.RoundTripper) *Transport {
 	if base == nil {
 		base = http.DefaultTransport
 	}
-	t := &Transport{mesh: mesh, control: mesh.DialControl(), base: base, nodes: map[*loadbalance.Node]*endpoint{}}
+	t := &Transport{
+		mesh: mesh, control: mesh.DialControl(), sockets: mesh.HasSockets(), base: base, nodes: map[*loadbalance.Node]*endpoint{},
+	}
 	t.pool, _ = base.(*http.Transport)
 	return t
 }
