@@ -139,6 +139,13 @@ func (b *meshBalancer) Close() {
 	if b.expiry != nil {
 		b.expiry.Stop()
 	}
+	if b.picker != nil {
+		for _, p := range b.picker.pools {
+			for n := range p.members {
+				b.picker.link.near.remove(n)
+			}
+		}
+	}
 	b.mu.Unlock()
 	for _, c := range b.children {
 		c.close()
@@ -312,6 +319,9 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		if res, err := c.picker(node).Pick(info); err == nil {
 			if st != nil {
 				st.begin(c)
+				if p.link.near != nil || p.link.inProcess != nil {
+					st.attempt.Over(p.link.over(node.Addr()))
+				}
 			}
 			if node.WantsLoad() {
 				p.ask(st, c, node, &res)

@@ -14,6 +14,7 @@ import (
 // pool are the nodes of one service, and which of them gRPC is connected to. Picks read what is atomic; the rest is
 // guarded by the lock of the meshBalancer.
 type pool struct {
+	service  string // in lower case
 	balancer *loadbalance.Balancer
 	known    atomic.Pointer[loadbalance.Set] // all that have members
 	view     atomic.Pointer[loadbalance.Set] // those connected, as they were a moment ago

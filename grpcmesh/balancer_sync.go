@@ -28,6 +28,7 @@ func (b *meshBalancer) adopt(l *link) (retired []*pool) {
 		p := old[lb]
 		if p == nil {
 			p = newPool(lb)
+			p.service = name
 		}
 		delete(old, lb)
 		next.pools[name] = p
@@ -57,8 +58,10 @@ func (b *meshBalancer) sync(p *pool, set *loadbalance.Set) {
 			fresh = append(fresh, c)
 		}
 		p.join(&member{node: n, child: c}, set.Tiered())
+		b.picker.link.near.add(p.service, n)
 	}
 	for _, n := range gone {
+		b.picker.link.near.remove(n)
 		if c := p.leave(n); len(c.members) == 0 {
 			delete(b.children, n.Addr())
 			b.states[c.state.ConnectivityState]--

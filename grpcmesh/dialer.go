@@ -7,8 +7,15 @@ import (
 	"syscall"
 )
 
-// dialer returns gRPC's own dialer, which sends keepalives as the system is set up, but for addresses that control refuses.
-func dialer(control func(ctx context.Context, network, addr string, c syscall.RawConn) error) func(context.Context, string) (net.Conn, error) {
+// dialControl refuses addresses, as ControlContext of a net.Dialer.
+type dialControl = func(ctx context.Context, network, addr string, c syscall.RawConn) error
+
+// inProcess are what makes connections to endpoints in this process, by address.
+type inProcess = map[string]func(context.Context) (net.Conn, error)
+
+// dialer returns gRPC's own dialer, which sends keepalives as the system is set up, but for addresses that control refuses, and
+// those that can be reached on this host or in this process; near is nil if there are none of the former.
+func dialer(control dialControl, near *neighbours, here inProcess) func(context.Context, string) (net.Conn, error) {
 	d := &net.Dialer{ControlContext: control}
 	d.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, Count: -1}
 	return func(ctx context.Context, addr string) (net.Conn, error) {
@@ -16,6 +23,18 @@ func dialer(control func(ctx context.Context, network, addr string, c syscall.Ra
 		if path, ok := strings.CutPrefix(addr, "unix://"); ok {
 			return d.DialContext(ctx, "unix", path)
 		}
-		return d.DialContext(ctx, "tcp", addr)
+		if open := here[addr]; open != nil {
+			return open(ctx)
+		}
+		if near != nil {
+			if conn := near.dial(ctx, addr, control); conn != nil {
+				return conn, nil
+			}
+		}
+		conn, err := d.DialContext(ctx, "tcp", addr)
+		if near != nil && err == nil {
+			near.dialled(addr)
+		}
+		return conn, err
 	}
 }

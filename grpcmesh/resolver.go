@@ -29,7 +29,10 @@ func Resolver(mesh *zerohop.Mesh) resolver.Builder {
 // resolverBuilder makes gRPC resolvers that are fed by a mesh.
 type resolverBuilder struct {
 	mesh   *zerohop.Mesh
-	config string // service config
+	config string      // service config
+	near   *neighbours // nil if there are none
+
+	inProcess inProcess
 }
 
 func (b *resolverBuilder) Scheme() string { return scheme }
@@ -44,7 +47,7 @@ func (b *resolverBuilder) Build(target resolver.Target, cc resolver.ClientConn, 
 	}
 	r := &meshResolver{
 		mesh: b.mesh, service: target.Endpoint(), cc: cc, config: config, subs: map[string]*subscription{},
-		shared: &shared{},
+		shared: &shared{near: b.near, inProcess: b.inProcess},
 	}
 	r.fetch = r.want
 	r.unfollow = b.mesh.Follow(r.service, r.follow)
@@ -69,6 +72,8 @@ type link struct {
 
 // shared is what all links of a resolver have.
 type shared struct {
+	near       *neighbours // for the dialer; nil if it has no use for it
+	inProcess  inProcess
 	own        atomic.Pointer[zerohop.Endpoints] // of the service of the target, for RPCs without an attempt; nil if it is not reachable itself
 	closed     atomic.Bool                       // the mesh was
 	generation atomic.Uint64                     // of the routes that the last link is for

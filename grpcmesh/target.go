@@ -2,6 +2,7 @@ package grpcmesh
 
 import (
 	"context"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -47,6 +48,11 @@ type Client struct {
 	// something else, over a connection of its own. It is not called for a caller who has gone away, and must be safe for
 	// concurrent use.
 	Fallback func(ctx context.Context, method string, req, reply any, err error) error
+	// InProcess are endpoints in this process, by their address as the resolver has it ("host:port"): instead of to the address, a
+	// connection to one is made by its function. That is usually DialContext of a bufconn.Listener (google.golang.org/grpc/test/bufconn),
+	// which the grpc.Server serves, beside one for others or alone. The address of an endpoint that is nowhere else can be any, such as
+	// "orders.invalid:1". Credentials are as for other endpoints. The map must not be changed afterwards.
+	InProcess map[string]func(context.Context) (net.Conn, error)
 }
 
 // Health is what to ask health services for.
@@ -74,6 +80,9 @@ const (
 // What zerohop.Config.Addresses refuses is not connected to. A dialer that is given by grpc.WithContextDialer takes that part, too:
 // a net.Dialer does with Mesh.DialControl as its ControlContext.
 //
+// Where zerohop.Config.Sockets allows it, instances on the same host are connected to by their Unix sockets, and by their address within the
+// same attempt if that does not work. A dialer that is given by grpc.WithContextDialer connects to addresses only.
+//
 // If the Client is not valid, grpc.NewClient fails and names the field. The service config is that of the Client: one
 // given by grpc.WithDefaultServiceConfig is not used, and with grpc.WithDisableServiceConfig all calls fail. gRPC's own
 // retries are off, except for what no server has seen. HTTP proxies are not used, as endpoints are reached directly.
@@ -83,8 +92,12 @@ func (c Client) DialOptions() []grpc.DialOption {
 	b := backoff.DefaultConfig
 	b.BaseDelay, b.MaxDelay = 100*time.Millisecond, maxReconnect
 	config, user := c.configs()
+	var near *neighbours
+	if c.Mesh != nil && c.Mesh.HasSockets() {
+		near = &neighbours{mesh: c.Mesh}
+	}
 	opts := []grpc.DialOption{
-		grpc.WithResolvers(&resolverBuilder{mesh: c.Mesh, config: config}),
+		grpc.WithResolvers(&resolverBuilder{mesh: c.Mesh, config: config, near: near, inProcess: c.InProcess}),
 		grpc.WithChainUnaryInterceptor(unaryInterceptor(c.Mesh, "", c.patience(), c.Fallback)),
 		grpc.WithChainStreamInterceptor(streamInterceptor(c.Mesh, "", c.patience())),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: b, MinConnectTimeout: minConnect}),
@@ -92,8 +105,8 @@ func (c Client) DialOptions() []grpc.DialOption {
 		grpc.WithNoProxy(),
 	}
 	if c.Mesh != nil {
-		if control := c.Mesh.DialControl(); control != nil {
-			opts = append(opts, grpc.WithContextDialer(dialer(control)))
+		if control := c.Mesh.DialControl(); control != nil || near != nil || len(c.InProcess) > 0 {
+			opts = append(opts, grpc.WithContextDialer(dialer(control, near, c.InProcess)))
 		}
 	}
 	if user != "{}" { // Targets get theirs from the resolver, but this one is checked now

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -26,8 +27,21 @@ func (r *run) enroll(s *Server) {
 		if inst.Endpoint.Addr == "" {
 			inst.Endpoint.Addr = s.addr()
 		}
+		if l, ok := s.Listener.(interface{ Meta() map[string]string }); ok {
+			inst.Endpoint.Meta = merged(l.Meta(), inst.Endpoint.Meta)
+		}
 		r.enrolled.Go(func() { r.keep(inst) })
 	}
+}
+
+// merged returns a copy of both. What the user says comes first.
+func merged(found, given map[string]string) map[string]string {
+	if len(found) == 0 {
+		return given
+	}
+	all := maps.Clone(found)
+	maps.Copy(all, given)
+	return all
 }
 
 // keep registers inst, and takes it out when it is time to leave.

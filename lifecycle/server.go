@@ -22,7 +22,8 @@ type Server struct {
 	// Stop cuts off what is in flight. It is called if Drain fails. Required.
 	Stop func()
 	// Instances are what the server is registered as, once it listens. An empty Endpoint.Addr is that of Listener, which
-	// the registrar makes one that callers can reach.
+	// the registrar makes one that callers can reach. If Listener has a method Meta, as a samehost.Listener does, what that returns is
+	// added to Endpoint.Meta.
 	Instances []discovery.Instance
 }
 

@@ -23,6 +23,7 @@ const (
 	serverPort         = attribute.Key("server.port")
 	peerAddress        = attribute.Key("network.peer.address")
 	peerPort           = attribute.Key("network.peer.port")
+	transport          = attribute.Key("network.transport")
 	errorType          = attribute.Key("error.type")
 )
 

@@ -168,6 +168,12 @@ func (t *tracing) attemptDone(ctx context.Context, call *zerohop.CallInfo, a *ze
 		if a.Node != nil {
 			list = appendHost(list, peerAddress, peerPort, clean(a.Node.Addr()))
 		}
+		switch r.Network { // what is not TCP; to say so of that could be wrong, as the dialer may be the user's own
+		case zerohop.NetworkUnix:
+			list = append(list, transport.String("unix"))
+		case zerohop.NetworkInProcess:
+			list = append(list, transport.String("inproc"))
+		}
 		list = append(list, outcome.String(r.Outcome.String()))
 		if r.Resends > 0 {
 			list = append(list, attemptResends.Int(r.Resends))
