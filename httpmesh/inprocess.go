@@ -51,7 +51,8 @@ var withBody = []string{http.MethodPost, http.MethodPut, http.MethodPatch}
 // errand is one request to a handler in this process.
 type errand struct {
 	out    *http.Request // the caller's
-	in     *http.Request // the handler's
+	in     *http.Request // the handler's, who may change it
+	head   bool          // the method is HEAD
 	trace  *httptrace.ClientTrace
 	cancel context.CancelFunc // of the handler's context
 	leave  func() bool        // ends the wait for the end of the caller's context
@@ -78,6 +79,8 @@ func callHandler(h http.Handler, req *http.Request) (*http.Response, trip, error
 		return refuse(cause(req))
 	case malformed(req):
 		return refuse(errors.New("httpmesh: invalid method, scheme or header"))
+	case req.Body == nil && req.ContentLength != 0:
+		return refuse(fmt.Errorf("httpmesh: ContentLength=%d with nil Body", req.ContentLength))
 	case req.Method == http.MethodConnect || upgrades(req):
 		return refuse(errNoUpgrade)
 	}
@@ -150,7 +153,7 @@ func (v *errand) enter() error {
 		if in.ContentLength = req.ContentLength; in.ContentLength == 0 {
 			in.ContentLength = -1
 		}
-		v.up = &parcel{errand: v, expected: in.Header.Get("Expect") != ""}
+		v.up = &parcel{errand: v, length: in.ContentLength, expected: in.Header.Get("Expect") != ""}
 		v.up.init()
 		in.Body = v.up
 		for k := range req.Trailer {
@@ -159,10 +162,12 @@ func (v *errand) enter() error {
 			}
 			in.Trailer[http.CanonicalHeaderKey(k)] = nil
 		}
+		v.up.trailer = in.Trailer
 	}
 	if in.ContentLength > 0 || in.ContentLength == 0 && slices.Contains(withBody, in.Method) {
 		in.Header["Content-Length"] = []string{strconv.FormatInt(in.ContentLength, 10)}
 	}
+	v.head = in.Method == http.MethodHead
 	var ctx context.Context
 	ctx, v.cancel = context.WithCancel(here)
 	v.in = in.WithContext(ctx)
@@ -181,8 +186,8 @@ func (v *errand) answer(resp *http.Response, err error) {
 func (v *errand) abort(err error) {
 	v.answer(nil, err)
 	v.down.breakOff(err, errGone)
-	v.endUpload(io.ErrUnexpectedEOF)
 	v.cancel()
+	v.endUpload(io.ErrUnexpectedEOF) // last, as the caller's body may take its time to close
 }
 
 // endUpload has nobody read the body of the request any more, and closes it.
@@ -204,13 +209,14 @@ func (v *errand) serve(h http.Handler) {
 				buf = buf[:runtime.Stack(buf, false)]
 				log.Printf("httpmesh: panic serving a request in this process: %v\n%s", p, buf) // as http.Server does
 			}
-			w.over.Store(true)
-			v.answer(nil, errBroken)
-			v.down.end(io.ErrUnexpectedEOF)
+			w.fail()
 		}
-		v.endUpload(http.ErrBodyReadAfterClose)
 		v.down.stop()
+		if v.up != nil {
+			v.up.stop()
+		}
 		v.cancel()
+		v.endUpload(http.ErrBodyReadAfterClose)
 	}()
 	h.ServeHTTP(w, v.in)
 	w.finish()

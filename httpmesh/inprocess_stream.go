@@ -3,6 +3,7 @@ package httpmesh
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"sync"
@@ -110,6 +111,16 @@ func (s *stream) breakOff(reader, writer error) {
 	s.change.Broadcast()
 }
 
+// refused returns what the writer gets, nil if it may write.
+func (s *stream) refused() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone == nil && s.writes.passed {
+		return os.ErrDeadlineExceeded
+	}
+	return s.gone
+}
+
 // stop ends the timers.
 func (s *stream) stop() {
 	s.mu.Lock()
@@ -158,8 +169,11 @@ func (s *stream) set(d *deadline, at time.Time) {
 type parcel struct {
 	stream
 	errand   *errand
-	expected bool // the caller waits for 100 Continue
-	begun    bool // guarded by the lock of the stream
+	length   int64       // as the caller has said, -1 if that is not known
+	trailer  http.Header // of the handler's request, which reads it without a lock; nil if none was announced
+	expected bool        // the caller waits for 100 Continue
+	begun    bool        // guarded by the lock of the stream
+	come     http.Header // trailers that the handler has not read up to, guarded by that lock, too
 	closing  sync.Once
 }
 
@@ -170,7 +184,19 @@ func (u *parcel) Read(p []byte) (int, error) {
 		}
 		go u.pump() // until the body ends, or release closes it
 	}
-	return u.stream.Read(p)
+	n, err := u.stream.Read(p)
+	if err == io.EOF {
+		maps.Copy(u.trailer, u.trailers())
+	}
+	return n, err
+}
+
+// trailers returns those that have come, once.
+func (u *parcel) trailers() (come http.Header) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	come, u.come = u.come, nil
+	return come
 }
 
 // begin reports whether the caller's body is to be read from now on.
@@ -196,7 +222,7 @@ func (u *parcel) release() { u.closing.Do(func() { u.errand.out.Body.Close() }) 
 // pump sends the caller's body.
 func (u *parcel) pump() {
 	defer u.release()
-	out, length := u.errand.out, u.errand.in.ContentLength
+	out, length := u.errand.out, u.length
 	buf := make([]byte, 16<<10)
 	var sent int64
 	for {
@@ -210,7 +236,7 @@ func (u *parcel) pump() {
 		if sent += int64(n); !u.send(buf[:n]) {
 			return
 		}
-		if sent == length && u.errand.in.Trailer == nil { // the handler has all of it; whether there is more is between the caller and us
+		if sent == length && u.trailer == nil { // the handler has all of it; whether there is more is between the caller and us
 			u.finish()
 		}
 		switch {
@@ -235,13 +261,12 @@ func (u *parcel) send(p []byte) bool {
 
 // finish says that the body is complete, with its trailers.
 func (u *parcel) finish() {
-	u.mu.Lock()
-	if in := u.errand.in; in.Trailer != nil && u.ended == nil && u.broken == nil {
-		for k, values := range carried(u.errand.out.Trailer, notForHandlers) {
-			in.Trailer[k] = values
-		}
+	if u.trailer != nil {
+		come := carried(u.errand.out.Trailer, notForHandlers)
+		u.mu.Lock()
+		u.come = come
+		u.mu.Unlock()
 	}
-	u.mu.Unlock()
 	u.end(io.EOF)
 }
 

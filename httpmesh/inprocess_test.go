@@ -230,6 +230,15 @@ func TestBodyLongerThanSaidFailsTheCall(t *testing.T) {
 	}
 }
 
+func TestLengthWithoutABodyIsRefusedInTheProcess(t *testing.T) {
+	tr := inProcess(t, func(http.ResponseWriter, *http.Request) { t.Error("the handler was called") }, zerohop.Spec{})
+	req := request(t.Context(), t, http.MethodPost, "http://orders/", nil)
+	req.ContentLength = 5
+	if _, err := tr.RoundTrip(req); err == nil || !strings.Contains(err.Error(), "nil Body") {
+		t.Errorf("RoundTrip() = %v, want that the body is missing", err)
+	}
+}
+
 // Handlers that go on after their answer, or write when they have returned, harm nobody.
 func TestWritesAfterTheEndFail(t *testing.T) {
 	writer := make(chan http.ResponseWriter, 1)
@@ -292,5 +301,151 @@ func TestStreamKeepsOrderThroughWrapping(t *testing.T) {
 	}
 	if !bytes.Equal(got, want) {
 		t.Errorf("%d bytes of %d came through, or in another order", len(got), len(want))
+	}
+}
+
+// What a handler could not write is not a complete answer: the caller must not take the part for the whole.
+func TestAnswerThatMissedItsDeadlineBreaksOff(t *testing.T) {
+	for name, prepare := range map[string]func(w http.ResponseWriter){
+		"length unknown": func(http.ResponseWriter) {},
+		"length said":    func(w http.ResponseWriter) { w.Header().Set("Content-Length", "200000") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			written := make(chan error, 1)
+			tr := inProcess(t, func(w http.ResponseWriter, _ *http.Request) {
+				prepare(w)
+				http.NewResponseController(w).SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
+				_, err := w.Write(make([]byte, 200_000))
+				written <- err
+			}, zerohop.Spec{})
+			resp, err := tr.RoundTrip(request(t.Context(), t, http.MethodGet, "http://orders/", nil))
+			if err != nil {
+				return // it had no time for the head, either
+			}
+			defer resp.Body.Close()
+			if err := <-written; !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("Write() = %v, want %v", err, os.ErrDeadlineExceeded)
+			}
+			if n, err := io.Copy(io.Discard, resp.Body); !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Errorf("body: %d bytes, %v, want that it breaks off", n, err)
+			}
+		})
+	}
+	t.Run("short", func(t *testing.T) {
+		tr := inProcess(t, func(w http.ResponseWriter, _ *http.Request) {
+			http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0))
+			io.WriteString(w, "hello")
+		}, zerohop.Spec{})
+		if resp, err := tr.RoundTrip(request(t.Context(), t, http.MethodGet, "http://orders/", nil)); err == nil {
+			t.Errorf("an answer with status %d, want none", resp.StatusCode)
+			resp.Body.Close()
+		}
+	})
+}
+
+// Trailers are there when the handler has come to the end of the body, and do not come while it looks at others.
+func TestTrailersOfARequestComeWithItsEnd(t *testing.T) {
+	sent := make(chan struct{})
+	tr := inProcess(t, func(w http.ResponseWriter, r *http.Request) {
+		io.ReadFull(r.Body, make([]byte, 1))
+		<-sent
+		for range 1000 {
+			if got := r.Trailer.Get("X-Sum"); got != "" {
+				t.Errorf("trailer %q before the end of the body", got)
+				break
+			}
+			runtime.Gosched()
+		}
+		io.Copy(io.Discard, r.Body)
+		io.WriteString(w, r.Trailer.Get("X-Sum"))
+	}, zerohop.Spec{})
+	req := request(t.Context(), t, http.MethodPost, "http://orders/", nil)
+	req.Trailer = http.Header{"X-Sum": nil}
+	req.Body = io.NopCloser(io.MultiReader(strings.NewReader("hello"), readFunc(func([]byte) (int, error) {
+		req.Trailer.Set("X-Sum", "5")
+		close(sent)
+		return 0, io.EOF
+	})))
+	resp, err := tr.RoundTrip(req)
+	if got := read(t, resp, err); got != "5" {
+		t.Errorf("trailer at the end %q, want 5", got)
+	}
+}
+
+// Middleware sets fields of the request to what it makes of the body, or of the method.
+func TestHandlerMayChangeItsRequest(t *testing.T) {
+	tr := inProcess(t, func(w http.ResponseWriter, r *http.Request) {
+		body := r.Body
+		method := r.Method
+		r.ContentLength, r.Trailer, r.Method, r.Body = 2, http.Header{"X": nil}, http.MethodGet, http.NoBody
+		*r = *r.WithContext(context.Background())
+		data, err := io.ReadAll(body)
+		if err != nil {
+			t.Errorf("%s: Read() = %v", method, err)
+		}
+		w.Write(data)
+	}, zerohop.Spec{})
+	resp, err := tr.RoundTrip(request(t.Context(), t, http.MethodPost, "http://orders/", strings.NewReader("hello")))
+	if got := read(t, resp, err); got != "hello" {
+		t.Errorf("answer %q", got)
+	}
+	resp, err = tr.RoundTrip(request(t.Context(), t, http.MethodHead, "http://orders/", strings.NewReader("hello")))
+	if got := read(t, resp, err); got != "" {
+		t.Errorf("answer to HEAD %q", got)
+	}
+}
+
+// A body whose Close waits for a Read that hangs keeps the handler from nothing.
+func TestHandlerLearnsOfTheEndBeforeTheBodyIsClosed(t *testing.T) {
+	gone := make(chan struct{})
+	tr := inProcess(t, func(_ http.ResponseWriter, r *http.Request) {
+		io.ReadAll(r.Body)
+		<-r.Context().Done()
+		close(gone)
+	}, zerohop.Spec{})
+	ctx, cancel := context.WithCancel(t.Context())
+	req := request(ctx, t, http.MethodPost, "http://orders/", nil)
+	req.ContentLength = -1
+	req.Body = &stubborn{begun: cancel, gone: gone}
+	if resp, err := tr.RoundTrip(req); err == nil {
+		resp.Body.Close()
+		t.Error("RoundTrip() succeeded, want that it was cancelled")
+	}
+}
+
+// stubborn is a body that neither ends nor closes until gone is closed.
+type stubborn struct {
+	begun func()
+	gone  chan struct{}
+}
+
+func (s *stubborn) Read([]byte) (int, error) {
+	s.begun()
+	<-s.gone
+	return 0, io.EOF
+}
+
+func (s *stubborn) Close() error {
+	<-s.gone
+	return nil
+}
+
+// Deadlines that a handler has set keep nothing of the call when it is over.
+func TestDeadlinesEndWithTheHandler(t *testing.T) {
+	var v errand
+	v.down.init()
+	v.up = &parcel{errand: &v}
+	v.up.init()
+	v.out = &http.Request{Body: http.NoBody}
+	v.in, v.cancel = (&http.Request{}).WithContext(here), func() {}
+	v.answered = make(chan struct{})
+	v.leave = func() bool { return true }
+	v.serve(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		c := http.NewResponseController(w)
+		c.SetReadDeadline(time.Now().Add(time.Hour))
+		c.SetWriteDeadline(time.Now().Add(time.Hour))
+	}))
+	if v.up.reads.timer != nil || v.down.writes.timer != nil {
+		t.Error("a timer still runs")
 	}
 }

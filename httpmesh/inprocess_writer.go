@@ -29,6 +29,7 @@ type errandWriter struct {
 	kept     []byte // of the body, before sent
 	declared []string
 	sent     bool
+	lost     bool // something could not be sent
 	over     atomic.Bool
 }
 
@@ -133,17 +134,19 @@ func (w *errandWriter) write(p []byte) (int, error) {
 	}
 	if len(w.kept) > 0 {
 		if _, err := w.errand.down.Write(w.kept); err != nil {
+			w.lost = true
 			return 0, err
 		}
 		w.kept = nil
 	}
 	n, err := w.errand.down.Write(p[k:])
+	w.lost = w.lost || err != nil
 	return k + n, err
 }
 
 // bodiless reports whether the answer has no body, whatever is written.
 func (w *errandWriter) bodiless() bool {
-	return w.errand.in.Method == http.MethodHead || !bodyAllowed(w.status)
+	return w.errand.head || !bodyAllowed(w.status)
 }
 
 func (w *errandWriter) Flush() { _ = w.FlushError() }
@@ -157,7 +160,7 @@ func (w *errandWriter) FlushError() error {
 		w.WriteHeader(http.StatusOK)
 	}
 	if w.sent {
-		return w.errand.in.Context().Err()
+		return w.errand.down.refused()
 	}
 	_, err := w.write(nil)
 	return err
@@ -188,6 +191,10 @@ func (w *errandWriter) finish() {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
+	if w.lost || !w.sent && v.down.refused() != nil {
+		w.fail()
+		return
+	}
 	w.over.Store(true)
 	if !w.sent {
 		w.send(w.kept, true)
@@ -204,6 +211,13 @@ func (w *errandWriter) finish() {
 	}
 	v.trailer = w.trailers()
 	v.down.end(io.EOF)
+}
+
+// fail breaks the answer off.
+func (w *errandWriter) fail() {
+	w.over.Store(true)
+	w.errand.answer(nil, errBroken)
+	w.errand.down.end(io.ErrUnexpectedEOF)
 }
 
 // give makes the data the stream's own, which has none.
@@ -230,10 +244,9 @@ func (w *errandWriter) send(start []byte, whole bool) {
 	if http.StatusText(w.status) == "" {
 		resp.Status += "status code " + strconv.Itoa(w.status)
 	}
-	isHead := w.errand.in.Method == http.MethodHead
 	w.declared = declared(head["Trailer"])
 	unsaid := w.length < 0 && len(w.declared) == 0 && !hasPrefixed(w.header)
-	if whole && unsaid && bodyAllowed(w.status) && (!isHead || len(start) > 0) {
+	if whole && unsaid && bodyAllowed(w.status) && (!w.errand.head || len(start) > 0) {
 		w.length = int64(len(start))
 		h["Content-Length"] = []string{strconv.Itoa(len(start))}
 	}

@@ -97,9 +97,6 @@ func (p *pool) dial(w *waiter) {
 		ctx = context.WithoutCancel(w.ctx) // what it is traced with is in there
 	}
 	d := &dialing{addr: p.addr, scheme: p.scheme, control: p.control}
-	if p.socket != nil {
-		d.socket = p.socket()
-	}
 	if p.timeout > 0 {
 		ctx, d.cancel = context.WithTimeout(ctx, p.timeout)
 	} else {
@@ -111,6 +108,9 @@ func (p *pool) dial(w *waiter) {
 	p.dials[d] = struct{}{}
 	p.live++
 	go func() { // until the context ends, which hangUp sees to
+		if p.socket != nil {
+			d.socket = p.socket() // not under p.mu, as it takes locks of the mesh and of the node
+		}
 		c, err := p.connect(ctx, d)
 		d.cancel()
 		p.mu.Lock()

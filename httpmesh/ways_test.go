@@ -297,6 +297,32 @@ func TestAllWaysToAHandlerAreAlike(t *testing.T) {
 				return io.MultiReader(strings.NewReader("hello"), readFunc(func([]byte) (int, error) { return 0, errOnPurpose }))
 			})(t)
 		}},
+		"text after a length of 0": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "0")
+			if _, err := io.WriteString(w, "abc"); !errors.Is(err, http.ErrContentLength) {
+				panic(err)
+			}
+		}, method("GET")},
+		"trailers announced late": {func(w http.ResponseWriter, _ *http.Request) {
+			io.WriteString(w, strings.Repeat("abc", 3000))
+			w.Header().Set("Trailer", "X-One")
+			w.Header().Set("X-One", "1")
+		}, method("GET")},
+		"trailers that were not announced": {func(w http.ResponseWriter, _ *http.Request) {
+			io.WriteString(w, strings.Repeat("abc", 3000))
+			w.Header().Set(http.TrailerPrefix+"X-One", "1")
+		}, method("GET")},
+		"deadline missed": {func(w http.ResponseWriter, _ *http.Request) {
+			http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0))
+			io.WriteString(w, "abc")
+		}, method("GET")},
+		"deadline missed within": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "6")
+			io.WriteString(w, "abc")
+			w.(http.Flusher).Flush()
+			http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0))
+			io.WriteString(w, "def")
+		}, method("GET")},
 		"invalid header": {func(http.ResponseWriter, *http.Request) { t.Error("the request came through") }, func(t *testing.T) *http.Request {
 			req := post(text("x"))(t)
 			req.Header["Bad Name"] = []string{"1"}
