@@ -27,8 +27,12 @@ type Policy struct {
 // Enabled reports whether any socket may be used on this system.
 func (p *Policy) Enabled() bool { return supported && len(p.Directories) > 0 }
 
-// Validate returns an error that names every field with a mistake.
+// Validate returns an error that names every field with a mistake; nil where sockets are not supported, as paths may look otherwise
+// there.
 func (p Policy) Validate() error {
+	if !supported {
+		return nil
+	}
 	var errs []error
 	for i, d := range p.Directories {
 		switch {
@@ -59,19 +63,8 @@ func (p *Policy) trusts(uid uint32) bool {
 
 // check returns why the socket at a path must not be connected to, nil if it may.
 func (p *Policy) check(a Address) error {
-	dir, rest, ok := p.locate(a.Path)
-	if !ok {
-		return errors.New("it is in none of the directories that sockets are taken from")
-	}
-	for {
-		if err := p.checkDirectory(dir); err != nil {
-			return err
-		}
-		name, below, deeper := strings.Cut(rest, string(filepath.Separator))
-		if !deeper {
-			break
-		}
-		dir, rest = filepath.Join(dir, name), below
+	if err := p.checkWay(a.Path); err != nil {
+		return err
 	}
 	info, err := os.Lstat(a.Path)
 	if err != nil {
@@ -89,24 +82,52 @@ func (p *Policy) check(a Address) error {
 	return nil
 }
 
-// locate returns the directory that a path is below, as far as it is trusted, and the rest of the path.
-func (p *Policy) locate(path string) (dir, rest string, ok bool) {
+// checkWay returns why none of the directories leads safely to a path, nil if one does.
+func (p *Policy) checkWay(path string) (err error) {
 	for _, d := range p.Directories {
-		d = filepath.Clean(d)
-		if rest, ok := below(path, d); ok {
-			// From here on there must be no symbolic links, but the directory may be named by one.
-			if resolved, err := filepath.EvalSymlinks(d); err == nil {
-				d = resolved
-			}
-			return d, rest, true
+		dir, rest, ok := locate(path, filepath.Clean(d))
+		if !ok {
+			continue
 		}
-		if d, err := filepath.EvalSymlinks(d); err == nil { // servers say what is behind links
-			if rest, ok := below(path, d); ok {
-				return d, rest, true
-			}
+		refused := p.checkFrom(dir, rest)
+		if refused == nil {
+			return nil
+		}
+		if err == nil {
+			err = refused
 		}
 	}
-	return "", "", false
+	if err == nil {
+		err = errors.New("it is in none of the directories that sockets are taken from")
+	}
+	return err
+}
+
+// locate returns what a directory is behind links, and how a path goes on from there if it is below it. The path may have
+// either name of the directory, as servers say what is behind links.
+func locate(path, dir string) (resolved, rest string, ok bool) {
+	resolved, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		resolved = dir
+	}
+	if rest, ok = below(path, dir); !ok {
+		rest, ok = below(path, resolved)
+	}
+	return resolved, rest, ok
+}
+
+// checkFrom checks a directory and those that lead on from there to the rest of a path. None of them may be a symbolic link.
+func (p *Policy) checkFrom(dir, rest string) error {
+	for {
+		if err := p.checkDirectory(dir); err != nil {
+			return err
+		}
+		name, below, deeper := strings.Cut(rest, string(filepath.Separator))
+		if !deeper {
+			return nil
+		}
+		dir, rest = filepath.Join(dir, name), below
+	}
 }
 
 func below(path, dir string) (rest string, ok bool) {

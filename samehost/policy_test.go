@@ -99,6 +99,11 @@ func TestPolicyRefusesWhatOthersCouldHaveMade(t *testing.T) {
 			a.Path = root + "/alias/s"
 			return Policy{Directories: []string{root + "/alias"}}, a
 		}, ""},
+		"in the second of two that hold it": {func(t *testing.T, root string) (Policy, Address) {
+			a := listen(t, filepath.Join(mkdir(t, root+"/open/mine", 0o700), "s"))
+			mkdir(t, root+"/open", 0o777)
+			return Policy{Directories: []string{root + "/open", root + "/open/mine"}}, a
+		}, ""},
 		"elsewhere": {func(t *testing.T, root string) (Policy, Address) {
 			return Policy{Directories: []string{mkdir(t, root+"/a", 0o700)}}, listen(t, filepath.Join(root, "s"))
 		}, "in none of the directories"},
