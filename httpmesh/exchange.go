@@ -187,7 +187,7 @@ func (x *exchange) try(ctx context.Context, a *zerohop.Attempt, sent int) resili
 	if err != nil {
 		a.Err = err
 		v := resilience.Verdict{Outcome: resilience.Failure, Retry: true, Unsent: way.unsent || unsent(ctx, err)}
-		if way.stale { // it may be that the endpoint only closed an idle connection
+		if way.stale || errors.Is(err, errNoUpgrade) { // it only closed an idle connection, or is no place for such requests
 			v.Outcome = resilience.Neutral
 		}
 		return v

@@ -78,9 +78,7 @@ func callHandler(h http.Handler, req *http.Request) (*http.Response, trip, error
 	case ended(req):
 		return refuse(cause(req))
 	case malformed(req):
-		return refuse(errors.New("httpmesh: invalid method, scheme or header"))
-	case req.Body == nil && req.ContentLength != 0:
-		return refuse(fmt.Errorf("httpmesh: ContentLength=%d with nil Body", req.ContentLength))
+		return refuse(errors.New("httpmesh: invalid method, scheme or header, or a length without a body"))
 	case req.Method == http.MethodConnect || upgrades(req):
 		return refuse(errNoUpgrade)
 	}

@@ -80,6 +80,35 @@ func TestHandlerInTheProcessTakesNoUpgrades(t *testing.T) {
 	}
 }
 
+// That an endpoint takes no upgrades says nothing against it.
+func TestUpgradesDoNoHarmToHandlersInTheProcess(t *testing.T) {
+	s := serve(t, hello)
+	var over networks
+	m := open(t, zerohop.Config{Resolver: source("orders.invalid:1", addr(s)), Hooks: over.hooks(), Spec: zerohop.Spec{
+		Defaults: zerohop.Policy{Balance: "weighted-round-robin", Budget: zerohop.Budget{Mode: zerohop.Off}},
+	}})
+	tr := client(t, m)
+	tr.Handlers = map[string]http.Handler{"orders.invalid:1": http.HandlerFunc(hello)}
+	for range 10 {
+		req := request(t.Context(), t, http.MethodGet, "http://orders/", nil)
+		req.Header.Set("Connection", "Upgrade")
+		req.Header.Set("Upgrade", "websocket")
+		if resp, err := tr.RoundTrip(req); err == nil {
+			resp.Body.Close()
+		} else if !errors.Is(err, errNoUpgrade) {
+			t.Errorf("RoundTrip() = %v, want %v", err, errNoUpgrade)
+		}
+	}
+	if over[zerohop.NetworkInProcess].Load() == 0 {
+		t.Error("no attempt went to the handler in the process")
+	}
+	for _, e := range m.State().Services[0].Endpoints {
+		if e.Penalized || !e.EjectedUntil.IsZero() {
+			t.Errorf("%s is avoided for what it was asked", e.Addr)
+		}
+	}
+}
+
 // networks counts attempts by what they went over.
 type networks [3]atomic.Int64
 
@@ -234,7 +263,7 @@ func TestLengthWithoutABodyIsRefusedInTheProcess(t *testing.T) {
 	tr := inProcess(t, func(http.ResponseWriter, *http.Request) { t.Error("the handler was called") }, zerohop.Spec{})
 	req := request(t.Context(), t, http.MethodPost, "http://orders/", nil)
 	req.ContentLength = 5
-	if _, err := tr.RoundTrip(req); err == nil || !strings.Contains(err.Error(), "nil Body") {
+	if _, err := tr.RoundTrip(req); err == nil || !strings.Contains(err.Error(), "without a body") {
 		t.Errorf("RoundTrip() = %v, want that the body is missing", err)
 	}
 }

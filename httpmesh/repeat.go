@@ -54,6 +54,9 @@ func unsent(ctx context.Context, err error) bool {
 // malformed reports whether net/http refuses the request because of what the caller wrote into it. That must not be
 // held against an endpoint. It is asked after a failure only.
 func malformed(req *http.Request) bool {
+	if req.Body == nil && req.ContentLength != 0 {
+		return true
+	}
 	if s := req.URL.Scheme; req.Header == nil || s != "http" && s != "https" || strings.ContainsFunc(req.Method, notToken) {
 		return true
 	}
