@@ -287,7 +287,9 @@ func (a *Attempt) End(outcome resilience.Outcome, err error) {
 	a.scope().cancel()
 	if hooks.AttemptDone != nil && a.started {
 		rare := a.rarity()
-		r := AttemptResult{Status: a.Status, Outcome: outcome, Err: err, Latency: a.took, Duration: now - a.start, Resends: rare.resends, Network: a.network()}
+		r := AttemptResult{
+			Status: a.Status, Outcome: outcome, Err: err, Latency: a.took, Duration: now - a.start, Resends: rare.resends, Network: a.network(),
+		}
 		if rare.record != nil { // as it was judged: that its answer was then too much to keep is not how it ended
 			r.Status, r.Err = rare.record.Status, rare.record.Err
 		}

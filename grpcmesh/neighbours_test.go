@@ -65,7 +65,9 @@ func directory(t testing.TB) string {
 }
 
 // near opens a mesh with one instance of "orders", and a connection to it. over counts attempts by network.
-func near(t testing.TB, dir string, ep discovery.Endpoint, p zerohop.Policy, creds credentials.TransportCredentials) (client echopb.EchoClient, m *zerohop.Mesh, over *[3]atomic.Int64) {
+func near(t testing.TB, dir string, ep discovery.Endpoint, p zerohop.Policy, creds credentials.TransportCredentials) (
+	client echopb.EchoClient, m *zerohop.Mesh, over *[3]atomic.Int64,
+) {
 	t.Helper()
 	over = &[3]atomic.Int64{}
 	m, err := zerohop.New(zerohop.Config{
@@ -95,8 +97,11 @@ func TestRPCsGoToTheSocketOfAnInstanceOnTheSameHost(t *testing.T) {
 		policy zerohop.Policy
 		unix   bool
 	}{
-		"plain":        {creds: insecure.NewCredentials(), unix: true},
-		"TLS":          {[]grpc.ServerOption{grpc.Creds(credentials.NewServerTLSFromCert(&cert))}, credentials.NewClientTLSFromCert(pool, ""), zerohop.Policy{}, true},
+		"plain": {creds: insecure.NewCredentials(), unix: true},
+		"TLS": {
+			server: []grpc.ServerOption{grpc.Creds(credentials.NewServerTLSFromCert(&cert))}, creds: credentials.NewClientTLSFromCert(pool, ""),
+			unix: true,
+		},
 		"switched off": {creds: insecure.NewCredentials(), policy: zerohop.Policy{Connect: zerohop.Connect{Unix: zerohop.Off}}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -182,7 +187,8 @@ func TestNeighboursAreForgottenWithTheirConnections(t *testing.T) {
 	dir := directory(t)
 	l, _, _ := beside(t, dir)
 	m, err := zerohop.New(zerohop.Config{
-		Resolver: discovery.Static{"orders": {{Addr: l.Addr().String(), Meta: l.Meta()}}}, Sockets: samehost.Policy{Directories: []string{dir}},
+		Resolver: discovery.Static{"orders": {{Addr: l.Addr().String(), Meta: l.Meta()}}},
+		Sockets:  samehost.Policy{Directories: []string{dir}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -126,7 +126,8 @@ func TestReverseProxyIsAHandlerOnAllWays(t *testing.T) {
 	base := &http.Transport{DisableCompression: true}
 	t.Cleanup(base.CloseIdleConnections)
 	proxy := &httputil.ReverseProxy{Transport: base, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) }}
-	slow := http.TimeoutHandler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }), 10*time.Millisecond, "late")
+	hang := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	slow := http.TimeoutHandler(hang, 10*time.Millisecond, "late")
 	list := ways(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
 			slow.ServeHTTP(w, r)

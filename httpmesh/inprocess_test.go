@@ -164,7 +164,9 @@ func TestCallsLeaveHandlersThatBreakOff(t *testing.T) {
 	var broken atomic.Int64
 	var over networks
 	m := open(t, zerohop.Config{Resolver: source("orders.invalid:1", addr(s)), Hooks: over.hooks(), Spec: zerohop.Spec{
-		Defaults: zerohop.Policy{Balance: "weighted-round-robin", Budget: zerohop.Budget{Mode: zerohop.Off}, Outlier: zerohop.Outlier{Mode: zerohop.Off}},
+		Defaults: zerohop.Policy{
+			Balance: "weighted-round-robin", Budget: zerohop.Budget{Mode: zerohop.Off}, Outlier: zerohop.Outlier{Mode: zerohop.Off},
+		},
 	}})
 	tr := client(t, m)
 	tr.Handlers = map[string]http.Handler{"orders.invalid:1": http.HandlerFunc(func(http.ResponseWriter, *http.Request) {

@@ -76,9 +76,12 @@ func beside(t testing.TB, dir string, h http.Handler, start func(*httptest.Serve
 
 func TestSocketOfAnInstanceOnTheSameHostIsUsed(t *testing.T) {
 	dir := directory(t)
-	elsewhere := func(m map[string]string) map[string]string {
-		m[samehost.KeyHost] = "00000000-0000-0000-0000-000000000000"
-		return m
+	here := samehost.Policy{Directories: []string{dir}}
+	of := func(key, value string) func(map[string]string) map[string]string {
+		return func(m map[string]string) map[string]string {
+			m[key] = value
+			return m
+		}
 	}
 	for name, c := range map[string]struct {
 		sockets samehost.Policy
@@ -86,14 +89,14 @@ func TestSocketOfAnInstanceOnTheSameHostIsUsed(t *testing.T) {
 		meta    func(map[string]string) map[string]string
 		unix    bool
 	}{
-		"on":                 {sockets: samehost.Policy{Directories: []string{dir}}, unix: true},
+		"on":                 {sockets: here, unix: true},
 		"no directories":     {},
 		"other directories":  {sockets: samehost.Policy{Directories: []string{directory(t)}}},
 		"other owners":       {sockets: samehost.Policy{Directories: []string{dir}, Owners: []uint32{12345}}},
-		"switched off":       {sockets: samehost.Policy{Directories: []string{dir}}, policy: zerohop.Policy{Connect: zerohop.Connect{Unix: zerohop.Off}}},
-		"on another host":    {sockets: samehost.Policy{Directories: []string{dir}}, meta: elsewhere},
-		"without a socket":   {sockets: samehost.Policy{Directories: []string{dir}}, meta: func(map[string]string) map[string]string { return nil }},
-		"of a former server": {sockets: samehost.Policy{Directories: []string{dir}}, meta: func(m map[string]string) map[string]string { m[samehost.KeyFile] = "1-2-3"; return m }},
+		"switched off":       {sockets: here, policy: zerohop.Policy{Connect: zerohop.Connect{Unix: zerohop.Off}}},
+		"on another host":    {sockets: here, meta: of(samehost.KeyHost, "00000000-0000-0000-0000-000000000000")},
+		"without a socket":   {sockets: here, meta: func(map[string]string) map[string]string { return nil }},
+		"of a former server": {sockets: here, meta: of(samehost.KeyFile, "1-2-3")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := beside(t, dir, http.HandlerFunc(hello), (*httptest.Server).Start)
@@ -173,9 +176,14 @@ func TestTLSVerifiesTheServiceOverASocket(t *testing.T) {
 		m := open(t, zerohop.Config{
 			Resolver: discovery.Static{"example.com": {s.endpoint()}, "orders": {s.endpoint()}},
 			Sockets:  samehost.Policy{Directories: []string{dir}}, Hooks: over.hooks(),
-			Spec: zerohop.Spec{Services: map[string]zerohop.Policy{"example.com": {}}, Defaults: zerohop.Policy{Retry: zerohop.Retry{Mode: zerohop.Off}}},
+			Spec: zerohop.Spec{
+				Services: map[string]zerohop.Policy{"example.com": {}}, Defaults: zerohop.Policy{Retry: zerohop.Retry{Mode: zerohop.Off}},
+			},
 		})
-		base := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: s.TLS.Certificates}, ForceAttemptHTTP2: version == "HTTP/2.0"}
+		base := &http.Transport{
+			TLSClientConfig:   &tls.Config{RootCAs: roots, Certificates: s.TLS.Certificates},
+			ForceAttemptHTTP2: version == "HTTP/2.0",
+		}
 		tr := NewTransport(m, base)
 		t.Cleanup(tr.CloseIdleConnections)
 		if got, want := ask(t, tr, "https://example.com/"), version+" 1"; got != want {
@@ -243,7 +251,9 @@ func TestProxyAndOwnDialersOfTheBaseComeBeforeSockets(t *testing.T) {
 	u, _ := url.Parse(proxy.URL)
 	for _, by := range []*url.URL{u, nil} {
 		var over networks
-		m := open(t, zerohop.Config{Resolver: discovery.Static{"orders": {s.endpoint()}}, Sockets: samehost.Policy{Directories: []string{dir}}, Hooks: over.hooks()})
+		m := open(t, zerohop.Config{
+			Resolver: discovery.Static{"orders": {s.endpoint()}}, Sockets: samehost.Policy{Directories: []string{dir}}, Hooks: over.hooks(),
+		})
 		tr := NewTransport(m, &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return by, nil }})
 		if got := ask(t, tr, "http://orders/"); got != "hello" {
 			t.Errorf("answer %q", got)
@@ -269,7 +279,10 @@ func TestNoCallIsLostWhileSocketsComeAndGo(t *testing.T) {
 	var over networks
 	m := open(t, zerohop.Config{
 		Resolver: discovery.Static{"orders": {s.endpoint()}}, Sockets: samehost.Policy{Directories: []string{dir}}, Hooks: over.hooks(),
-		Spec: zerohop.Spec{Defaults: zerohop.Policy{Retry: zerohop.Retry{Mode: zerohop.Off}, Backup: zerohop.Backup{Mode: zerohop.Off}, Outlier: zerohop.Outlier{Mode: zerohop.Off}, Connect: zerohop.Connect{Timeout: time.Minute}}},
+		Spec: zerohop.Spec{Defaults: zerohop.Policy{
+			Retry: zerohop.Retry{Mode: zerohop.Off}, Backup: zerohop.Backup{Mode: zerohop.Off}, Outlier: zerohop.Outlier{Mode: zerohop.Off},
+			Connect: zerohop.Connect{Timeout: time.Minute},
+		}},
 	})
 	tr := NewTransport(m, &http.Transport{DisableCompression: true})
 	t.Cleanup(tr.CloseIdleConnections)
@@ -332,7 +345,9 @@ func TestReverseProxyTunnelsOverSockets(t *testing.T) {
 		io.Copy(conn, rw)
 	}), (*httptest.Server).Start)
 	var over networks
-	m := open(t, zerohop.Config{Resolver: discovery.Static{"orders": {s.endpoint()}}, Sockets: samehost.Policy{Directories: []string{dir}}, Hooks: over.hooks()})
+	m := open(t, zerohop.Config{
+		Resolver: discovery.Static{"orders": {s.endpoint()}}, Sockets: samehost.Policy{Directories: []string{dir}}, Hooks: over.hooks(),
+	})
 	front := httptest.NewServer(&httputil.ReverseProxy{
 		Transport: client(t, m),
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: "orders"}) },

@@ -34,7 +34,9 @@ func ways(t *testing.T, h http.Handler) map[string]*Transport {
 		s.Config.ErrorLog = log.New(io.Discard, "", 0)
 		s.Start()
 	})
-	once := zerohop.Spec{Defaults: zerohop.Policy{Retry: zerohop.Retry{Mode: zerohop.Off}, Backup: zerohop.Backup{Mode: zerohop.Off}, Connect: zerohop.Connect{Timeout: time.Minute}}}
+	once := zerohop.Spec{Defaults: zerohop.Policy{
+		Retry: zerohop.Retry{Mode: zerohop.Off}, Backup: zerohop.Backup{Mode: zerohop.Off}, Connect: zerohop.Connect{Timeout: time.Minute},
+	}}
 	list := map[string]*Transport{}
 	for _, way := range []string{"tcp", "unix", "in-process"} {
 		cfg := zerohop.Config{Resolver: discovery.Static{"orders": {s.endpoint()}}, Spec: once}
@@ -108,27 +110,38 @@ func TestAllWaysToAHandlerAreAlike(t *testing.T) {
 		handle  http.HandlerFunc
 		request func(t *testing.T) *http.Request
 	}{
-		"nothing":        {func(http.ResponseWriter, *http.Request) {}, method("GET")},
-		"short text":     {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>") }, method("GET")},
-		"pieces of text": {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<ht"); io.WriteString(w, "ml>") }, method("GET")},
-		"no bytes":       {func(w http.ResponseWriter, _ *http.Request) { w.Write(nil) }, method("GET")},
-		"long text":      {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, strings.Repeat("abc", 100_000)) }, method("GET")},
+		"nothing":    {func(http.ResponseWriter, *http.Request) {}, method("GET")},
+		"short text": {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>") }, method("GET")},
+		"pieces of text": {func(w http.ResponseWriter, _ *http.Request) {
+			io.WriteString(w, "<ht")
+			io.WriteString(w, "ml>")
+		}, method("GET")},
+		"no bytes": {func(w http.ResponseWriter, _ *http.Request) { w.Write(nil) }, method("GET")},
+		"long text": {func(w http.ResponseWriter, _ *http.Request) {
+			io.WriteString(w, strings.Repeat("abc", 100_000))
+		}, method("GET")},
 		"many pieces": {func(w http.ResponseWriter, _ *http.Request) {
 			for range 5000 {
 				io.WriteString(w, "abc")
 			}
 		}, method("GET")},
-		"text that grows": {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>"); w.Write(make([]byte, 9000)) }, method("GET")},
+		"text that grows": {func(w http.ResponseWriter, _ *http.Request) {
+			io.WriteString(w, "<html>")
+			w.Write(make([]byte, 9000))
+		}, method("GET")},
 		"flushed": {func(w http.ResponseWriter, _ *http.Request) {
 			io.WriteString(w, "abc")
 			w.(http.Flusher).Flush()
 			io.WriteString(w, "def")
 		}, method("GET")},
-		"flushed before text": {func(w http.ResponseWriter, _ *http.Request) { w.(http.Flusher).Flush(); io.WriteString(w, "def") }, method("GET")},
-		"HEAD of short text":  {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>") }, method("HEAD")},
-		"HEAD of nothing":     {func(http.ResponseWriter, *http.Request) {}, method("HEAD")},
-		"HEAD of long text":   {func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 100_000)) }, method("HEAD")},
-		"HEAD with length":    {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Length", "7") }, method("HEAD")},
+		"flushed before text": {func(w http.ResponseWriter, _ *http.Request) {
+			w.(http.Flusher).Flush()
+			io.WriteString(w, "def")
+		}, method("GET")},
+		"HEAD of short text": {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>") }, method("HEAD")},
+		"HEAD of nothing":    {func(http.ResponseWriter, *http.Request) {}, method("HEAD")},
+		"HEAD of long text":  {func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 100_000)) }, method("HEAD")},
+		"HEAD with length":   {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Length", "7") }, method("HEAD")},
 		"declared length": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "3")
 			io.WriteString(w, "abc")
@@ -150,8 +163,11 @@ func TestAllWaysToAHandlerAreAlike(t *testing.T) {
 			w.Header().Set("Content-Encoding", "x")
 			io.WriteString(w, "abc")
 		}, method("GET")},
-		"date left out":         {func(w http.ResponseWriter, _ *http.Request) { w.Header()["Date"] = nil }, method("GET")},
-		"teapot":                {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(418); io.WriteString(w, "short") }, method("GET")},
+		"date left out": {func(w http.ResponseWriter, _ *http.Request) { w.Header()["Date"] = nil }, method("GET")},
+		"teapot": {func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(418)
+			io.WriteString(w, "short")
+		}, method("GET")},
 		"status without a name": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(299) }, method("GET")},
 		"second status": {func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(201)
@@ -201,8 +217,11 @@ func TestAllWaysToAHandlerAreAlike(t *testing.T) {
 			w.Header().Set("Trailer", "X-One")
 			w.Header().Set("X-One", "1")
 		}, method("GET")},
-		"panic":            {func(http.ResponseWriter, *http.Request) { panic("on purpose") }, method("GET")},
-		"panic after text": {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "abc"); panic("on purpose") }, method("GET")},
+		"panic": {func(http.ResponseWriter, *http.Request) { panic("on purpose") }, method("GET")},
+		"panic after text": {func(w http.ResponseWriter, _ *http.Request) {
+			io.WriteString(w, "abc")
+			panic("on purpose")
+		}, method("GET")},
 		"panic after flush": {func(w http.ResponseWriter, _ *http.Request) {
 			io.WriteString(w, "abc")
 			w.(http.Flusher).Flush()
@@ -535,7 +554,8 @@ func TestInformationComesBeforeAnswersOnAllWays(t *testing.T) {
 			})
 			read := false
 			req := request(ctx, t, http.MethodPost, "http://orders/", nil)
-			req.Body, req.ContentLength = io.NopCloser(io.TeeReader(strings.NewReader(body), writeFunc(func() { read = true }))), int64(len(body))
+			req.ContentLength = int64(len(body))
+			req.Body = io.NopCloser(io.TeeReader(strings.NewReader(body), writeFunc(func() { read = true })))
 			req.Header.Set("Expect", "100-continue")
 			base := tr.pool.Clone()
 			base.ExpectContinueTimeout = time.Minute

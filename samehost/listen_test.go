@@ -149,7 +149,8 @@ func TestListenReplacesOnlyWhatIsDead(t *testing.T) {
 			t.Errorf("Listen(%+v) = %v, %v, want %q", c, l, err, want)
 		}
 	}
-	if _, err := Listen(tls.NewListener(tcp, &tls.Config{}), ListenConfig{Directory: dir}); err == nil || !strings.Contains(err.Error(), "TLS") {
+	_, err = Listen(tls.NewListener(tcp, &tls.Config{}), ListenConfig{Directory: dir})
+	if err == nil || !strings.Contains(err.Error(), "TLS") {
 		t.Errorf("Listen() of TLS = %v, want an error", err)
 	}
 }

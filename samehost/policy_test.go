@@ -213,7 +213,9 @@ func TestAddressOfTakesNothingOddFromARegistry(t *testing.T) {
 	if a, ok := AddressOf(good); !ok || !a.Near() {
 		t.Errorf("AddressOf() = %v, %t, want one on this host", a, ok)
 	}
-	for _, path := range []string{"", "s", "@s", "\x00s", "run/s", "/run/../etc/s", "/run//s", "/run/s/", "/run/\x00s", "/" + strings.Repeat("a", maxPath)} {
+	for _, path := range []string{
+		"", "s", "@s", "\x00s", "run/s", "/run/../etc/s", "/run//s", "/run/s/", "/run/\x00s", "/" + strings.Repeat("a", maxPath),
+	} {
 		meta := map[string]string{KeyPath: path, KeyHost: Host(), KeyFile: "1-2-3"}
 		if _, ok := AddressOf(meta); ok {
 			t.Errorf("AddressOf() took the path %q", path)

@@ -40,8 +40,10 @@ func TestSpansOfAttemptsSayOverWhatTheyWent(t *testing.T) {
 	t.Cleanup(func() { s.Close(); <-done })
 	r := newRecorder(t)
 	mesh := newMesh(t, zerohop.Config{
-		Resolver: discovery.Static{"near": {{Addr: l.Addr().String(), Meta: l.Meta()}}, "far": {{Addr: l.Addr().String()}}, "here": {{Addr: "here.invalid:1"}}},
-		Sockets:  samehost.Policy{Directories: []string{dir}}, Hooks: r.hooks(t),
+		Resolver: discovery.Static{
+			"near": {{Addr: l.Addr().String(), Meta: l.Meta()}}, "far": {{Addr: l.Addr().String()}}, "here": {{Addr: "here.invalid:1"}},
+		},
+		Sockets: samehost.Policy{Directories: []string{dir}}, Hooks: r.hooks(t),
 	})
 	tr := httpmesh.NewTransport(mesh, &http.Transport{})
 	t.Cleanup(tr.CloseIdleConnections)
