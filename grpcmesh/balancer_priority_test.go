@@ -108,7 +108,11 @@ func TestFirstCallsWaitForWhatIsPreferred(t *testing.T) {
 		byZone, selective := k%2 == 1, k >= 2
 		t.Run(fmt.Sprintf("zone %v, selective %v", byZone, selective), func(t *testing.T) {
 			client, preferred := onTCP(t, 8, 0, byZone, selective, 100*time.Millisecond)
-			for i := range 200 {
+			calls := 200
+			if byZone { // more answers would show how slow the zone is, and on a machine under load they leave one that has become slow
+				calls = 3
+			}
+			for i := range calls {
 				r, err := client.Say(t.Context(), &echopb.SayRequest{})
 				if err != nil {
 					t.Fatal(err)
