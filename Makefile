@@ -14,7 +14,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: vet cross ## Vet, cross build and test; installs etcd, knot and Prometheus, and builds servers (once, minutes) unless ZEROHOP_CONSUL, ZEROHOP_KUBE_APISERVER and ZEROHOP_OTELCOL name them
-	@GO=$(GO) SEEDS=$(SEEDS) tools/test.sh
+	@GO="$(GO)" SEEDS="$(SEEDS)" exec tools/test.sh
 
 vet: ## Run go vet
 	@echo '==> go vet'
