@@ -46,18 +46,10 @@ func ownCgroup() string {
 // privileges and does not say whether there is one: see [Probe].
 func CheckHost() error {
 	var reasons []string
-	var uname syscall.Utsname
-	if err := syscall.Uname(&uname); err != nil {
+	if release, err := kernelRelease(); err != nil {
 		reasons = append(reasons, fmt.Sprintf("cannot tell the kernel: %v", err))
-	} else {
-		release := make([]byte, 0, len(uname.Release))
-		for _, c := range uname.Release {
-			release = append(release, byte(c))
-		}
-		release, _, _ = bytes.Cut(release, []byte{0})
-		if err := CheckKernel(string(release)); err != nil {
-			reasons = append(reasons, err.Error())
-		}
+	} else if err := CheckKernel(release); err != nil {
+		reasons = append(reasons, err.Error())
 	}
 	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err != nil {
 		reasons = append(reasons, "the kernel has no BTF: it needs CONFIG_DEBUG_INFO_BTF")
@@ -72,4 +64,18 @@ func CheckHost() error {
 		return &NotSupportedError{Reasons: reasons}
 	}
 	return nil
+}
+
+// kernelRelease returns what uname -r prints. Tests put others in its place.
+var kernelRelease = func() (string, error) {
+	var uname syscall.Utsname
+	if err := syscall.Uname(&uname); err != nil {
+		return "", err
+	}
+	release := make([]byte, 0, len(uname.Release))
+	for _, c := range uname.Release {
+		release = append(release, byte(c))
+	}
+	release, _, _ = bytes.Cut(release, []byte{0})
+	return string(release), nil
 }
