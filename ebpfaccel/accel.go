@@ -15,12 +15,12 @@ import (
 //
 // Connections that are made with it have to be passed through [Wrap]. [Dialer] and [ListenConfig] do both.
 func Control(network, _ string, c syscall.RawConn) error {
-	mark(network, c)
+	mark(network, c, nil)
 	return nil
 }
 
-// mark reports whether the socket could be marked.
-func mark(network string, c syscall.RawConn) bool {
+// mark reports whether the socket could be marked. The first that cannot is logged.
+func mark(network string, c syscall.RawConn, log *slog.Logger) bool {
 	if !strings.HasPrefix(network, "tcp") {
 		return false
 	}
@@ -29,24 +29,33 @@ func mark(network string, c syscall.RawConn) bool {
 		return false // it is closed
 	}
 	if markErr != nil {
-		tellOnce()
+		logged.Do(func() { logWhy(log) })
 	}
 	return markErr == nil
 }
 
-// tellOnce says why connections are not accelerated, once in the life of a process.
-var tellOnce = sync.OnceFunc(func() {
-	if err := Probe(); err != nil {
-		slog.Warn("connections on this host are not accelerated", "reason", err)
+// logged lets one line be logged in the life of a process.
+var logged sync.Once
+
+// logWhy says why connections are not accelerated.
+func logWhy(log *slog.Logger) {
+	if log == nil {
+		log = slog.Default()
 	}
-})
+	if err := Probe(); err != nil {
+		log.Warn("connections on this host are not accelerated", "reason", err)
+	}
+}
 
 // A Dialer dials like its [net.Dialer] and opts in to acceleration. The zero value is ready for use.
 type Dialer struct {
 	net.Dialer
+	// Logger is told, at level Warn, why connections are not accelerated, if this Dialer is the first in the process to find out: it
+	// is told once in the life of a process. nil means slog.Default().
+	Logger *slog.Logger
 }
 
-var defaultDialer = Dialer{net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}}
+var defaultDialer = Dialer{Dialer: net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}}
 
 // DialContext dials with a [Dialer] that has the timeouts of [net/http.DefaultTransport].
 func DialContext(ctx context.Context, network, address string) (net.Conn, error) {
@@ -75,7 +84,8 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 				return err
 			}
 		}
-		return Control(network, address, c)
+		mark(network, c, d.Logger)
+		return nil
 	}
 	c, err := inner.DialContext(ctx, network, address)
 	if err != nil {
@@ -87,6 +97,8 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 // A ListenConfig listens like its [net.ListenConfig] and opts in to acceleration. The zero value is ready for use.
 type ListenConfig struct {
 	net.ListenConfig
+	// Logger is that of [Dialer].
+	Logger *slog.Logger
 }
 
 // Listen listens on the address. Only TCP is accelerated; on other networks it listens as a net.ListenConfig does.
@@ -100,16 +112,22 @@ func (lc *ListenConfig) Listen(ctx context.Context, network, address string) (ne
 				return err
 			}
 		}
-		return Control(network, address, c)
+		mark(network, c, lc.Logger)
+		return nil
 	}
 	l, err := inner.Listen(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
-	if tcp, ok := l.(*net.TCPListener); ok && marked(tcp) {
-		return &listener{tcp}, nil
+	tcp, ok := l.(*net.TCPListener)
+	if !ok {
+		return l, nil
 	}
-	return l, nil
+	if !marked(tcp) {
+		sums.unsupported()
+		return l, nil
+	}
+	return &listener{tcp}, nil
 }
 
 // A listener accepts wrapped connections.
@@ -122,7 +140,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{c}, nil
+	return newConn(c), nil
 }
 
 func (l *listener) Close() error                          { return l.tcp.Close() }
@@ -133,5 +151,5 @@ func (l *listener) SyscallConn() (syscall.RawConn, error) { return l.tcp.Syscall
 // marked reports whether the socket is marked, or can be.
 func marked(c syscall.Conn) bool {
 	raw, err := c.SyscallConn()
-	return err == nil && mark("tcp", raw)
+	return err == nil && mark("tcp", raw, nil)
 }

@@ -27,6 +27,13 @@ func TestNothingChangesWithoutAnAccelerator(t *testing.T) {
 		}
 		return
 	}
+	checkPlain(t)
+}
+
+// checkPlain fails if connections are other than plain ones, or more or less than one line is logged, with the reason. Only one
+// test of a process can call it.
+func checkPlain(t *testing.T) {
+	t.Helper()
 	reason := ebpfaccel.Probe()
 	if reason == nil {
 		t.Skip("this process is in a cgroup with an accelerator")
@@ -38,9 +45,11 @@ func TestNothingChangesWithoutAnAccelerator(t *testing.T) {
 		t.Errorf("Probe() = %v, want one with %q", reason, want)
 	}
 	var log bytes.Buffer
-	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	before := ebpfaccel.ReadStats()
+	own := slog.New(slog.NewTextHandler(&log, nil))
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)).With("default", true))
 	for range 2 {
-		l, err := (&ebpfaccel.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		l, err := (&ebpfaccel.ListenConfig{Logger: own}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,6 +79,13 @@ func TestNothingChangesWithoutAnAccelerator(t *testing.T) {
 	}
 	if lines := strings.Count(log.String(), "\n"); lines != 1 || !strings.Contains(log.String(), reason.Error()) {
 		t.Errorf("the log has %d lines, want one with the reason:\n%s", lines, &log)
+	}
+	if strings.Contains(log.String(), "default=true") {
+		t.Errorf("the line went to another logger than that of the ListenConfig, which was first:\n%s", &log)
+	}
+	after := ebpfaccel.ReadStats()
+	if n := after.Fallbacks[ebpfaccel.ReasonNotSupported] - before.Fallbacks[ebpfaccel.ReasonNotSupported]; n != 4 {
+		t.Errorf("%d sockets could not be marked, want those of 2 listeners and 2 dialers: %+v", n, after)
 	}
 }
 

@@ -2,8 +2,10 @@ package ebpfaccel
 
 import (
 	"net"
+	"sync"
 	"syscall"
 	"time"
+	"weak"
 )
 
 // Wrap returns a connection with the methods of c that an accelerated connection can be used by, or c itself if it is not marked
@@ -12,20 +14,26 @@ import (
 //
 // The wrapper has CloseRead, CloseWrite, SyscallConn and the setters of a *net.TCPConn for keep-alive, delay, linger and buffers.
 func Wrap(c net.Conn) net.Conn {
-	if tcp, ok := c.(*net.TCPConn); ok && marked(tcp) {
-		return &conn{tcp}
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return c
 	}
-	return c
+	if !marked(tcp) {
+		sums.unsupported()
+		return c
+	}
+	return newConn(tcp)
 }
 
 // A conn is a connection that may be accelerated. It does not embed the other one, whose methods would be seen then.
 type conn struct {
-	tcp *net.TCPConn
+	tcp  *net.TCPConn
+	mu   sync.Mutex // guards told
+	told report     // what of it is in the sums
 }
 
 func (c *conn) Read(b []byte) (int, error)               { return c.tcp.Read(b) }
 func (c *conn) Write(b []byte) (int, error)              { return c.tcp.Write(b) }
-func (c *conn) Close() error                             { return c.tcp.Close() }
 func (c *conn) CloseRead() error                         { return c.tcp.CloseRead() }
 func (c *conn) CloseWrite() error                        { return c.tcp.CloseWrite() }
 func (c *conn) LocalAddr() net.Addr                      { return c.tcp.LocalAddr() }
@@ -42,6 +50,13 @@ func (c *conn) SetLinger(seconds int) error    { return c.tcp.SetLinger(seconds)
 func (c *conn) SetNoDelay(on bool) error       { return c.tcp.SetNoDelay(on) }
 func (c *conn) SetReadBuffer(bytes int) error  { return c.tcp.SetReadBuffer(bytes) }
 func (c *conn) SetWriteBuffer(bytes int) error { return c.tcp.SetWriteBuffer(bytes) }
+
+// Close closes the connection.
+func (c *conn) Close() error {
+	c.account()
+	open.remove(weak.Make(c))
+	return c.tcp.Close()
+}
 
 // SyscallConn gives access to the socket, for options. It must not be used to splice from it.
 func (c *conn) SyscallConn() (syscall.RawConn, error) {

@@ -41,6 +41,9 @@ func TestInstruments(t *testing.T) {
 		t.Fatal(err)
 	}
 	everything(t.Context(), &h, m)
+	if _, err := WatchAccelerator(Config{MeterProvider: r.meter}); err != nil {
+		t.Fatal(err)
+	}
 	instruments := r.instruments(t)
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(instruments)) {

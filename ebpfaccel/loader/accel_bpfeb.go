@@ -45,6 +45,9 @@ type accelCounters struct {
 	Returned           uint64
 	Refused            uint64
 	Stranger           uint64
+	Elsewhere          uint64
+	Device             uint64
+	OneSided           uint64
 }
 
 type accelKey struct {
@@ -88,7 +91,12 @@ type accelState struct {
 	RunBytes    uint32
 	RunMessages uint32
 	Streams     uint32
+	Joined      uint32
 	Accelerated uint32
+	Fell        uint32
+	Redirected  uint64
+	Fallbacks   [9]uint32
+	_           [4]byte
 }
 
 // Names of all BPF objects in the ELF.
@@ -104,6 +112,7 @@ const (
 	accelProgZerohopEvent = "zerohop_event"
 	accelProgZerohopOptIn = "zerohop_opt_in"
 	accelProgZerohopSend  = "zerohop_send"
+	accelProgZerohopTell  = "zerohop_tell"
 )
 
 // loadAccel returns the embedded CollectionSpec for accel.
@@ -151,6 +160,7 @@ type accelProgramSpecs struct {
 	ZerohopEvent *ebpf.ProgramSpec `ebpf:"zerohop_event"`
 	ZerohopOptIn *ebpf.ProgramSpec `ebpf:"zerohop_opt_in"`
 	ZerohopSend  *ebpf.ProgramSpec `ebpf:"zerohop_send"`
+	ZerohopTell  *ebpf.ProgramSpec `ebpf:"zerohop_tell"`
 }
 
 // accelMapSpecs contains maps before they are loaded into the kernel.
@@ -223,6 +233,7 @@ type accelPrograms struct {
 	ZerohopEvent *ebpf.Program `ebpf:"zerohop_event"`
 	ZerohopOptIn *ebpf.Program `ebpf:"zerohop_opt_in"`
 	ZerohopSend  *ebpf.Program `ebpf:"zerohop_send"`
+	ZerohopTell  *ebpf.Program `ebpf:"zerohop_tell"`
 }
 
 func (p *accelPrograms) Close() error {
@@ -230,6 +241,7 @@ func (p *accelPrograms) Close() error {
 		p.ZerohopEvent,
 		p.ZerohopOptIn,
 		p.ZerohopSend,
+		p.ZerohopTell,
 	)
 }
 

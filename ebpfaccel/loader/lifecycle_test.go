@@ -259,7 +259,7 @@ func TestUpSurvivesBeingKilled(t *testing.T) {
 	pins := pinsDir(t)
 	cgroup := testCgroup(t)
 	stop := traffic(t)
-	const all = 8 // six maps and two links
+	const all = 9 // six maps and three links
 	for n := range all {
 		cmd := startRole(t, "up "+cgroup+" "+pins)
 		for start := time.Now(); ; time.Sleep(time.Millisecond) {
@@ -360,6 +360,9 @@ func roleCall(args []string) error {
 	}
 	if err := sendStream(c, 1, 1000); err != nil {
 		return err
+	}
+	if s := ebpfaccel.ReadStats(); s.Accelerated != 1 || s.RedirectedBytes != 1000 {
+		return fmt.Errorf("after 1000 bytes: %+v", s)
 	}
 	_, err = io.Copy(io.Discard, c)
 	return err

@@ -71,8 +71,13 @@ type Counters struct {
 	Streams  uint64 `json:"streams"`  // a connection was found to carry a stream: it takes TCP for good
 	Left     uint64 `json:"left"`     // sockets of streams, or with a plain other end, that went back to the kernel's own send
 	Returned uint64 `json:"returned"` // from TCP back past it
-	Refused  uint64 `json:"refused"`  // sockets that could not join: no room, or another program has them
 	Stranger uint64 `json:"stranger"` // the socket with the addresses of the other end was not the other end
+
+	// Sockets that opted in and did not join.
+	Refused   uint64 `json:"refused"`   // no room, or another program has them
+	Elsewhere uint64 `json:"elsewhere"` // the other end is not on this host
+	Device    uint64 `json:"device"`    // they are bound to a device
+	OneSided  uint64 `json:"one_sided"` // they were accepted from a socket that did not opt in
 }
 
 // A Finding is one thing that [Doctor] has looked at.

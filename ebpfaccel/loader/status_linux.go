@@ -84,6 +84,9 @@ func readCounters(m *ebpf.Map) (Counters, error) {
 		sum.Returned += c.Returned
 		sum.Refused += c.Refused
 		sum.Stranger += c.Stranger
+		sum.Elsewhere += c.Elsewhere
+		sum.Device += c.Device
+		sum.OneSided += c.OneSided
 	}
 	return sum, nil
 }
@@ -119,7 +122,7 @@ func Down(ctx context.Context, pins string, now bool) error {
 		return err
 	}
 	// Links first: a socket must not join a map that is about to lose its program.
-	for _, name := range []string{optInLink, eventLink} {
+	for _, name := range []string{optInLink, eventLink, tellLink} {
 		if err := dir.detach(name); err != nil {
 			return err
 		}

@@ -24,6 +24,7 @@ var defaults = accelSettings{Limit: 1 << 20, Messages: 4096, Hold: 256, StreamBy
 const (
 	eventLink = "link_event"
 	optInLink = "link_opt_in"
+	tellLink  = "link_tell"
 )
 
 // Up loads the accelerator and pins it. Where one is up already it takes its place: connections go on, those of before with the
@@ -147,6 +148,7 @@ type attachment struct {
 func attachments(o *accelObjects) []attachment {
 	return []attachment{
 		{eventLink, ebpf.AttachCGroupSockOps, o.ZerohopEvent},
+		{tellLink, ebpf.AttachCGroupGetsockopt, o.ZerohopTell},
 		{optInLink, ebpf.AttachCGroupSetsockopt, o.ZerohopOptIn},
 	}
 }

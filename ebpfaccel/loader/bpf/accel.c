@@ -41,6 +41,21 @@ struct conn {
 
 enum path { TCP, REDIRECT };
 
+/* Why a connection takes TCP. Package ebpfaccel has them in this order. */
+enum reason {
+	NO_PEER,   /* the other end did not opt in, is gone or closing */
+	UNREAD,    /* bytes on TCP may be unread */
+	FULL,      /* too many bytes or messages are queued */
+	STREAM,    /* it carries a stream */
+	OFF,       /* switched off */
+	ELSEWHERE, /* the other end is not on this host */
+	DEVICE,    /* it is bound to a device */
+	REFUSED,   /* the map is full, or another program has the socket or its key */
+	LATE,      /* it opted in when it was connected, or was connected before there was an accelerator */
+	REASONS,
+	NONE = REASONS,
+};
+
 /* What is known of a socket. Only its own sends change it, under its lock. */
 struct state {
 	struct key peer; /* where the other end is in sockets */
@@ -54,7 +69,18 @@ struct state {
 	__u32 since;    /* messages redirected since the last hold */
 	__u32 run_bytes, run_messages; /* sent since the other end sent something */
 	__u32 streams;  /* what this end has seen of conn.stream */
+	__u32 joined;
 	__u32 accelerated;
+	__u32 fell; /* since the last redirected message, or from the start */
+	__u64 redirected; /* bytes */
+	__u32 fallbacks[REASONS];
+};
+
+/* What the owner of a socket is told of it. */
+struct report {
+	__u64 redirected, tcp; /* bytes that it has sent */
+	__u32 fallbacks[REASONS]; /* how often its messages went over to TCP, or began with it */
+	__u32 joined;
 };
 
 struct counters {
@@ -76,6 +102,9 @@ struct counters {
 	/* sockets that did not join */
 	__u64 refused;  /* the map is full, or another program has the socket or its key */
 	__u64 stranger; /* same addresses, but not the other end of this connection */
+	__u64 elsewhere; /* the other end is not on this host */
+	__u64 device;    /* bound to a device */
+	__u64 one_sided; /* accepted from one that did not opt in */
 };
 
 struct settings {
@@ -136,7 +165,7 @@ struct {
 		c->name += (n); \
 } while (0)
 
-enum { OPT_LEVEL = 0x6c6f, OPT_ACCELERATE = 1, PAGE = 4096 };
+enum { OPT_LEVEL = 0x6c6f, OPT_ACCELERATE = 1, OPT_REPORT = 2, PAGE = 4096 };
 
 /* Lets an unprivileged process opt in with one of its own sockets. */
 SEC("cgroup/setsockopt")
@@ -156,6 +185,55 @@ int zerohop_opt_in(struct bpf_sockopt *ctx)
 		return 1;
 	*mark = 1;
 	ctx->optlen = -1; /* done: the kernel is not asked */
+	return 1;
+}
+
+/* What was written to TCP. The kernel counts it modulo 2^32, and what was acknowledged of it in full. */
+static inline __u64 tcp_bytes(struct state *st)
+{
+	struct tcp_sock *tp = (struct tcp_sock *)st->self.sk;
+	__u8 shut = 0;
+	__u32 written = 0, una = 0;
+	__u64 acked = 0;
+	bpf_probe_read_kernel(&shut, sizeof(shut), (void *)&((struct sock *)tp)->__sk_common.skc_state);
+	bpf_probe_read_kernel(&written, sizeof(written), &tp->write_seq);
+	bpf_probe_read_kernel(&una, sizeof(una), &tp->snd_una);
+	bpf_probe_read_kernel(&acked, sizeof(acked), &tp->bytes_acked);
+	__u64 near = acked + (__u32)(written - una); /* With the ends of the stream, which count as bytes. */
+	__u32 low = written - st->self.snd;
+	if (low && shut != TCP_ESTABLISHED && shut != TCP_CLOSE_WAIT)
+		low--;
+	return near + (__s32)(low - (__u32)near);
+}
+
+/* Tells an unprivileged process about one of its own sockets. Its lock is held. */
+SEC("cgroup/getsockopt")
+int zerohop_tell(struct bpf_sockopt *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	if (ctx->level != OPT_LEVEL || ctx->optname != OPT_REPORT) {
+		if (ctx->optlen > PAGE)
+			ctx->optlen = 0; /* As above: the answer of the kernel stays as it is. */
+		return 1;
+	}
+	struct report *r = ctx->optval;
+	if (!sk || sk->protocol != IPPROTO_TCP || (void *)(r + 1) > ctx->optval_end)
+		return 1;
+	__u32 *mark = bpf_sk_storage_get(&marks, sk, 0, 0);
+	if (!mark)
+		return 1;
+	__builtin_memset(r, 0, sizeof(*r));
+	struct state *st = bpf_sk_storage_get(&states, sk, 0, 0);
+	if (st) {
+		r->redirected = st->redirected;
+		r->tcp = tcp_bytes(st);
+		__builtin_memcpy(r->fallbacks, st->fallbacks, sizeof(r->fallbacks));
+		r->joined = st->joined;
+	} else {
+		r->fallbacks[LATE] = 1;
+	}
+	WRITE_ONCE(ctx->optlen, sizeof(*r)); /* each on its own, as the verifier wants it */
+	WRITE_ONCE(ctx->retval, 0);
 	return 1;
 }
 
@@ -285,18 +363,14 @@ static inline int join(struct bpf_sock_ops *ctx, struct bpf_sock *sk, bool activ
 {
 	__u32 zero = 0;
 	__u32 *mark = bpf_sk_storage_get(&marks, sk, 0, 0);
-	if (!mark || !*mark || sk->bound_dev_if)
-		return 1; /* Sockets of different devices can have the same addresses. */
-	struct settings *set = bpf_map_lookup_elem(&setting, &zero);
-	if (!set || set->off)
+	if (!mark || !*mark)
 		return 1;
+	struct settings *set = bpf_map_lookup_elem(&setting, &zero);
 	struct key self = {}, peer;
-	if (!key_of(ctx, &self) || !within_host(&self))
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	if (!set || !tp || !key_of(ctx, &self))
 		return 1;
 	turn(&peer, &self);
-	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-	if (!tp)
-		return 1;
 
 	struct state *st = bpf_sk_storage_get(&states, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!st) {
@@ -311,17 +385,37 @@ static inline int join(struct bpf_sock_ops *ctx, struct bpf_sock *sk, bool activ
 	st->self.snd = active ? ctx->snd_una - (__u32)ctx->bytes_acked + 1 : ctx->snd_nxt;
 	st->self.rcv = ctx->rcv_nxt - (__u32)ctx->bytes_received;
 
+	if (set->off) {
+		st->fallbacks[OFF]++;
+		return 1;
+	}
+	if (sk->bound_dev_if) { /* Sockets of different devices can have the same addresses. */
+		st->fallbacks[DEVICE]++;
+		COUNT(device, 1);
+		return 1;
+	}
+	if (!within_host(&self)) {
+		st->fallbacks[ELSEWHERE]++;
+		COUNT(elsewhere, 1);
+		return 1;
+	}
+
 	/* Who connects joins first, or did not opt in; except with data on the SYN, where the accepted end is there before. */
 	struct key *ck = active ? &self : &peer;
 	struct conn *c = bpf_map_lookup_elem(&conns, ck);
-	if (!active && !tp->fastopen_rsk && !(c && find_peer(st, c)))
+	if (!active && !tp->fastopen_rsk && !(c && find_peer(st, c))) {
+		st->fallbacks[NO_PEER]++;
+		COUNT(one_sided, 1);
 		return 1;
+	}
 
 	/* One of two sockets with the same key joins: there is no telling whom redirected bytes were for otherwise. */
 	if (bpf_sock_hash_update(ctx, &sockets, &self, BPF_NOEXIST)) {
+		st->fallbacks[REFUSED]++;
 		COUNT(refused, 1);
 		return 1;
 	}
+	st->joined = 1;
 	COUNT(sockets, 1);
 	if (!c) {
 		struct conn none = {};
@@ -442,37 +536,37 @@ static inline void hold(struct state *st, struct conn *c, struct settings *set)
 	st->hold = st->penalty;
 }
 
-/* Decides whether a message may be redirected. */
-static inline bool decide(struct sk_msg_md *ctx, struct bpf_sock *sk, struct state *st)
+/* Decides whether a message may be redirected: if there is no reason against it. */
+static inline enum reason decide(struct sk_msg_md *ctx, struct bpf_sock *sk, struct state *st)
 {
 	__u32 zero = 0;
 	struct settings *set = bpf_map_lookup_elem(&setting, &zero);
 	if (!set || set->off) {
 		COUNT(off, 1);
-		return 0;
+		return OFF;
 	}
 	if (st->streams) {
 		COUNT(stream, 1);
-		return 0;
+		return STREAM;
 	}
 	struct conn *c = conn_of(st);
 	if (!c) {
 		COUNT(no_peer, 1);
-		return 0;
+		return NO_PEER;
 	}
 	if (!st->peer_sk && !find_peer(st, c)) {
 		COUNT(no_peer, 1);
-		return 0;
+		return NO_PEER;
 	}
 	if (is_stream(c)) { /* After this send was counted in the references of the psock: see leave. */
 		st->streams = 1;
 		COUNT(stream, 1);
-		return 0;
+		return STREAM;
 	}
 	/* An entry that made room may be that of another connection by now, and its flag, too. */
 	if (READ_ONCE(c->ends[st->side ? 1 : 0].cookie) != st->self.cookie) {
 		COUNT(no_peer, 1);
-		return 0;
+		return NO_PEER;
 	}
 
 	if (c->turn != st->side) {
@@ -483,26 +577,26 @@ static inline bool decide(struct sk_msg_md *ctx, struct bpf_sock *sk, struct sta
 	st->run_messages++;
 	if (set->stream_messages && (st->run_bytes > set->stream_bytes || st->run_messages > set->stream_messages)) {
 		be_stream(st, c);
-		return 0;
+		return STREAM;
 	}
 	if (st->hold) {
 		st->hold--;
 		COUNT(held, 1);
-		return 0;
+		return FULL;
 	}
 	if (!peer_lives(st) || PEER(st, struct sock, __sk_common.skc_state) != TCP_ESTABLISHED) {
 		COUNT(no_peer, 1);
-		return 0;
+		return NO_PEER;
 	}
 	if (st->path == TCP) {
 		struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 		if (!tp)
-			return 0;
+			return UNREAD;
 		__u32 written = tp->write_seq;
 		if (tp->bytes_sent || written != tp->snd_nxt) {
 			if (PEER(st, struct tcp_sock, copied_seq) != written || !peer_lives(st)) {
 				COUNT(unread, 1);
-				return 0;
+				return UNREAD;
 			}
 			COUNT(returned, 1);
 		}
@@ -513,9 +607,9 @@ static inline bool decide(struct sk_msg_md *ctx, struct bpf_sock *sk, struct sta
 	if (n >= set->limit || st->messages >= set->messages) {
 		COUNT(full, 1);
 		hold(st, c, set);
-		return 0;
+		return FULL;
 	}
-	return 1;
+	return NONE;
 }
 
 SEC("sk_msg")
@@ -528,15 +622,18 @@ int zerohop_send(struct sk_msg_md *ctx)
 	if (!st)
 		return SK_PASS;
 	__u32 size = ctx->size;
-	bool redirect = decide(ctx, sk, st);
-	if (redirect && bpf_msg_redirect_hash(ctx, &sockets, &st->peer, BPF_F_INGRESS) != SK_PASS) {
+	enum reason reason = decide(ctx, sk, st);
+	if (reason == NONE && bpf_msg_redirect_hash(ctx, &sockets, &st->peer, BPF_F_INGRESS) != SK_PASS) {
 		COUNT(no_peer, 1);
-		redirect = 0;
+		reason = NO_PEER;
 	}
 	__u32 zero = 0;
 	struct counters *count = bpf_map_lookup_elem(&counts, &zero);
-	if (!redirect) {
+	if (reason < REASONS) {
 		st->path = TCP;
+		if (!st->fell)
+			st->fallbacks[reason]++;
+		st->fell = 1;
 		if (count) {
 			count->tcp_messages++;
 			count->tcp_bytes += size;
@@ -544,6 +641,8 @@ int zerohop_send(struct sk_msg_md *ctx)
 		return SK_PASS;
 	}
 	st->path = REDIRECT;
+	st->fell = 0;
+	st->redirected += size;
 	st->messages++;
 	st->since++;
 	if (count) {

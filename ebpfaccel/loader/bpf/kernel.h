@@ -30,7 +30,7 @@ typedef _Bool bool;
 #endif
 #define htonl(x) ntohl(x)
 
-enum { AF_INET = 2, AF_INET6 = 10, IPPROTO_TCP = 6, TCP_ESTABLISHED = 1 };
+enum { AF_INET = 2, AF_INET6 = 10, IPPROTO_TCP = 6, TCP_ESTABLISHED = 1, TCP_CLOSE_WAIT = 8 };
 enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
 enum { BPF_F_INGRESS = 1, BPF_F_NO_PREALLOC = 1, BPF_SK_STORAGE_GET_F_CREATE = 1, BPF_F_CLONE = 1 << 9 };
 enum { SK_DROP, SK_PASS };
@@ -144,7 +144,9 @@ struct tcp_sock {
 	__u32 copied_seq;
 	__u32 write_seq;
 	__u32 snd_nxt;
+	__u32 snd_una;
 	__u64 bytes_sent;
+	__u64 bytes_acked;
 	void *fastopen_rsk;
 };
 
