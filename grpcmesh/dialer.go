@@ -10,14 +10,21 @@ import (
 // dialControl refuses addresses, as ControlContext of a net.Dialer.
 type dialControl = func(ctx context.Context, network, addr string, c syscall.RawConn) error
 
+// dialContext connects, as DialContext of a net.Dialer.
+type dialContext = func(ctx context.Context, network, addr string) (net.Conn, error)
+
 // inProcess are what makes connections to endpoints in this process, by address.
 type inProcess = map[string]func(context.Context) (net.Conn, error)
 
 // dialer returns gRPC's own dialer, which sends keepalives as the system is set up, but for addresses that control refuses, and
-// those that can be reached on this host or in this process; near is nil if there are none of the former.
-func dialer(control dialControl, near *neighbours, here inProcess) func(context.Context, string) (net.Conn, error) {
+// those that can be reached on this host or in this process; near is nil if there are none of the former. dial, if it is not nil, takes
+// its place for all other addresses.
+func dialer(control dialControl, near *neighbours, here inProcess, dial dialContext) func(context.Context, string) (net.Conn, error) {
 	d := &net.Dialer{ControlContext: control}
 	d.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, Count: -1}
+	if dial == nil {
+		dial = d.DialContext
+	}
 	return func(ctx context.Context, addr string) (net.Conn, error) {
 		// gRPC names sockets in this way to dialers that are not its own. No endpoint has such an address.
 		if path, ok := strings.CutPrefix(addr, "unix://"); ok {
@@ -31,7 +38,7 @@ func dialer(control dialControl, near *neighbours, here inProcess) func(context.
 				return conn, nil
 			}
 		}
-		conn, err := d.DialContext(ctx, "tcp", addr)
+		conn, err := dial(ctx, "tcp", addr)
 		if near != nil && err == nil {
 			near.dialled(addr)
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/zerohop/zerohop/discovery"
 	"github.com/zerohop/zerohop/healthcheck"
 	"github.com/zerohop/zerohop/internal/addrtest"
+	"github.com/zerohop/zerohop/internal/echopb"
 )
 
 // registry is a source that others can write to.
@@ -130,5 +131,31 @@ func TestSocketsAreConnectedToBesideARemoteSource(t *testing.T) {
 	defer conn.Close()
 	if _, err := healthgrpc.NewHealthClient(conn).Check(t.Context(), &healthgrpc.HealthCheckRequest{}); err != nil {
 		t.Errorf("call over a socket = %v", err)
+	}
+}
+
+func TestClientDialsByItsDialContext(t *testing.T) {
+	n := newNetwork()
+	n.serve(t, "10.0.0.1:80")
+	mesh, err := zerohop.New(zerohop.Config{Resolver: discovery.Static{"orders": {{Addr: "10.0.0.1:80"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mesh.Close()
+	var dials atomic.Int32
+	client := Client{Mesh: mesh, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if network != "tcp" || addr != "10.0.0.1:80" {
+			t.Errorf("DialContext(%q, %q)", network, addr)
+		}
+		dials.Add(1)
+		return n.dial(ctx, addr)
+	}}
+	conn, err := grpc.NewClient(Target("orders"), append(client.DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := echopb.NewEchoClient(conn).Say(t.Context(), &echopb.SayRequest{Text: "x"}); err != nil || dials.Load() != 1 {
+		t.Errorf("Say() = %v after %d dials, want 1", err, dials.Load())
 	}
 }

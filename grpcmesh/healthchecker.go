@@ -55,7 +55,7 @@ func (h HealthChecker) Check(ctx context.Context, p healthcheck.Probe) error {
 		opts = append(opts, grpc.WithAuthority(authority))
 	}
 	if p.DialControl != nil {
-		opts = append(opts, grpc.WithContextDialer(dialer(p.DialControl, nil, nil)))
+		opts = append(opts, grpc.WithContextDialer(dialer(p.DialControl, nil, nil, nil)))
 	}
 	conn, err := grpc.NewClient("passthrough:///"+p.Addr, append(opts, h.Options...)...)
 	if err != nil {

@@ -199,7 +199,7 @@ func TestNeighboursAreForgottenWithTheirConnections(t *testing.T) {
 	config, _ := c.configs()
 	for range 3 {
 		opts := append(c.DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()),
-			grpc.WithResolvers(&resolverBuilder{mesh: m, config: config, near: list}), grpc.WithContextDialer(dialer(nil, list, nil)))
+			grpc.WithResolvers(&resolverBuilder{mesh: m, config: config, near: list}), grpc.WithContextDialer(dialer(nil, list, nil, nil)))
 		conn, err := grpc.NewClient(Target("orders"), opts...)
 		if err != nil {
 			t.Fatal(err)

@@ -53,6 +53,10 @@ type Client struct {
 	// which the grpc.Server serves, beside one for others or alone. The address of an endpoint that is nowhere else can be any, such as
 	// "orders.invalid:1". Credentials are as for other endpoints. The map must not be changed afterwards.
 	InProcess map[string]func(context.Context) (net.Conn, error)
+	// DialContext connects to the addresses of endpoints over the network "tcp", such as that of an ebpfaccel.Dialer does; sockets of
+	// Config.Sockets and InProcess go before it. What Config.Addresses refuses is for it to refuse: a net.Dialer does with
+	// Mesh.DialControl as its ControlContext. It must be safe for concurrent use. nil means that of gRPC.
+	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // Health is what to ask health services for.
@@ -77,8 +81,8 @@ const (
 // after these take precedence. Interceptors that are added run inside of the mesh's, once for each attempt; ones
 // that come before run outside, once for each call.
 //
-// What zerohop.Config.Addresses refuses is not connected to. A dialer that is given by grpc.WithContextDialer takes that part, too:
-// a net.Dialer does with Mesh.DialControl as its ControlContext.
+// What zerohop.Config.Addresses refuses is not connected to. A dialer that is given by Client.DialContext or grpc.WithContextDialer
+// takes that part, too: a net.Dialer does with Mesh.DialControl as its ControlContext.
 //
 // Where zerohop.Config.Sockets allows it, instances on the same host are connected to by their Unix sockets, and by their address within the
 // same attempt if that does not work. A dialer that is given by grpc.WithContextDialer connects to addresses only.
@@ -105,8 +109,8 @@ func (c Client) DialOptions() []grpc.DialOption {
 		grpc.WithNoProxy(),
 	}
 	if c.Mesh != nil {
-		if control := c.Mesh.DialControl(); control != nil || near != nil || len(c.InProcess) > 0 {
-			opts = append(opts, grpc.WithContextDialer(dialer(control, near, c.InProcess)))
+		if control := c.Mesh.DialControl(); control != nil || near != nil || len(c.InProcess) > 0 || c.DialContext != nil {
+			opts = append(opts, grpc.WithContextDialer(dialer(control, near, c.InProcess, c.DialContext)))
 		}
 	}
 	if user != "{}" { // Targets get theirs from the resolver, but this one is checked now

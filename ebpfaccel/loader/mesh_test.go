@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -191,17 +190,10 @@ func TestGRPCMeshOverAcceleratedConnections(t *testing.T) {
 		t.Cleanup(func() { s.Stop(); serving.Wait() })
 		eps = append(eps, discovery.Endpoint{Addr: l.Addr().String()})
 	}
-	dialed := func(mesh *zerohop.Mesh) grpc.DialOption {
-		d := &ebpfaccel.Dialer{}
-		if mesh != nil {
-			d.ControlContext = mesh.DialControl()
-		}
-		return grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) })
-	}
 	var checks atomic.Int64
 	mesh, err := zerohop.New(zerohop.Config{
 		Resolver: discovery.Static{"orders": eps},
-		Checkers: map[string]healthcheck.Checker{"grpc": counting{grpcmesh.HealthChecker{Options: []grpc.DialOption{dialed(nil)}}, &checks}},
+		Checkers: map[string]healthcheck.Checker{"grpc": counting{grpcmesh.HealthChecker{}, &checks}},
 		Spec: zerohop.Spec{Services: map[string]zerohop.Policy{"orders": {
 			HealthCheck: zerohop.HealthCheck{Mode: zerohop.On, Protocol: "grpc", Interval: 100 * time.Millisecond, Timeout: patience},
 			Backup:      zerohop.Backup{Mode: zerohop.Off},
@@ -211,8 +203,9 @@ func TestGRPCMeshOverAcceleratedConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer mesh.Close()
-	conn, err := grpc.NewClient(grpcmesh.Target("orders"), append(grpcmesh.DialOptions(mesh),
-		grpc.WithTransportCredentials(insecure.NewCredentials()), dialed(mesh))...)
+	conn, err := grpc.NewClient(grpcmesh.Target("orders"), append(
+		grpcmesh.Client{Mesh: mesh, DialContext: ebpfaccel.DialContext}.DialOptions(),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		t.Fatal(err)
 	}
