@@ -78,7 +78,7 @@ func ExampleMesh_Eject() {
 		log.Fatal(err)
 	}
 	fmt.Println(call())
-	// Output:
+	// Unordered output:
 	// 10.0.0.1:7000 of orders: eject by kim, because: wrong prices
 	// 10.0.0.2:7000 <nil>
 }
