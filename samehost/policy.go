@@ -64,22 +64,30 @@ func (p *Policy) trusts(uid uint32) bool {
 // check returns why the socket at a path must not be connected to, nil if it may.
 func (p *Policy) check(a Address) error {
 	if err := p.checkWay(a.Path); err != nil {
-		return err
+		return forbidden(err)
 	}
 	info, err := os.Lstat(a.Path)
 	if err != nil {
 		return err
 	}
 	if info.Mode().Type() != fs.ModeSocket {
-		return errors.New("it is not a socket")
+		return forbidden(errors.New("it is not a socket"))
 	}
 	if uid := ownerOf(info); !p.trusts(uid) {
-		return fmt.Errorf("user %d, who owns it, is not one of the owners that sockets are taken from", uid)
+		return forbidden(fmt.Errorf("user %d, who owns it, is not one of the owners that sockets are taken from", uid))
 	}
 	if fileOf(info) != a.File {
-		return errors.New("it is not the one that the instance made")
+		return &reasonError{ReasonReplaced, errors.New("it is not the one that the instance made")}
 	}
 	return nil
+}
+
+// forbidden makes an error one of the policy, unless it is that something is not there.
+func forbidden(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return &reasonError{ReasonForbidden, err}
 }
 
 // checkWay returns why none of the directories leads safely to a path, nil if one does.

@@ -7,7 +7,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -170,6 +172,15 @@ func TestPolicyRefusesWhatOthersCouldHaveMade(t *testing.T) {
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("Dial() = %v, want %q", err, c.want)
 			}
+			want, ok := map[string]Reason{
+				"": "", "no such file": ReasonGone, "refused": ReasonRefused, "not the one that the instance made": ReasonReplaced,
+			}[c.want]
+			if !ok {
+				want = ReasonForbidden
+			}
+			if got := ReasonOf(err); got != want {
+				t.Errorf("ReasonOf(%v) = %q, want %q", err, got, want)
+			}
 		})
 	}
 }
@@ -247,8 +258,8 @@ func TestSocketRestsLongerEachTime(t *testing.T) {
 			t.Fatalf("Failed() = %v, %v after a rest of %v", rest, err, last)
 		}
 		last = rest
-		if _, err := s.Dial(t.Context()); !errors.Is(err, ErrResting) {
-			t.Errorf("Dial() = %v, want %v", err, ErrResting)
+		if _, err := s.Dial(t.Context()); !errors.Is(err, ErrResting) || ReasonOf(err) != ReasonSilent {
+			t.Errorf("Dial() = %v, %q, want %v, %q", err, ReasonOf(err), ErrResting, ReasonSilent)
 		}
 		s.mu.Lock()
 		s.until = time.Time{} // it has rested
@@ -258,7 +269,35 @@ func TestSocketRestsLongerEachTime(t *testing.T) {
 		t.Errorf("the longest rest is %v, want %v", last, lastRest)
 	}
 	s.Report(nil)
-	if _, err := s.Failed(); err != nil {
-		t.Errorf("Failed() = %v after a success", err)
+	if _, err := s.Failed(); err != nil || !s.Works() {
+		t.Errorf("Failed() = %v, Works() = %t after a success", err, s.Works())
 	}
+}
+
+// A server that is behind with accepting connections is not waited for.
+func TestDialDoesNotWaitForAFullBacklog(t *testing.T) {
+	path := filepath.Join(short(t), "s")
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	p, a := Policy{Directories: []string{filepath.Dir(path)}}, addressOf(t, path)
+	for range 100 { // systems let a few more in than they are told
+		conn, err := NewSocket(&p, a).Dial(t.Context())
+		if err != nil {
+			if got := ReasonOf(err); got != ReasonBusy && (runtime.GOOS == "linux" || got != ReasonRefused) {
+				t.Errorf("ReasonOf(%v) = %q, want %q", err, got, ReasonBusy)
+			}
+			return
+		}
+		t.Cleanup(func() { conn.Close() })
+	}
+	t.Error("Dial() made 100 connections that nobody has accepted")
 }

@@ -30,6 +30,7 @@ type Socket struct {
 	failures int        // in a row
 	until    time.Time  // no dials before
 	err      error      // the last one; nil once it works
+	works    bool       // the last connection was good
 }
 
 // NewSocket returns the socket at an address, for a caller with that policy, which is not copied.
@@ -49,7 +50,7 @@ func (s *Socket) Dial(ctx context.Context) (*net.UnixConn, error) {
 	if err != nil {
 		err = fmt.Errorf("samehost: socket %q: %w", s.addr.Path, err)
 		if ctx.Err() == nil {
-			s.Report(err)
+			s.failed(err)
 		}
 		return nil, err
 	}
@@ -80,7 +81,7 @@ func (s *Socket) dial(ctx context.Context) (*net.UnixConn, error) {
 	conn := c.(*net.UnixConn)
 	uid, err := peerOf(conn)
 	if err == nil && !s.policy.trusts(uid) {
-		err = fmt.Errorf("user %d, who listens there, is not one of the owners that sockets are taken from", uid)
+		err = forbidden(fmt.Errorf("user %d, who listens there, is not one of the owners that sockets are taken from", uid))
 	}
 	if err == nil {
 		err = s.policy.check(s.addr) // it may have been another one a moment ago
@@ -95,13 +96,20 @@ func (s *Socket) dial(ctx context.Context) (*net.UnixConn, error) {
 // Report takes note of what a connection to the socket was good for: an error means that whatever is spoken over it could not
 // begin, nil that it has.
 func (s *Socket) Report(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err == nil {
-		s.failures, s.err, s.until = 0, nil, time.Time{}
+	if err != nil {
+		s.failed(&reasonError{ReasonSilent, err})
 		return
 	}
-	s.err = err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failures, s.err, s.until, s.works = 0, nil, time.Time{}, true
+}
+
+// failed has the socket rest.
+func (s *Socket) failed(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err, s.works = err, false
 	now := time.Now()
 	if now.Before(s.until) {
 		return // of a dial that began before the rest
@@ -115,4 +123,11 @@ func (s *Socket) Failed() (until time.Time, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.until, s.err
+}
+
+// Works reports whether the last connection to the socket was good for something.
+func (s *Socket) Works() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.works
 }
