@@ -117,9 +117,11 @@ type EndpointState struct {
 	Limit int `json:"limit,omitempty"`
 	// SlowStart is the part of its share that it gets while it is new, 1 afterwards.
 	SlowStart float64 `json:"slowStart"`
-	// Socket is the path of its Unix socket, if it is on this host and the configuration lets calls use one. SocketError is why the last
-	// connection was not made to it, empty if it was or none was made yet, and SocketRests is until when it is not tried again.
+	// Socket is the path of its Unix socket, if it is on this host and the configuration lets calls use one. SocketWorks says that the
+	// last connection to it was good for calls. SocketError is why the last connection was not made to it, empty if it was or none was
+	// made yet, and SocketRests is until when it is not tried again.
 	Socket      string    `json:"socket,omitempty"`
+	SocketWorks bool      `json:"socketWorks,omitempty"`
 	SocketError string    `json:"socketError,omitempty"`
 	SocketRests time.Time `json:"socketRests,omitzero"`
 	// Meta is its metadata; it is shared and read-only.
@@ -173,7 +175,7 @@ func (s *service) state(now time.Time) ServiceState {
 		st.Endpoints[i].Share = set.Share(n)
 		if sock := s.socket(n); sock != nil {
 			e := &st.Endpoints[i]
-			e.Socket = sock.Address().Path
+			e.Socket, e.SocketWorks = sock.Address().Path, sock.Works()
 			var err error
 			if e.SocketRests, err = sock.Failed(); err != nil {
 				e.SocketError = errorText(err, maxTryText)

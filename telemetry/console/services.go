@@ -234,6 +234,15 @@ func endpointView(e *zerohop.EndpointState, n *endpointCount, now time.Time, cam
 	if n != nil {
 		v.Now, v.History = n.traffic(), n.history.view()
 	}
+	if e.Socket != "" {
+		v.Socket = &SocketView{State: "unused", Why: text(e.SocketError)}
+		switch {
+		case e.SocketError != "":
+			v.Socket.State = "failing"
+		case e.SocketWorks:
+			v.Socket.State = "used"
+		}
+	}
 	for k, s := range e.Meta {
 		v.Meta = append(v.Meta, Pair{name(k), value(k, s)})
 	}

@@ -228,8 +228,18 @@ type EndpointView struct {
 	Now Traffic `json:"now"`
 	// History is that of its attempts, empty if it has had none.
 	History History `json:"history"`
+	// Socket is its Unix socket, nil if it has none that calls may use.
+	Socket *SocketView `json:"socket,omitempty"`
 	// Meta is its metadata, sorted. Values under names that sound secret are "[redacted]".
 	Meta []Pair `json:"meta,omitempty"`
+}
+
+// SocketView is the Unix socket of an endpoint on the same host.
+type SocketView struct {
+	// State is "used" if the last connection went there, "failing" if it could not, and "unused" if there was none yet.
+	State string `json:"state"`
+	// Why is what failed.
+	Why string `json:"why,omitempty"`
 }
 
 // Pair is a name with a value.

@@ -58,8 +58,8 @@ var examples = func() map[string]any {
 			Time: at, Line: orders, Named: true, Discovery: DiscoveryView{Known: true, Endpoints: 5, Held: 1, Changed: 4210, Age: 0}, Limit: &LimitView{Limit: 100, InFlight: 3},
 			History: history, Zones: zones, Total: 5,
 			Endpoints: []EndpointView{
-				{Addr: "10.0.0.1:8080", Zone: "eu-1a", Weight: 1, SlowStart: 1, Status: StatusOK, Health: "healthy", InFlight: 2, Limit: 64, Cost: 4.125, Picks: 40211, Share: 0.34, Got: 0.33, Now: Traffic{44, 0, 4, 19.5}, History: history, Meta: []Pair{{"version", "2.1"}, {"token", "[redacted]"}}},
-				{Addr: "10.0.0.2:8080", Zone: "eu-1a", Weight: 1, SlowStart: 1, Status: StatusEjected, Why: "5 failures in a row", Health: "healthy", ProbeIn: 3250, Breaker: "closed", Cost: 18.5, Picks: 311, History: none},
+				{Addr: "10.0.0.1:8080", Zone: "eu-1a", Weight: 1, SlowStart: 1, Status: StatusOK, Health: "healthy", InFlight: 2, Limit: 64, Cost: 4.125, Picks: 40211, Share: 0.34, Got: 0.33, Now: Traffic{44, 0, 4, 19.5}, History: history, Socket: &SocketView{State: "used"}, Meta: []Pair{{"version", "2.1"}, {"token", "[redacted]"}}},
+				{Addr: "10.0.0.2:8080", Zone: "eu-1a", Weight: 1, SlowStart: 1, Status: StatusEjected, Why: "5 failures in a row", Health: "healthy", ProbeIn: 3250, Breaker: "closed", Cost: 18.5, Picks: 311, History: none, Socket: &SocketView{State: "failing", Why: "connection refused"}},
 				{Addr: "10.0.0.5:8080", Zone: "eu-1b", Weight: 2, SlowStart: 0.3, Status: StatusDraining, Why: "by an operator", Health: "healthy", BackIn: 540000, Picks: 12, History: none},
 			},
 		},

@@ -208,12 +208,14 @@ function addrCell() {
 		el: h('span', { class: 'two' }, addr, note),
 		set(e, now, td) {
 			text(addr, e.shown);
-			attr(td, 'title', clean(e.addr, 600) + (e.meta ?? []).map((p) => '\n' + clean(p.name, 100) + ' = ' + clean(p.value, 200)).join(''));
+			const why = e.socket?.why ? '\nUnix socket: ' + clean(e.socket.why, 300) : '';
+			attr(td, 'title', clean(e.addr, 600) + why + (e.meta ?? []).map((p) => '\n' + clean(p.name, 100) + ' = ' + clean(p.value, 200)).join(''));
 			const list = [];
 			if (e.zone) list.push(clean(e.zone, 60));
 			if (e.priority) list.push('priority ' + e.priority);
 			if (e.weight > 1) list.push('weight ' + e.weight);
 			if (e.slowStart < 1) list.push('warming up ' + share(e.slowStart));
+			if (e.socket) list.push({ used: 'over its Unix socket', failing: 'Unix socket fails' }[e.socket.state] ?? 'Unix socket not used yet');
 			text(note, list.join(' · '));
 			show(note, list.length > 0);
 		},
