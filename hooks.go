@@ -48,6 +48,11 @@ type Hooks struct {
 	// operator acts. It is called with no lock held, soon after, in the goroutine of whoever caused it or in one of the mesh, and may
 	// act on the mesh but not close it. Calls for one service are sequential. If it takes its time events are lost: see StateEvent.Lost.
 	State func(service string, ev StateEvent)
+	// Connection is called when a transport has connected to an endpoint, or has failed to, in the goroutine that did it, which is
+	// none of a call. Over HTTP it is called after the handshake of TLS, with gRPC before it, and there only for connections that the
+	// dialer of the mesh makes. Handlers in the same process are called without one. Mesh.Close waits for the hook, which must not close
+	// the mesh, and afterwards it is not called.
+	Connection func(service string, ev ConnectionEvent)
 	// Explained is called once a call that is explained is over, before CallDone and with the same context. The Explanation may be
 	// kept, and must not be changed. Of calls that fail before they begin, because their service cannot be or the mesh is closed, it
 	// alone tells.

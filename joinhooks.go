@@ -21,6 +21,7 @@ func JoinHooks(hooks ...Hooks) Hooks {
 		j.Discovery = join2(j.Discovery, h.Discovery)
 		j.Health = join2(j.Health, h.Health)
 		j.State = join2(j.State, h.State)
+		j.Connection = join2(j.Connection, h.Connection)
 		j.Explained = join2(j.Explained, h.Explained)
 		j.Opened = join1(j.Opened, h.Opened)
 		j.Closed = join1(j.Closed, h.Closed)

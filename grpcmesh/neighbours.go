@@ -78,42 +78,50 @@ func (l *neighbours) remove(n *loadbalance.Node) {
 	}
 }
 
-// find returns the neighbour at an address, nil if there is none, and its socket, nil if it has none that may be used.
-func (l *neighbours) find(addr string) (*neighbour, *samehost.Socket) {
+// find returns the nodes at an address.
+func (l *neighbours) find(addr string) (at *neighbour, nodes []resident) {
 	v, ok := l.byAt.Load(addr)
 	if !ok {
 		return nil, nil
 	}
-	at := v.(*neighbour)
+	at = v.(*neighbour)
 	l.mu.Lock()
-	nodes := slices.Clone(at.nodes)
-	l.mu.Unlock()
-	for _, r := range nodes {
-		if s := l.mesh.Socket(r.service, r.node); s != nil {
-			return at, s
-		}
-	}
-	return at, nil
+	defer l.mu.Unlock()
+	return at, slices.Clone(at.nodes)
 }
 
-// dial connects to the socket of an endpoint. It returns nil if that does not work.
-func (l *neighbours) dial(ctx context.Context, addr string, control dialControl) net.Conn {
-	at, s := l.find(addr)
-	if s == nil || control != nil && control(ctx, "tcp", addr, nil) != nil {
-		return nil
+// dial connects to the socket of an endpoint. It returns nil if that does not work, and why if there is one that may be used.
+func (l *neighbours) dial(ctx context.Context, addr string, control dialControl) (net.Conn, error) {
+	at, nodes := l.find(addr)
+	for _, r := range nodes {
+		s := l.mesh.Socket(r.service, r.node)
+		if s == nil {
+			continue
+		}
+		if control != nil && control(ctx, "tcp", addr, nil) != nil {
+			return nil, nil // the dialer says why
+		}
+		conn, err := s.Dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		at.local.Store(true)
+		return &nearConn{Conn: conn, socket: s}, nil
 	}
-	conn, err := s.Dial(ctx)
-	if err != nil {
-		return nil
-	}
-	at.local.Store(true)
-	return &nearConn{Conn: conn, socket: s}
+	return nil, nil
 }
 
 // dialled takes note of a connection by TCP.
 func (l *neighbours) dialled(addr string) {
 	if v, ok := l.byAt.Load(addr); ok {
 		v.(*neighbour).local.Store(false)
+	}
+}
+
+// tell has hooks know of a connection. gRPC does not say for which service it is: endpoints of several are counted for the first.
+func (l *neighbours) tell(ev zerohop.ConnectionEvent) {
+	if _, nodes := l.find(ev.Addr); len(nodes) > 0 {
+		l.mesh.Connected(nodes[0].service, ev)
 	}
 }
 

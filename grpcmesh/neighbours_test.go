@@ -24,6 +24,13 @@ import (
 // beside starts a server on TCP and on a socket in dir, and returns its listener and how many connections came by each.
 func beside(t testing.TB, dir string, opts ...grpc.ServerOption) (l *samehost.Listener, tcp, unix *atomic.Int64) {
 	t.Helper()
+	_, l, tcp, unix = serveBeside(t, dir, opts...)
+	return l, tcp, unix
+}
+
+// serveBeside is beside, and returns the server, too.
+func serveBeside(t testing.TB, dir string, opts ...grpc.ServerOption) (s *server, l *samehost.Listener, tcp, unix *atomic.Int64) {
+	t.Helper()
 	on, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -32,10 +39,10 @@ func beside(t testing.TB, dir string, opts ...grpc.ServerOption) (l *samehost.Li
 		t.Fatal(err)
 	}
 	tcp, unix = &atomic.Int64{}, &atomic.Int64{}
-	s := &server{name: l.Addr().String(), options: opts}
+	s = &server{name: l.Addr().String(), options: opts}
 	s.start(counting{l, tcp, unix})
 	t.Cleanup(s.stop)
-	return l, tcp, unix
+	return s, l, tcp, unix
 }
 
 // counting counts connections.
@@ -64,17 +71,36 @@ func directory(t testing.TB) string {
 	return dir
 }
 
+// takenFrom returns the policy that takes sockets from a directory, none if it is empty.
+func takenFrom(dir string) samehost.Policy {
+	if dir == "" {
+		return samehost.Policy{}
+	}
+	return samehost.Policy{Directories: []string{dir}}
+}
+
 // near opens a mesh with one instance of "orders", and a connection to it. over counts attempts by network.
 func near(t testing.TB, dir string, ep discovery.Endpoint, p zerohop.Policy, creds credentials.TransportCredentials) (
 	client echopb.EchoClient, m *zerohop.Mesh, over *[3]atomic.Int64,
 ) {
 	t.Helper()
+	return nearWith(t, dir, ep, p, creds, nil)
+}
+
+// nearWith is near, with a hook.
+func nearWith(t testing.TB, dir string, ep discovery.Endpoint, p zerohop.Policy, creds credentials.TransportCredentials,
+	connected func(string, zerohop.ConnectionEvent),
+) (client echopb.EchoClient, m *zerohop.Mesh, over *[3]atomic.Int64) {
+	t.Helper()
 	over = &[3]atomic.Int64{}
 	m, err := zerohop.New(zerohop.Config{
-		Resolver: discovery.Static{"orders": {ep}}, Sockets: samehost.Policy{Directories: []string{dir}}, Spec: zerohop.Spec{Defaults: p},
-		Hooks: zerohop.Hooks{AttemptDone: func(_ context.Context, _ zerohop.CallInfo, _ zerohop.AttemptInfo, r zerohop.AttemptResult) {
-			over[r.Network].Add(1)
-		}},
+		Resolver: discovery.Static{"orders": {ep}}, Sockets: takenFrom(dir), Spec: zerohop.Spec{Defaults: p},
+		Hooks: zerohop.Hooks{
+			AttemptDone: func(_ context.Context, _ zerohop.CallInfo, _ zerohop.AttemptInfo, r zerohop.AttemptResult) {
+				over[r.Network].Add(1)
+			},
+			Connection: connected,
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -213,4 +239,50 @@ func TestNeighboursAreForgottenWithTheirConnections(t *testing.T) {
 		t.Errorf("%v is still known", addr)
 		return true
 	})
+}
+
+// Whoever asks is told of each connection, with or without sockets, and why one is not to the socket.
+func TestHookHearsOfConnections(t *testing.T) {
+	dir := directory(t)
+	for name, c := range map[string]struct {
+		sockets string // where they may be
+		spoil   func(*testing.T, *discovery.Endpoint)
+		want    zerohop.ConnectionEvent
+	}{
+		"socket":     {sockets: dir, want: zerohop.ConnectionEvent{Network: zerohop.NetworkUnix}},
+		"no sockets": {want: zerohop.ConnectionEvent{Network: zerohop.NetworkTCP}},
+		"replaced": {sockets: dir, spoil: func(_ *testing.T, ep *discovery.Endpoint) { ep.Meta[samehost.KeyFile] = "1-2-3" },
+			want: zerohop.ConnectionEvent{Network: zerohop.NetworkTCP, Fallback: samehost.ReasonReplaced}},
+		"gone": {sockets: dir, spoil: func(t *testing.T, ep *discovery.Endpoint) {
+			if err := os.Remove(ep.Meta[samehost.KeyPath]); err != nil {
+				t.Fatal(err)
+			}
+		}, want: zerohop.ConnectionEvent{Network: zerohop.NetworkTCP, Fallback: samehost.ReasonGone}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, _, _ := beside(t, dir)
+			ep := discovery.Endpoint{Addr: l.Addr().String(), Meta: l.Meta()}
+			if c.spoil != nil {
+				c.spoil(t, &ep)
+			}
+			c.want.Addr = ep.Addr
+			events := make(chan zerohop.ConnectionEvent, 10)
+			connected := func(service string, ev zerohop.ConnectionEvent) {
+				if service != "orders" {
+					t.Errorf("connection for %q", service)
+				}
+				events <- ev
+			}
+			client, _, _ := nearWith(t, c.sockets, ep, zerohop.Policy{}, insecure.NewCredentials(), connected)
+			if _, err := client.Say(t.Context(), &echopb.SayRequest{}); err != nil {
+				t.Fatalf("Say() = %v", err)
+			}
+			if got := <-events; got != c.want {
+				t.Errorf("connection %+v, want %+v", got, c.want)
+			}
+			if len(events) > 0 {
+				t.Errorf("another connection: %+v", <-events)
+			}
+		})
+	}
 }

@@ -97,7 +97,7 @@ func (c Client) DialOptions() []grpc.DialOption {
 	b.BaseDelay, b.MaxDelay = 100*time.Millisecond, maxReconnect
 	config, user := c.configs()
 	var near *neighbours
-	if c.Mesh != nil && c.Mesh.HasSockets() {
+	if c.Mesh != nil && (c.Mesh.HasSockets() || c.Mesh.ObservesConnections()) {
 		near = &neighbours{mesh: c.Mesh}
 	}
 	opts := []grpc.DialOption{

@@ -67,8 +67,9 @@ func kindOf(p protocol, req *http.Request) kind {
 type settings struct {
 	client      *http.Transport
 	addr        string
-	control     control                 // nil if all addresses may be connected to
-	socket      func() *samehost.Socket // of the endpoint, for a new connection; nil if there are never any
+	control     control                       // nil if all addresses may be connected to
+	socket      func() *samehost.Socket       // of the endpoint, for a new connection; nil if there are never any
+	connected   func(zerohop.ConnectionEvent) // nil if nobody wants to know
 	timeout     time.Duration
 	idleTimeout time.Duration
 	maxAge      time.Duration
@@ -211,6 +212,9 @@ func (t *Transport) poolAt(e *endpoint, service string, policy *zerohop.Connect,
 	p.control = t.control
 	if t.sockets {
 		p.socket = func() *samehost.Socket { return t.mesh.Socket(service, e.node) }
+	}
+	if t.connections {
+		p.connected = func(ev zerohop.ConnectionEvent) { t.mesh.Connected(service, ev) }
 	}
 	switch k {
 	case upgrade:

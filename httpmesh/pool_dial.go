@@ -26,6 +26,7 @@ type dialing struct {
 	traffic *traffic
 	socket  *samehost.Socket // of the endpoint, to be tried first; nil if there is none
 	local   bool             // the connection is to the socket
+	missed  error            // why it is not
 
 	mu      sync.Mutex // guards what follows
 	raw     net.Conn
@@ -74,6 +75,15 @@ func (d *dialing) anew() {
 	d.raw, d.aborted, d.traffic, d.socket, d.local = nil, false, nil, nil, false
 }
 
+// event returns what the dialing has come to.
+func (d *dialing) event(err error) zerohop.ConnectionEvent {
+	ev := zerohop.ConnectionEvent{Addr: d.addr, Fallback: samehost.ReasonOf(d.missed), Err: err}
+	if d.local {
+		ev.Network, ev.Fallback = zerohop.NetworkUnix, ""
+	}
+	return ev
+}
+
 // dialMore starts the dials that waiters lack. While the protocol is not known, each has its own; once it was HTTP/2,
 // they wait for one that can carry them all. p.mu is held.
 func (p *pool) dialMore() {
@@ -112,6 +122,9 @@ func (p *pool) dial(w *waiter) {
 			d.socket = p.socket() // not under p.mu, as it takes locks of the mesh and of the node
 		}
 		c, err := p.connect(ctx, d)
+		if p.connected != nil && !errors.Is(ctx.Err(), context.Canceled) {
+			p.connected(d.event(err))
+		}
 		d.cancel()
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -151,6 +164,7 @@ func (p *pool) connect(ctx context.Context, d *dialing) (*conn, error) {
 	}
 	d.socket.Report(err) // whoever listens there may not be the endpoint, or not speak TLS
 	if ctx.Err() == nil {
+		_, d.missed = d.socket.Failed()
 		d.anew()
 		c, err = p.shake(ctx, d)
 	}

@@ -10,9 +10,13 @@ import (
 func bySocket(dial dialFunc) dialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if d, ok := ctx.Value(dialKey{}).(*dialing); ok && d.socket != nil && addr == d.addr {
-			if conn, err := d.socket.Dial(ctx); err == nil {
+			conn, err := d.socket.Dial(ctx)
+			if err == nil {
 				d.local = true
 				return conn, nil
+			}
+			if ctx.Err() == nil {
+				d.missed = err
 			}
 		}
 		return dial(ctx, network, addr)

@@ -37,8 +37,9 @@ type Transport struct {
 
 	unrepeated, mirrored, unmirrored atomic.Uint64
 
-	direct  bool // services are hosts that base finds itself, so requests keep their URL
-	sockets bool // connections may be to Unix sockets
+	direct      bool // services are hosts that base finds itself, so requests keep their URL
+	sockets     bool // connections may be to Unix sockets
+	connections bool // hooks want to know of them
 
 	mu    sync.Mutex // guards nodes
 	nodes map[*loadbalance.Node]*endpoint
@@ -77,7 +78,8 @@ func NewTransport(mesh *zerohop.Mesh, base http.RoundTripper) *Transport {
 		base = http.DefaultTransport
 	}
 	t := &Transport{
-		mesh: mesh, control: mesh.DialControl(), sockets: mesh.HasSockets(), base: base, nodes: map[*loadbalance.Node]*endpoint{},
+		mesh: mesh, control: mesh.DialControl(), sockets: mesh.HasSockets(), connections: mesh.ObservesConnections(),
+		base: base, nodes: map[*loadbalance.Node]*endpoint{},
 	}
 	t.pool, _ = base.(*http.Transport)
 	return t

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"go.opentelemetry.io/otel/attribute"
+
+	"github.com/zerohop/zerohop"
 )
 
 // Names of the semantic conventions.
@@ -60,10 +62,23 @@ const (
 	mirror         = attribute.Key("zerohop.mirror")
 	pickHow        = attribute.Key("zerohop.pick.how")
 	reason         = attribute.Key("zerohop.reason")
+	socketReason   = attribute.Key("zerohop.socket.reason")
 	stage          = attribute.Key("zerohop.stage")
 	stateChange    = attribute.Key("zerohop.state.change")
 	updateState    = attribute.Key("zerohop.spec.update")
 )
+
+// transportOf returns a network in the words of the semantic conventions.
+func transportOf(n zerohop.Network) string {
+	switch n {
+	case zerohop.NetworkUnix:
+		return "unix"
+	case zerohop.NetworkInProcess:
+		return "inproc"
+	default:
+		return "tcp"
+	}
+}
 
 // Words of attributes that are not those of others.
 const (

@@ -18,6 +18,8 @@ var (
 	kindOfExplanation = &eventKind{words: [3]attribute.Key{explained}}
 	kindOfPick        = &eventKind{words: [3]attribute.Key{pickHow}}
 	kindOfDiscovery   = &eventKind{words: [3]attribute.Key{discoveryEvent}}
+	kindOfConnection  = &eventKind{words: [3]attribute.Key{transport}}
+	kindOfMissed      = &eventKind{words: [3]attribute.Key{socketReason}}
 	kindOfFailure     = &eventKind{words: [3]attribute.Key{errorType}}
 	kindOfHealth      = &eventKind{words: [3]attribute.Key{healthState, errorType}}
 	kindOfUpdate      = &eventKind{words: [3]attribute.Key{updateState}}
@@ -33,6 +35,7 @@ type events struct {
 	backups, resends, refusals, fallbacks, explanations, picks *counter[eventKey]
 	discovered, failures, health, updates                      *counter[eventKey]
 	ejections, breakers, states                                *counter[eventKey]
+	connections, missed                                        *counter[eventKey]
 }
 
 func newEvents(f *factory, n *names) *events {
@@ -55,6 +58,8 @@ func newEvents(f *factory, n *names) *events {
 	e.ejections = add("zerohop.ejections", "{ejection}", "Endpoints that were ejected, or spared because too many were.")
 	e.breakers = add("zerohop.breaker.changes", "{change}", "Changes of the circuit breakers of endpoints and services.")
 	e.states = add("zerohop.state.changes", "{change}", "Changes of what calls depend on.")
+	e.connections = add("zerohop.connections", "{connection}", "Connections that were made to endpoints.")
+	e.missed = add("zerohop.socket.fallbacks", "{connection}", "Connections, made or tried, to addresses of endpoints whose Unix sockets did not work.")
 	for _, state := range []string{updateApplied, updateRefused} { // from the start, so that the first one is a rise and no beginning
 		e.updates.add(eventKey{kind: kindOfUpdate, words: [3]string{state}}, 0)
 	}
@@ -151,6 +156,15 @@ func (e *events) healthChanged(name string, ev zerohop.HealthEvent) {
 		k.words = [3]string{stateFailing, typeOf(ev.Err)}
 	}
 	e.health.add(k, 1)
+}
+
+func (e *events) connected(name string, ev zerohop.ConnectionEvent) {
+	if ev.Err == nil {
+		e.connections.add(eventKey{kind: kindOfConnection, service: name, words: [3]string{transportOf(ev.Network)}}, 1)
+	}
+	if ev.Fallback != "" {
+		e.missed.add(eventKey{kind: kindOfMissed, service: name, words: [3]string{string(ev.Fallback)}}, 1)
+	}
 }
 
 func (e *events) updated(ev zerohop.UpdateEvent) {

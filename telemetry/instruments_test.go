@@ -21,6 +21,7 @@ import (
 	"github.com/zerohop/zerohop/discovery"
 	"github.com/zerohop/zerohop/loadbalance"
 	"github.com/zerohop/zerohop/resilience"
+	"github.com/zerohop/zerohop/samehost"
 )
 
 // fixed is a mesh whose state is given.
@@ -134,6 +135,15 @@ func everything(ctx context.Context, h *zerohop.Hooks, m *metrics) {
 	h.Health("orders", zerohop.HealthEvent{Err: io.EOF})
 	h.Health("orders", zerohop.HealthEvent{Err: refusedDial})
 	h.Health("orders", zerohop.HealthEvent{Passing: true})
+	for n := zerohop.NetworkTCP; n <= zerohop.NetworkInProcess; n++ {
+		h.Connection("orders", zerohop.ConnectionEvent{Network: n})
+	}
+	for _, r := range []samehost.Reason{
+		samehost.ReasonGone, samehost.ReasonRefused, samehost.ReasonBusy, samehost.ReasonForbidden, samehost.ReasonReplaced,
+		samehost.ReasonSilent, samehost.ReasonOther,
+	} {
+		h.Connection("orders", zerohop.ConnectionEvent{Fallback: r})
+	}
 	h.Update(zerohop.UpdateEvent{Generation: 2})
 	h.Update(zerohop.UpdateEvent{Generation: 2, Err: io.EOF})
 	for _, k := range []zerohop.StateKind{

@@ -17,7 +17,7 @@ import (
 	"github.com/zerohop/zerohop/samehost"
 )
 
-func TestSpansOfAttemptsSayOverWhatTheyWent(t *testing.T) {
+func TestTelemetrySaysOverWhatCallsWent(t *testing.T) {
 	dir, err := os.MkdirTemp("", "z")
 	if err != nil {
 		t.Fatal(err)
@@ -62,5 +62,22 @@ func TestSpansOfAttemptsSayOverWhatTheyWent(t *testing.T) {
 	}
 	if len(want) > 0 {
 		t.Errorf("no attempts on %v", want)
+	}
+	tr.CloseIdleConnections()
+	if err := os.Remove(l.Meta()[samehost.KeyPath]); err != nil {
+		t.Fatal(err)
+	}
+	get(t, &http.Client{Transport: tr}, t.Context(), "http://near/") // over TCP
+	got := r.instruments(t)
+	for _, c := range []struct{ service, network string }{{"near", "unix"}, {"near", "tcp"}, {"far", "tcp"}} {
+		if n := total(t, got["zerohop.connections"], service.String(c.service), transport.String(c.network)); n != 1 {
+			t.Errorf("%d connections of %s over %s, want 1", n, c.service, c.network)
+		}
+	}
+	if n := total(t, got["zerohop.connections"]); n != 3 {
+		t.Errorf("%d connections, want 3", n)
+	}
+	if n := total(t, got["zerohop.socket.fallbacks"], service.String("near"), socketReason.String("gone")); n != 1 {
+		t.Errorf("%d fall-backs because the socket was gone, want 1", n)
 	}
 }

@@ -87,13 +87,14 @@ func build(cfg Config) (zerohop.Hooks, *metrics, error) {
 				p.Inject(ctx, carrier(set))
 			}
 		},
-		Lane:      func(ctx context.Context) string { return baggage.FromContext(ctx).Member(zerohop.LaneKey).Value() },
-		Discovery: m.events.discovery,
-		Health:    m.events.healthChanged,
-		Update:    m.events.updated,
-		State:     m.events.stateChanged,
-		Opened:    func(mesh *zerohop.Mesh) { m.gauges.opened(mesh) },
-		Closed:    func(mesh *zerohop.Mesh) { m.gauges.closed(mesh) },
+		Lane:       func(ctx context.Context) string { return baggage.FromContext(ctx).Member(zerohop.LaneKey).Value() },
+		Discovery:  m.events.discovery,
+		Health:     m.events.healthChanged,
+		Update:     m.events.updated,
+		State:      m.events.stateChanged,
+		Connection: m.events.connected,
+		Opened:     func(mesh *zerohop.Mesh) { m.gauges.opened(mesh) },
+		Closed:     func(mesh *zerohop.Mesh) { m.gauges.closed(mesh) },
 	}, m, nil
 }
 

@@ -169,10 +169,8 @@ func (t *tracing) attemptDone(ctx context.Context, call *zerohop.CallInfo, a *ze
 			list = appendHost(list, peerAddress, peerPort, clean(a.Node.Addr()))
 		}
 		switch r.Network { // what is not TCP; to say so of that could be wrong, as the dialer may be the user's own
-		case zerohop.NetworkUnix:
-			list = append(list, transport.String("unix"))
-		case zerohop.NetworkInProcess:
-			list = append(list, transport.String("inproc"))
+		case zerohop.NetworkUnix, zerohop.NetworkInProcess:
+			list = append(list, transport.String(transportOf(r.Network)))
 		}
 		list = append(list, outcome.String(r.Outcome.String()))
 		if r.Resends > 0 {
