@@ -584,3 +584,19 @@ func TestInformationComesBeforeAnswersOnAllWays(t *testing.T) {
 type writeFunc func()
 
 func (f writeFunc) Write(p []byte) (int, error) { f(); return len(p), nil }
+
+// What the caller has left of its time reaches the handler of a server, in whatever way.
+func TestDeadlinesReachHandlersOnAllWays(t *testing.T) {
+	end := time.Now().Add(time.Hour)
+	onAll(t, NewHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		at, ok := r.Context().Deadline()
+		fmt.Fprint(w, ok && at.After(end.Add(-time.Minute*10)) && at.Before(end.Add(time.Minute*10)))
+	}), HandlerOptions{}).ServeHTTP, func(t *testing.T, tr *Transport) {
+		ctx, cancel := context.WithDeadline(t.Context(), end)
+		defer cancel()
+		resp, err := tr.RoundTrip(request(ctx, t, http.MethodGet, "http://orders/", nil))
+		if got := read(t, resp, err); got != "true" {
+			t.Error("the handler does not have the deadline of its caller")
+		}
+	})
+}
