@@ -17,17 +17,18 @@ import (
 	"github.com/zerohop/zerohop/ebpfaccel/loader"
 )
 
-// accelerating are the arguments of the commands accel up, status, down, doctor and bench.
+// accelerating are the arguments of the commands of accel.
 type accelerating struct {
 	command  string
 	config   loader.Config
 	json     bool
 	now      bool
 	selfTest bool
+	anyGain  bool
 	timeout  time.Duration
 }
 
-// These are for accel up, which tests in a cgroup of its own, and for accel bench.
+// The first is also for accel up, which tests in a cgroup of its own, and the other for accel bench alone.
 const (
 	selfTestCommand    = "self-test"
 	benchServerCommand = "bench-server"
@@ -36,7 +37,7 @@ const (
 func parseAccelerating(args []string) (accelerating, error) {
 	a := accelerating{selfTest: true}
 	if len(args) == 0 {
-		return a, errors.New("want accel up, status, down, doctor or bench")
+		return a, errors.New("want accel up, status, down, doctor, self-test or bench")
 	}
 	a.command, args = args[0], args[1:]
 	flags := flag.NewFlagSet("accel", flag.ContinueOnError)
@@ -53,6 +54,7 @@ func parseAccelerating(args []string) (accelerating, error) {
 		pins()
 		cgroup()
 		flags.BoolVar(&a.selfTest, "self-test", true, "")
+		flags.BoolVar(&a.anyGain, "allow-no-gain", false, "")
 		flags.DurationVar(&a.timeout, "timeout", time.Minute, "")
 	case "status":
 		pins()
@@ -67,9 +69,11 @@ func parseAccelerating(args []string) (accelerating, error) {
 		flags.BoolVar(&a.json, "json", false, "")
 	case "bench":
 		flags.DurationVar(&a.timeout, "time", 30*time.Second, "")
-	case selfTestCommand, benchServerCommand:
+	case selfTestCommand:
+		flags.BoolVar(&a.anyGain, "allow-no-gain", false, "")
+	case benchServerCommand:
 	default:
-		return a, fmt.Errorf("unknown command accel %s, want up, status, down, doctor or bench", quote(a.command))
+		return a, fmt.Errorf("unknown command accel %s, want up, status, down, doctor, self-test or bench", quote(a.command))
 	}
 	if err := flags.Parse(args); err != nil {
 		return a, err
@@ -110,6 +114,9 @@ func (a *accelerating) run(ctx context.Context, stdout io.Writer) error {
 	case "up":
 		if a.selfTest {
 			a.config.SelfTest = []string{"accel", selfTestCommand}
+			if a.anyGain {
+				a.config.SelfTest = append(a.config.SelfTest, "--allow-no-gain")
+			}
 		}
 		s, err := loader.Up(ctx, a.config)
 		if err != nil {
@@ -135,8 +142,24 @@ func (a *accelerating) run(ctx context.Context, stdout io.Writer) error {
 	case benchServerCommand:
 		return benchServer(ctx, os.Stdin, stdout)
 	default:
-		return loader.SelfTest(ctx)
+		return a.test(ctx, stdout)
 	}
+}
+
+// test tests the accelerator that is up for the cgroup of this process.
+func (a *accelerating) test(ctx context.Context, stdout io.Writer) error {
+	if err := loader.SelfTest(ctx); err != nil {
+		return err
+	}
+	g, err := loader.MeasureGain(ctx)
+	if err != nil {
+		return err
+	}
+	if err := g.Check(); err != nil && !a.anyGain {
+		return fmt.Errorf("%w; --allow-no-gain accepts that", err)
+	}
+	_, err = fmt.Fprintf(stdout, "bytes arrive as sent; a call of 1 KiB takes %v, over TCP %v\n", g.Accelerated, g.Plain)
+	return err
 }
 
 func writeIndented(w io.Writer, v any) error {

@@ -25,6 +25,7 @@ func TestAccelSaysWhatIsWrong(t *testing.T) {
 		{[]string{"sideways"}, exitUsage, `unknown command accel "sideways"`},
 		{[]string{"up"}, exitUsage, "want --cgroup"},
 		{[]string{"up", "--now"}, exitUsage, "-now"},
+		{[]string{"down", "--allow-no-gain"}, exitUsage, "-allow-no-gain"},
 		{[]string{"down", "now"}, exitUsage, `unexpected argument "now"`},
 		{[]string{"up", "--cgroup", t.TempDir(), "--pins", nowhere}, exitNone, missing},
 		{[]string{"status", "--pins", nowhere}, exitNone, notUp},
@@ -48,13 +49,15 @@ func TestAccelDoctorListsWhatIsMissing(t *testing.T) {
 	}
 }
 
-func TestAccelBenchNeedsAnAccelerator(t *testing.T) {
+func TestAccelMeasuresWhatIsUpAlone(t *testing.T) {
 	if err := ebpfaccel.Probe(); !errors.Is(err, ebpfaccel.ErrNotSupported) {
 		t.Skip("there is one for this process")
 	}
-	code, stdout, stderr := zerohop(t.Context(), "accel", "bench")
-	if code != exitNone || stdout != "" || !strings.Contains(stderr, "ebpfaccel: ") {
-		t.Errorf("accel bench = %d, %q, %q", code, stdout, stderr)
+	for _, command := range []string{"bench", "self-test"} {
+		code, stdout, stderr := zerohop(t.Context(), "accel", command)
+		if code != exitNone || stdout != "" || !strings.Contains(stderr, "ebpfaccel: ") {
+			t.Errorf("accel %s = %d, %q, %q", command, code, stdout, stderr)
+		}
 	}
 }
 

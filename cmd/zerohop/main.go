@@ -87,7 +87,7 @@ const help = `zerohop shows what a mesh makes of its discovery, and judges its c
   zerohop route --spec SPEC [METHOD] URL [flags]    where a call goes, and why
   zerohop diff OLD NEW [flags]                      what another spec changes for calls
   zerohop incident show|merge FILE... [flags]       what was first, and a timeline of several processes
-  zerohop accel up|status|down|doctor|bench [flags] calls within this host, past its TCP stack
+  zerohop accel up|status|down|doctor|self-test|bench [flags] calls within this host, past its TCP stack
   zerohop version
   zerohop help
 
@@ -166,12 +166,13 @@ Exit code: 0, 1 if the output cannot be written, 2 for wrong usage and for files
 
 accel is for administrators of Linux hosts; docs/accelerator.md says what it does, and what it takes away. up loads the accelerator
 for the programs of a cgroup that opt in, tests it first, and takes the place of one that is up. It needs CAP_BPF, CAP_NET_ADMIN and
-CAP_PERFMON. down waits for open connections. doctor tells what is missing. bench compares plain and accelerated connections of its own
-process; like the programs that opt in it needs no privileges.
+CAP_PERFMON. down waits for open connections. doctor tells what is missing. self-test and bench are run in the cgroup, and need no
+privileges: self-test fails unless all bytes arrive as sent, and calls are faster than over TCP; bench compares with other ways.
 
   --cgroup DIR        of cgroup v2, for up and doctor; --allow-root if it is the root
   --pins DIR          where the accelerator is kept (default /sys/fs/bpf/zerohop)
   --self-test=false   with up: do not test it first
+  --allow-no-gain     with up and self-test: not to be faster than TCP is no failure
   --timeout DURATION  how long up (default 1m) and down (default 30s) may take
   --now               with down: do not wait; open connections go on
   --time DURATION     how long bench takes (default 30s)

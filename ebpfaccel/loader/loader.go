@@ -7,6 +7,9 @@ package loader
 
 import (
 	"errors"
+	"fmt"
+	"slices"
+	"time"
 
 	"github.com/zerohop/zerohop/ebpfaccel"
 )
@@ -28,8 +31,8 @@ type Config struct {
 	AllowRoot bool
 	// Pins is the directory that keeps the accelerator, DefaultPins if "". Up makes it, but not those above.
 	Pins string
-	// SelfTest are the arguments by which this program calls [SelfTest], and ends well if that returns nil. Up runs it in a cgroup
-	// of its own, and loads nothing if it fails. nil: no self-test.
+	// SelfTest are the arguments by which this program calls [SelfTest], and [MeasureGain] if it likes, and ends well if nothing is
+	// wrong. Up runs it in a cgroup of its own, and loads nothing if it fails. nil: no self-test.
 	SelfTest []string
 }
 
@@ -100,4 +103,25 @@ func missing(findings []Finding) error {
 		return nil
 	}
 	return &ebpfaccel.NotSupportedError{Reasons: reasons}
+}
+
+// ErrNoGain says that the accelerator is of no use on this host.
+var ErrNoGain = errors.New("loader: accelerated calls are no faster")
+
+// A Gain is what the accelerator is worth: median times of a call of 1 KiB and its answer.
+type Gain struct {
+	Plain, Accelerated time.Duration
+}
+
+// Check returns [ErrNoGain], with the figures, if accelerated calls take as long as plain ones or longer.
+func (g Gain) Check() error {
+	if g.Accelerated < g.Plain {
+		return nil
+	}
+	return fmt.Errorf("%w: %v, over TCP %v", ErrNoGain, g.Accelerated, g.Plain)
+}
+
+func median(times []time.Duration) time.Duration {
+	slices.Sort(times)
+	return times[len(times)/2]
 }

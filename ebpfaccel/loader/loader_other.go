@@ -25,6 +25,9 @@ func Read(pins string) (Status, error) { return Status{}, notSupported() }
 // SelfTest tests the accelerator, on Linux.
 func SelfTest(context.Context) error { return notSupported() }
 
+// MeasureGain measures the accelerator, on Linux.
+func MeasureGain(context.Context) (Gain, error) { return Gain{}, notSupported() }
+
 // Doctor looks at what Up needs, on Linux.
 func Doctor(Config) []Finding {
 	return []Finding{{Subject: "system", Detail: "needs Linux, not " + runtime.GOOS}}
