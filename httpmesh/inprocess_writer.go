@@ -1,6 +1,7 @@
 package httpmesh
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +27,7 @@ type errandWriter struct {
 	head     http.Header // as it was then
 	length   int64       // that the handler has said, -1 if none
 	written  int64
+	short    bool   // what came before a write that was too long is less than length
 	kept     []byte // of the body, before sent
 	declared []string
 	sent     bool
@@ -111,7 +113,9 @@ func (w *errandWriter) admit(n int) error {
 	if !bodyAllowed(w.status) {
 		return http.ErrBodyNotAllowed
 	}
+	before := w.written
 	if w.written += int64(n); w.length >= 0 && w.written > w.length {
+		w.short = w.short || before < w.length
 		return http.ErrContentLength
 	}
 	return nil
@@ -166,6 +170,14 @@ func (w *errandWriter) FlushError() error {
 	return err
 }
 
+// CloseNotify is for http.CloseNotifier, which frameworks still take for granted: a value comes when the caller has gone away or
+// the handler has returned.
+func (w *errandWriter) CloseNotify() <-chan bool {
+	gone := make(chan bool, 1)
+	context.AfterFunc(w.errand.in.Context(), func() { gone <- true })
+	return gone
+}
+
 // EnableFullDuplex is for http.ResponseController: a handler can always read while it writes.
 func (w *errandWriter) EnableFullDuplex() error { return nil }
 
@@ -205,7 +217,7 @@ func (w *errandWriter) finish() {
 	if w.bodiless() {
 		return
 	}
-	if w.length >= 0 && w.written < w.length {
+	if w.length >= 0 && (w.written < w.length || w.short) {
 		v.down.end(io.ErrUnexpectedEOF)
 		return
 	}
@@ -256,7 +268,9 @@ func (w *errandWriter) send(start []byte, whole bool) {
 		if w.status == http.StatusNotModified {
 			delete(h, "Content-Type")
 		}
-		resp.ContentLength = 0
+		if !w.errand.head {
+			resp.ContentLength = 0
+		}
 	default:
 		if _, ok := head["Content-Type"]; !ok && len(start) > 0 && head.Get("Content-Encoding") == "" {
 			h["Content-Type"] = []string{http.DetectContentType(start)}

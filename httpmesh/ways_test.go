@@ -189,6 +189,15 @@ func TestAllWaysToAHandlerAreAlike(t *testing.T) {
 				panic(err)
 			}
 		}, method("GET")},
+		"too much at once": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "3")
+			io.WriteString(w, "a")
+			for range 2 {
+				if _, err := io.WriteString(w, "bcd"); !errors.Is(err, http.ErrContentLength) {
+					panic(err)
+				}
+			}
+		}, method("GET")},
 		"no content": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "a/b")
 			w.WriteHeader(204)
@@ -204,6 +213,8 @@ func TestAllWaysToAHandlerAreAlike(t *testing.T) {
 				panic(err)
 			}
 		}, method("GET")},
+		"HEAD of no content":   {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, method("HEAD")},
+		"HEAD of not modified": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(304) }, method("HEAD")},
 		"trailers": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Trailer", "x-one, X-Two")
 			w.Header().Add("Trailer", "X-Missing")
@@ -450,6 +461,14 @@ func TestHandlersLearnThatTheCallerHasGoneOnAllWays(t *testing.T) {
 		case inWrite:
 			for err := error(nil); err == nil; {
 				_, err = w.Write(make([]byte, 10_000))
+			}
+		}
+		if r.URL.Path == byClose {
+			//lint:ignore SA1019 frameworks use it
+			if n, ok := w.(http.CloseNotifier); ok {
+				<-n.CloseNotify()
+			} else {
+				t.Error("the http.ResponseWriter is no http.CloseNotifier")
 			}
 		}
 		<-r.Context().Done()
