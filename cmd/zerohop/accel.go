@@ -69,6 +69,7 @@ func parseAccelerating(args []string) (accelerating, error) {
 		flags.BoolVar(&a.json, "json", false, "")
 	case "bench":
 		flags.DurationVar(&a.timeout, "time", 30*time.Second, "")
+		flags.BoolVar(&a.json, "json", false, "")
 	case selfTestCommand:
 		flags.BoolVar(&a.anyGain, "allow-no-gain", false, "")
 	case benchServerCommand:
@@ -138,7 +139,7 @@ func (a *accelerating) run(ctx context.Context, stdout io.Writer) error {
 	case "doctor":
 		return a.doctor(stdout)
 	case "bench":
-		return accelBench(ctx, a.timeout, stdout)
+		return accelBench(ctx, a.timeout, a.json, stdout)
 	case benchServerCommand:
 		return benchServer(ctx, os.Stdin, stdout)
 	default:

@@ -1,19 +1,16 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
-	"net/http"
 	"os"
-	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -22,16 +19,27 @@ import (
 
 // A path is a way for bytes from one end of a host to the other.
 type path struct {
-	name   string
-	listen func(ctx context.Context, network, address string) (net.Listener, error)
-	dial   func(ctx context.Context, network, address string) (net.Conn, error)
-	server string // the address of a server of HTTP
+	name    string
+	network string // "" for none: the handler is called in this process
+	listen  func(ctx context.Context, network, address string) (net.Listener, error)
+	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	server  string // the address of a server of HTTP
 }
 
 // benchPaths are compared, the first with each of the others.
 var benchPaths = []path{
-	{name: "TCP", listen: new(net.ListenConfig).Listen, dial: new(net.Dialer).DialContext},
-	{name: "accelerated", listen: new(ebpfaccel.ListenConfig).Listen, dial: new(ebpfaccel.Dialer).DialContext},
+	{name: "TCP", network: "tcp", listen: new(net.ListenConfig).Listen, dial: new(net.Dialer).DialContext},
+	{name: "accelerated", network: "tcp", listen: new(ebpfaccel.ListenConfig).Listen, dial: new(ebpfaccel.Dialer).DialContext},
+	{name: "Unix socket", network: "unix", listen: new(net.ListenConfig).Listen, dial: new(net.Dialer).DialContext},
+	{name: "in process"},
+}
+
+// address returns one to listen on, in a directory.
+func (p path) address(dir string) string {
+	if p.network == "unix" {
+		return filepath.Join(dir, fmt.Sprintf("%x", rand.Uint64()))
+	}
+	return "127.0.0.1:0"
 }
 
 // A measure is what a workload shows in one round: less is better.
@@ -43,11 +51,24 @@ type workload struct {
 	name string
 	size int
 	run  func(ctx context.Context, p path, size int, d time.Duration) (measure, error)
+	http bool // what is not runs over connections alone
 }
 
-// accelBench compares plain and accelerated connections. Both take turns, so that what else the host does hits both. The processor
-// time is that of this process, which of HTTP has the client alone.
-func accelBench(ctx context.Context, total time.Duration, stdout io.Writer) error {
+// A benchResult is that of a workload over a path: medians of all rounds.
+type benchResult struct {
+	Workload string  `json:"workload"`
+	Bytes    int     `json:"bytes"`
+	Path     string  `json:"path"`
+	P50      float64 `json:"p50_us,omitempty"`   // of calls, in microseconds
+	Rate     float64 `json:"mb_per_s,omitempty"` // of streams
+	CPU      float64 `json:"cpu_us"`             // of both ends, for a call or a megabyte
+	Ratio    float64 `json:"ratio_to_tcp"`       // of P50 or Rate
+	CPURatio float64 `json:"cpu_ratio_to_tcp"`   // 0 if that of TCP was too little to be measured
+}
+
+// accelBench compares ways between two ends of a host. All take turns, in another order each time, so that what else the host does
+// hits all of them.
+func accelBench(ctx context.Context, total time.Duration, asJSON bool, stdout io.Writer) error {
 	if err := ebpfaccel.Probe(); err != nil {
 		return err
 	}
@@ -59,24 +80,23 @@ func accelBench(ctx context.Context, total time.Duration, stdout io.Writer) erro
 	}
 	defer stop()
 	var loads []workload
-	for _, size := range []int{64, 1 << 10, 16 << 10, 64 << 10, 1 << 20} {
-		loads = append(loads, workload{"echo", size, benchEcho})
+	sizes := []int{64, 1 << 10, 16 << 10, 64 << 10, 1 << 20}
+	for _, size := range sizes {
+		loads = append(loads, workload{name: "echo", size: size, run: benchEcho})
 	}
-	loads = append(loads, workload{"HTTP GET", 1 << 10, benchHTTP})
-	for _, size := range []int{64, 1 << 10, 16 << 10, 64 << 10, 1 << 20} {
-		loads = append(loads, workload{"stream", size, benchStream})
+	loads = append(loads, workload{name: "HTTP GET", size: 1 << 10, run: benchHTTP, http: true})
+	for _, size := range sizes {
+		loads = append(loads, workload{name: "stream", size: size, run: benchStream})
 	}
-	each := total * 9 / 10 / time.Duration(rounds*len(paths)*len(loads))
-
-	fmt.Fprintf(stdout, "%d processors, %s; medians of %d rounds by turns, ratios to TCP\n\n",
-		runtime.NumCPU(), runtime.Version(), rounds)
-	t := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "workload\tbytes\tTCP\taccelerated\tratio\tCPU ratio\t")
+	each := total * 9 / 10 / time.Duration(rounds*(3*len(loads)+1))
+	var results []benchResult
 	for _, load := range loads {
 		walls, cpus := make([][]time.Duration, len(paths)), make([][]time.Duration, len(paths))
-		for round := range rounds {
-			for i := range paths {
-				i = (i + round) % len(paths)
+		for range rounds {
+			for _, i := range rand.Perm(len(paths)) {
+				if paths[i].network == "" && !load.http {
+					continue
+				}
 				m, err := load.run(ctx, paths[i], load.size, each)
 				if err != nil {
 					return fmt.Errorf("%s of %d bytes, %s: %w", load.name, load.size, paths[i].name, err)
@@ -84,13 +104,45 @@ func accelBench(ctx context.Context, total time.Duration, stdout io.Writer) erro
 				walls[i], cpus[i] = append(walls[i], m.wall), append(cpus[i], m.cpu)
 			}
 		}
-		unit := " p50"
-		if load.name == "stream" {
-			unit = "/MB"
+		for i, p := range paths {
+			if walls[i] != nil {
+				results = append(results, resultOf(load, p, median(walls[i]), median(cpus[i]), median(walls[0]), median(cpus[0])))
+			}
 		}
-		plain, fast := median(walls[0]), median(walls[1])
-		fmt.Fprintf(t, "%s\t%d\t%v%s\t%v%s\t%.2f\t%.2f\t\n", load.name, load.size, plain, unit, fast, unit,
-			float64(fast)/float64(plain), float64(median(cpus[1]))/float64(max(1, median(cpus[0]))))
+	}
+	if asJSON {
+		return writeIndented(stdout, results)
+	}
+	fmt.Fprintf(stdout, "%d processors, %s; medians of %d rounds by turns, processor time of both ends\n\n",
+		runtime.NumCPU(), runtime.Version(), rounds)
+	return writeBench(stdout, results)
+}
+
+// resultOf compares what a path took with what TCP took.
+func resultOf(load workload, p path, wall, cpu, tcp, tcpCPU time.Duration) benchResult {
+	r := benchResult{Workload: load.name, Bytes: load.size, Path: p.name, CPU: microseconds(cpu)}
+	if load.name == "stream" {
+		r.Rate, r.Ratio = 1/wall.Seconds(), float64(tcp)/float64(wall)
+	} else {
+		r.P50, r.Ratio = microseconds(wall), float64(wall)/float64(tcp)
+	}
+	if tcpCPU > 0 {
+		r.CPURatio = float64(cpu) / float64(tcpCPU)
+	}
+	return r
+}
+
+func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
+func writeBench(w io.Writer, results []benchResult) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "workload\tbytes\tpath\tp50 or rate\tto TCP\tCPU per call or MB\tto TCP\t")
+	for _, r := range results {
+		what := fmt.Sprintf("%.1f µs", r.P50)
+		if r.Rate > 0 {
+			what = fmt.Sprintf("%.0f MB/s", r.Rate)
+		}
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%.2f\t%.1f µs\t%.2f\t\n", r.Workload, r.Bytes, r.Path, what, r.Ratio, r.CPU, r.CPURatio)
 	}
 	return t.Flush()
 }
@@ -102,12 +154,17 @@ func median(ds []time.Duration) time.Duration {
 
 // connected calls run with the ends of a connection.
 func (p path) connected(ctx context.Context, run func(client, server net.Conn) error) error {
-	l, err := p.listen(ctx, "tcp", "127.0.0.1:0")
+	dir, err := os.MkdirTemp("", "zerohop-bench-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	l, err := p.listen(ctx, p.network, p.address(dir))
 	if err != nil {
 		return err
 	}
 	defer l.Close()
-	client, err := p.dial(ctx, "tcp", l.Addr().String())
+	client, err := p.dial(ctx, p.network, l.Addr().String())
 	if err != nil {
 		return err
 	}
@@ -196,85 +253,4 @@ func benchStream(ctx context.Context, p path, size int, d time.Duration) (m meas
 		return writeErr
 	})
 	return m, err
-}
-
-// benchServer serves HTTP over plain and accelerated connections, in a process of its own as services are. It prints where, in the
-// order of benchPaths, and ends with its standard input.
-func benchServer(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
-	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		size, err := strconv.Atoi(r.URL.Query().Get("size"))
-		if err != nil || size < 0 || size > 1<<20 {
-			http.Error(w, "want a size", http.StatusBadRequest)
-			return
-		}
-		w.Write(make([]byte, size))
-	})
-	var addrs []any
-	for _, p := range benchPaths {
-		l, err := p.listen(ctx, "tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		addrs = append(addrs, l.Addr())
-		s := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
-		defer s.Close()
-		go s.Serve(l) // until Close
-	}
-	if _, err := fmt.Fprintln(stdout, addrs...); err != nil {
-		return err
-	}
-	_, err := io.Copy(io.Discard, stdin)
-	return err
-}
-
-// startBenchServer starts it and sets the addresses of the paths.
-func startBenchServer(ctx context.Context, paths []path) (stop func(), err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.CommandContext(ctx, self, "accel", benchServerCommand)
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	stop = func() {
-		stdin.Close()
-		cmd.Wait()
-	}
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	addrs := strings.Fields(line)
-	if err != nil || len(addrs) != len(paths) {
-		stop()
-		return nil, fmt.Errorf("the server of the benchmark says %q: %w", line, err)
-	}
-	for i := range paths {
-		paths[i].server = addrs[i]
-	}
-	return stop, nil
-}
-
-func benchHTTP(ctx context.Context, p path, size int, d time.Duration) (measure, error) {
-	transport := &http.Transport{DialContext: p.dial}
-	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/?size=%d", p.server, size), nil)
-	if err != nil {
-		return measure{}, err
-	}
-	return timed(d, func() error {
-		resp, err := client.Do(request)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(io.Discard, resp.Body)
-		return errors.Join(err, resp.Body.Close())
-	})
 }

@@ -3,8 +3,10 @@ package main
 import (
 	"errors"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/zerohop/zerohop/ebpfaccel"
 	"github.com/zerohop/zerohop/ebpfaccel/loader"
@@ -73,6 +75,52 @@ func TestAccelStatusShowsEveryCounter(t *testing.T) {
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the status lacks %q:\n%s", want, &b)
+		}
+	}
+}
+
+func TestAccelBenchComparesWithTCP(t *testing.T) {
+	tcp, unix := benchPaths[0], benchPaths[2]
+	echo, stream := workload{name: "echo", size: 64}, workload{name: "stream", size: 1 << 10}
+	results := []benchResult{
+		resultOf(echo, unix, 30*time.Microsecond, 8*time.Microsecond, 40*time.Microsecond, 10*time.Microsecond),
+		resultOf(stream, unix, time.Millisecond, time.Microsecond, 2*time.Millisecond, 4*time.Microsecond),
+		resultOf(stream, tcp, time.Millisecond, 0, time.Millisecond, 0),
+	}
+	want := []benchResult{
+		{Workload: "echo", Bytes: 64, Path: "Unix socket", P50: 30, CPU: 8, Ratio: 0.75, CPURatio: 0.8},
+		{Workload: "stream", Bytes: 1024, Path: "Unix socket", Rate: 1000, CPU: 1, Ratio: 2, CPURatio: 0.25},
+		{Workload: "stream", Bytes: 1024, Path: "TCP", Rate: 1000, Ratio: 1},
+	}
+	if !slices.Equal(results, want) {
+		t.Errorf("resultOf() = %+v, want %+v", results, want)
+	}
+	var b strings.Builder
+	if err := writeBench(&b, results); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"30.0 µs 0.75 8.0 µs 0.80", "1000 MB/s 2.00 1.0 µs 0.25"} {
+		if !strings.Contains(strings.Join(strings.Fields(b.String()), " "), want) {
+			t.Errorf("the table lacks %q:\n%s", want, &b)
+		}
+	}
+}
+
+// All that does not take an accelerator.
+func TestAccelBenchRunsOverEveryPath(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no Unix sockets are compared")
+	}
+	for _, p := range benchPaths {
+		loads := []workload{{name: "echo", size: 1 << 10, run: benchEcho}, {name: "stream", size: 1 << 10, run: benchStream}}
+		if p.network == "" {
+			loads = []workload{{name: "HTTP GET", size: 1 << 10, run: benchHTTP}}
+		}
+		for _, load := range loads {
+			m, err := load.run(t.Context(), p, load.size, time.Millisecond)
+			if err != nil || m.wall <= 0 {
+				t.Errorf("%s, %s: %+v, %v", load.name, p.name, m, err)
+			}
 		}
 	}
 }

@@ -167,7 +167,7 @@ Exit code: 0, 1 if the output cannot be written, 2 for wrong usage and for files
 accel is for administrators of Linux hosts; docs/accelerator.md says what it does, and what it takes away. up loads the accelerator
 for the programs of a cgroup that opt in, tests it first, and takes the place of one that is up. It needs CAP_BPF, CAP_NET_ADMIN and
 CAP_PERFMON. down waits for open connections. doctor tells what is missing. self-test and bench are run in the cgroup, and need no
-privileges: self-test fails unless all bytes arrive as sent, and calls are faster than over TCP; bench compares with other ways.
+privileges: self-test fails unless all bytes arrive as sent, and calls are faster than over TCP; bench compares with TCP and others.
 
   --cgroup DIR        of cgroup v2, for up and doctor; --allow-root if it is the root
   --pins DIR          where the accelerator is kept (default /sys/fs/bpf/zerohop)
@@ -176,7 +176,7 @@ privileges: self-test fails unless all bytes arrive as sent, and calls are faste
   --timeout DURATION  how long up (default 1m) and down (default 30s) may take
   --now               with down: do not wait; open connections go on
   --time DURATION     how long bench takes (default 30s)
-  --json              with status and doctor
+  --json              with status, doctor and bench
 
 Exit code: 0, 1 if it did not succeed or anything is missing, 2 for wrong usage.
 `
