@@ -90,10 +90,12 @@ func lacking(effective uint64) error {
 
 // checkPlace looks at the directory of the pins, or the one to make it in.
 func checkPlace(pins string) error {
-	file, err := os.Open(pins)
+	file, err := openDir(pins)
 	if err == nil {
 		defer file.Close()
 		return checkPins(file)
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
 	parent, err := os.Open(filepath.Dir(pins))
 	if err != nil {

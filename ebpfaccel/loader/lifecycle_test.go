@@ -538,6 +538,43 @@ func TestDownAtOnceLosesNothing(t *testing.T) {
 	}
 }
 
+func TestLockIsThatOfTheDirectoryInPlace(t *testing.T) {
+	pins := pinsDir(t)
+	dir, err := openPins(pins, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if err := os.Remove(pins); err != nil {
+		t.Fatal(err)
+	}
+	if err := dir.lock(); err == nil {
+		t.Error("a directory that is gone could be locked")
+	}
+	if err := os.Mkdir(pins, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := dir.lock(); err == nil {
+		t.Error("a directory that was made anew could be locked by who opened the one before")
+	}
+}
+
+func TestDoctorTakesNoLinkForTheDirectory(t *testing.T) {
+	pins := pinsDir(t)
+	if err := os.Mkdir(pins, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	link := pins + "-link"
+	if err := os.Symlink(pins, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range Doctor(Config{Pins: link}) {
+		if f.Subject == "pins" && f.OK {
+			t.Errorf("Doctor() finds %+v, but Up refuses it", f)
+		}
+	}
+}
+
 func TestUpRefuses(t *testing.T) {
 	cgroup := testCgroup(t)
 	root, err := cgroup2Mount()
@@ -577,7 +614,20 @@ func TestUpRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer os.Remove(other)
+	setting, err := ebpf.LoadPinnedMap(filepath.Join(pins, accelMapSetting), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer setting.Close()
+	draining := defaults
+	draining.Off = 1
+	if err := setting.Put(uint32(0), draining); err != nil {
+		t.Fatal(err)
+	}
 	refused("another cgroup", Config{Cgroup: other, Pins: pins}, "take it down first")
+	if s, err := Read(pins); err != nil || !s.Draining {
+		t.Errorf("after a refusal Read() = %+v, %v, want that it is draining as before", s, err)
+	}
 	if err := os.Chmod(filepath.Join(pins, accelMapSockets), 0o666); err != nil {
 		t.Fatal(err)
 	}

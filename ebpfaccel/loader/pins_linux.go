@@ -28,7 +28,7 @@ func openPins(path string, create bool) (*pinDir, error) {
 			return nil, fmt.Errorf("loader: directory for pins: %w", err)
 		}
 	}
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+	file, err := openDir(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w in %s", ErrNotUp, path)
 	} else if err != nil {
@@ -41,10 +41,25 @@ func openPins(path string, create bool) (*pinDir, error) {
 	return &pinDir{path, file}, nil
 }
 
+// openDir opens a directory, but not one that a symbolic link leads to.
+func openDir(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+}
+
 // lock keeps out other processes that want to change something, until the directory is closed.
 func (d *pinDir) lock() error {
 	if err := syscall.Flock(int(d.file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return fmt.Errorf("loader: %s is in use by another process: %w", d.path, err)
+	}
+	// A Down may have removed it meanwhile, and another Up have made and locked a new one.
+	own, err := d.file.Stat()
+	if err != nil {
+		return fmt.Errorf("loader: directory for pins: %w", err)
+	}
+	if now, err := os.Lstat(d.path); err != nil {
+		return fmt.Errorf("loader: directory for pins: %w", err)
+	} else if !os.SameFile(own, now) {
+		return fmt.Errorf("loader: %s is in use by another process, which has made it anew", d.path)
 	}
 	return nil
 }

@@ -50,6 +50,9 @@ func Up(ctx context.Context, config Config) (Status, error) {
 	if err := dir.lock(); err != nil {
 		return Status{}, err
 	}
+	if err := dir.holds(config.Cgroup); err != nil { // before anything of it is changed
+		return Status{}, err
+	}
 	objects, err := loadOver(dir)
 	if err != nil {
 		return Status{}, err
@@ -161,6 +164,32 @@ func (a attachment) attach(cgroup string) (link.Link, error) {
 	return l, nil
 }
 
+// holds returns an error if the accelerator in the directory is for another cgroup.
+func (d *pinDir) holds(cgroup string) error {
+	want, err := cgroupID(cgroup)
+	if err != nil {
+		return err
+	}
+	for _, a := range attachments(new(accelObjects)) {
+		l, err := d.loadLink(a.name)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		id, err := cgroupOf(l)
+		l.Close()
+		if err != nil {
+			return err
+		}
+		if id != want {
+			return fmt.Errorf("loader: %s holds an accelerator for cgroup %s: take it down first, or use another directory for pins",
+				d.path, cgroupPath(id))
+		}
+	}
+	return nil
+}
+
 // pin attaches the program for good, in the place of that of an earlier Up.
 func (a attachment) pin(dir *pinDir, cgroup string) error {
 	l, err := dir.loadLink(a.name)
@@ -174,16 +203,6 @@ func (a attachment) pin(dir *pinDir, cgroup string) error {
 		return err
 	}
 	defer l.Close()
-	id, err := cgroupOf(l)
-	if err != nil {
-		return err
-	}
-	if want, err := cgroupID(cgroup); err != nil {
-		return err
-	} else if id != want {
-		return fmt.Errorf("loader: %s holds an accelerator for cgroup %s: take it down first, or use another directory for pins",
-			dir.path, cgroupPath(id))
-	}
 	if err := l.Update(a.program); err != nil {
 		return fmt.Errorf("loader: replace %s: %w", a.name, err)
 	}
