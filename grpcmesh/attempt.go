@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -19,12 +20,13 @@ import (
 type attemptState struct {
 	attempt *zerohop.Attempt
 
-	mu     sync.Mutex  // guards what follows
-	pool   *pool       // that the node of the last try is from
-	trying bool        // gRPC's last try is not over
-	over   bool        // gRPC is done with the RPC
-	ending ending      // of the last try
-	after  func(error) // called after the end of the attempt, which is that of the RPC; nil if it is not, or has come
+	mu     sync.Mutex   // guards what follows but tries
+	pool   *pool        // that the node of the last try is from
+	trying bool         // gRPC's last try is not over
+	over   bool         // gRPC is done with the RPC
+	tries  atomic.Int32 // that gRPC has begun; here it takes no room
+	ending ending       // of the last try
+	after  func(error)  // called after the end of the attempt, which is that of the RPC; nil if it is not, or has come
 }
 
 // attemptOf returns the state of the attempt that an RPC on a connection to the Target of a service is part of, nil if it
@@ -62,6 +64,7 @@ type ending struct {
 
 // begin notes that gRPC tries the RPC on the node that was picked from a pool.
 func (st *attemptState) begin(c *pool) {
+	st.tries.Add(1)
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.pool, st.trying = c, true

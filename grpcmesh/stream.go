@@ -112,15 +112,31 @@ func (x *stream) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Ver
 		st.end(ending{sent: true, received: true}) // for all we know: its status is what it is judged by
 		s = watch(ctx, s, x.single, finish)
 	}
+	opened := &attemptStream{s, ctx, st}
 	if x.replay != nil {
-		if err := x.replay.log.sendTo(s); err != nil {
+		if err := x.replay.log.sendTo(opened); err != nil {
 			return st.judge(ctx, err)
 		}
 		a.Open()
 	}
-	x.last = &attemptStream{s, ctx, st}
+	x.last = opened
 	a.Status = 0
 	return resilience.Verdict{Outcome: resilience.Success}
+}
+
+// SendMsg sees to it that a stream on which nothing can be sent any more is over. gRPC says so, too, of one whose connection was closed
+// before it was written, but opens it again as soon as somebody waits for a message. By then nobody sends any more, and the server
+// would wait for the rest as long as the client for its answer.
+func (s *attemptStream) SendMsg(m any) error {
+	before := s.state.tries.Load()
+	err := s.ClientStream.SendMsg(m)
+	if errors.Is(err, io.EOF) {
+		s.ClientStream.Context() // whoever has seen that does not get another stream
+		if s.state.tries.Load() != before {
+			return nil // it was opened again before that, and m was sent with the rest
+		}
+	}
+	return err
 }
 
 // RecvMsg has zerohop.Explain find out about a stream that breaks off.
