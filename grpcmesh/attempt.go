@@ -2,6 +2,7 @@ package grpcmesh
 
 import (
 	"context"
+	"io"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -128,6 +129,20 @@ func (st *attemptState) ended() ending {
 		e.err, e.sent = errLeftBehind, false
 	}
 	return e
+}
+
+// truth returns the error that an RPC ended with. gRPC says io.EOF of one that it repeated by itself if that connection, too, was
+// closed before the messages were written, as if it had ended well. No server has got those.
+func (st *attemptState) truth(err error) error {
+	if err != io.EOF {
+		return err
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if e := st.ending; !st.trying && e.err == nil && e.sent && !e.received {
+		return errLeftBehind
+	}
+	return err
 }
 
 // from returns the pool that the node of the last try is from, nil if the connection is not balanced by this package.

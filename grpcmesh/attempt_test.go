@@ -1,6 +1,7 @@
 package grpcmesh
 
 import (
+	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -70,5 +71,29 @@ func TestStreamsLeftBehindAreNoSuccess(t *testing.T) {
 	v := ending{err: errLeftBehind, sent: true}.verdict() // as RecvMsg says
 	if !v.Unsent || !v.Retry {
 		t.Errorf("%v is %+v, want a retry of what was not sent", errLeftBehind, v)
+	}
+}
+
+// gRPC says io.EOF of both a stream that has ended well, of which at least the status came, and one that was not written.
+func TestEndsThatAreNoneAreTold(t *testing.T) {
+	for _, tt := range []struct {
+		end       ending
+		err, want error
+	}{
+		{ending{sent: true, received: true}, io.EOF, io.EOF},
+		{ending{sent: true}, io.EOF, errLeftBehind},
+		{ending{}, io.EOF, io.EOF}, // the connection is not balanced by this package
+		{ending{sent: true}, nil, nil},
+		{ending{sent: true}, errUnavailable, errUnavailable},
+	} {
+		st := &attemptState{}
+		st.begin(nil)
+		st.end(tt.end)
+		if got := st.truth(tt.err); got != tt.want {
+			t.Errorf("%+v: truth(%v) = %v, want %v", tt.end, tt.err, got, tt.want)
+		}
+	}
+	if e := (ending{sent: true, err: errLeftBehind}); !e.picked().Unsent {
+		t.Error("what was not written may not be repeated")
 	}
 }

@@ -89,6 +89,7 @@ type attemptStream struct {
 	grpc.ClientStream
 	ctx   context.Context
 	state *attemptState
+	sent  bool // a message
 }
 
 func (x *stream) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Verdict {
@@ -112,7 +113,7 @@ func (x *stream) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Ver
 		st.end(ending{sent: true, received: true}) // for all we know: its status is what it is judged by
 		s = watch(ctx, s, x.single, finish)
 	}
-	opened := &attemptStream{s, ctx, st}
+	opened := &attemptStream{ClientStream: s, ctx: ctx, state: st}
 	if x.replay != nil {
 		if err := x.replay.log.sendTo(opened); err != nil {
 			return st.judge(ctx, err)
@@ -124,24 +125,30 @@ func (x *stream) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Ver
 	return resilience.Verdict{Outcome: resilience.Success}
 }
 
-// SendMsg sees to it that a stream on which nothing can be sent any more is over. gRPC says so, too, of one whose connection was closed
-// before it was written, but opens it again as soon as somebody waits for a message. By then nobody sends any more, and the server
-// would wait for the rest as long as the client for its answer.
+// SendMsg sees to it that a stream on which nothing can be sent any more is over. gRPC says so, too, of one whose connection was
+// closed before it was written, but opens it again as soon as somebody waits for a message, with all that was sent until then. If that
+// is the first message only, it is as good as sent. After more, nobody would send the rest by then, for which the server would wait
+// as long as the client for its answer.
 func (s *attemptStream) SendMsg(m any) error {
-	before := s.state.tries.Load()
+	first, before := !s.sent, s.state.tries.Load()
+	s.sent = true
 	err := s.ClientStream.SendMsg(m)
-	if errors.Is(err, io.EOF) {
-		s.ClientStream.Context() // whoever has seen that does not get another stream
-		if s.state.tries.Load() != before {
-			return nil // it was opened again before that, and m was sent with the rest
-		}
+	if !errors.Is(err, io.EOF) {
+		return err
+	}
+	if first {
+		return nil // the next one tells, or RecvMsg
+	}
+	s.ClientStream.Context() // whoever has seen that does not get another stream
+	if s.state.tries.Load() != before {
+		return nil // it was opened again before that, and m was sent with the rest
 	}
 	return err
 }
 
 // RecvMsg has zerohop.Explain find out about a stream that breaks off.
 func (s *attemptStream) RecvMsg(m any) error {
-	err := s.ClientStream.RecvMsg(m)
+	err := s.state.truth(s.ClientStream.RecvMsg(m))
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}

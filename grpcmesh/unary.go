@@ -182,7 +182,7 @@ func (x *unary) Attempt(ctx context.Context, a *zerohop.Attempt) resilience.Verd
 		seen = &evidence{}
 		opts = seen.options(opts)
 	}
-	err := x.invoker(ctx, x.method, x.req, reply, x.cc, x.options(opts)...)
+	err := st.truth(x.invoker(ctx, x.method, x.req, reply, x.cc, x.options(opts)...))
 	if err == nil {
 		a.Status = 0
 		return resilience.Verdict{Outcome: resilience.Success}
