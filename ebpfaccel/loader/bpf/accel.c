@@ -290,6 +290,24 @@ static inline bool peer_lives(struct state *st)
 	return PEER(st, struct sock, __sk_common.skc_cookie.counter) == st->peer_cookie;
 }
 
+/*
+ * How many bytes may be queued at the other end for its receive buffer to have room for TCP. The kernel makes the buffer larger for
+ * what is redirected to it, unless the user has set its size: then it would drop what comes over TCP after that, and the sender
+ * would repeat it after longer and longer times. A quarter is left of what TCP promises half of to its peer.
+ */
+static inline __u32 room(struct state *st)
+{
+#define LOCKS(what) __builtin_preserve_field_info(((struct sock *)0)->sk_userlocks, what)
+	__u64 locks = 0;
+	void *at = (void *)&locks;
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+	at += 8 - LOCKS(FIELD_BYTE_SIZE);
+#endif
+	bpf_probe_read_kernel(at, LOCKS(FIELD_BYTE_SIZE), (void *)st->peer_sk + LOCKS(FIELD_BYTE_OFFSET));
+	locks = locks << LOCKS(FIELD_LSHIFT_U64) >> LOCKS(FIELD_RSHIFT_U64);
+	return locks & SOCK_RCVBUF_LOCK ? (__u32)PEER(st, struct sock, sk_rcvbuf) / 4 : ~0U >> 1;
+}
+
 static inline struct sk_psock *psock(void *user_data)
 {
 	enum { PSOCK = 4, FLAGS = 7 };
@@ -604,7 +622,7 @@ static inline enum reason decide(struct sk_msg_md *ctx, struct bpf_sock *sk, str
 	__u32 n = queued(psock(PEER(st, struct sock, sk_user_data)));
 	if (!n)
 		st->messages = 0;
-	if (n >= set->limit || st->messages >= set->messages) {
+	if (n >= set->limit || st->messages >= set->messages || n + ctx->size > room(st)) {
 		COUNT(full, 1);
 		hold(st, c, set);
 		return FULL;

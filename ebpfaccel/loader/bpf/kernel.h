@@ -36,6 +36,9 @@ enum { BPF_F_INGRESS = 1, BPF_F_NO_PREALLOC = 1, BPF_SK_STORAGE_GET_F_CREATE = 1
 enum { SK_DROP, SK_PASS };
 enum { BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB = 4, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB = 5, BPF_SOCK_OPS_RTT_CB = 12 };
 enum { BPF_SOCK_OPS_RTT_CB_FLAG = 1 << 3 };
+enum { SOCK_RCVBUF_LOCK = 2 };
+/* What __builtin_preserve_field_info tells. */
+enum { FIELD_BYTE_OFFSET = 0, FIELD_BYTE_SIZE = 1, FIELD_LSHIFT_U64 = 4, FIELD_RSHIFT_U64 = 5 };
 enum {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
@@ -138,6 +141,8 @@ struct sock_common {
 struct sock {
 	struct sock_common __sk_common;
 	void *sk_user_data;
+	__u8 sk_userlocks : 4; /* of some versions; a byte in others: see FIELD */
+	__s32 sk_rcvbuf;
 };
 
 struct tcp_sock {
