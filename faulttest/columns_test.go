@@ -27,9 +27,11 @@ func TestBrokenBackendIsNotSeen(t *testing.T) {
 				})
 			}
 			usual := run(t, "healthy", func(*backend) {})
-			if !usual.held() { // would make the bound wider
+			for n := 1; !usual.held(); n++ { // would make the bound wider
+				if n == measurements {
+					usual.mustHold(t)
+				}
 				usual = run(t, "healthy, once more", func(*backend) {})
-				usual.mustHold(t)
 			}
 			for _, fault := range []struct {
 				name  string
