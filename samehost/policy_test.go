@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/zerohop/zerohop/internal/testenv"
 )
 
 // short returns a directory with a path that leaves room for the names of sockets.
@@ -188,7 +190,7 @@ func TestPolicyRefusesWhatOthersCouldHaveMade(t *testing.T) {
 // Root may own sockets of anybody, but is nobody's peer by chance: tests that run as root can say so.
 func TestDialRefusesSocketsOfOtherUsers(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("needs to be root, to give a file to another user")
+		testenv.Need(t, "root", "only root can give a file to another user")
 	}
 	dir := short(t)
 	a := listen(t, filepath.Join(dir, "s"))
