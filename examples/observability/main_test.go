@@ -226,6 +226,9 @@ func TestRulesFireWhenTheyShould(t *testing.T) {
 // a moment.
 var rare = []string{"zerohop_resends_total", "zerohop_ejections_total", "zerohop_health_changes_total"}
 
+// complaint is what the program prints if the Collector does not answer in time, as on a machine that stands still.
+var complaint = regexp.MustCompile(`(?m)^telemetry: .*\n`)
+
 // TestDashboardsShowTheExample runs the example with a real Collector and a real Prometheus and asks for all that dashboards show.
 func TestDashboardsShowTheExample(t *testing.T) {
 	c := telemetrytest.StartCollector(t, telemetrytest.Options{Drop: true})
@@ -234,7 +237,7 @@ func TestDashboardsShowTheExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := telemetrytest.StartPrometheus(t, telemetrytest.Scrape(c.MetricsAddr())+fmt.Sprintf("rule_files: [%q]\n", file))
-	const step = 2400 * time.Millisecond
+	const step = 4 * time.Second // Prometheus looks once a second
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var out output
@@ -242,9 +245,9 @@ func TestDashboardsShowTheExample(t *testing.T) {
 	go func() {
 		done <- run(ctx, &out, options{collector: c.URL(), step: step, every: 200 * time.Millisecond, rate: 60})
 	}()
-	for deadline := time.Now().Add(time.Minute); strings.Count(out.String(), "all is well") < 2; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); strings.Count(out.String(), "all is well") < 2; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Error("the faults take more than a minute")
+			t.Error("the faults take more than two minutes")
 			break
 		}
 	}
@@ -255,44 +258,51 @@ func TestDashboardsShowTheExample(t *testing.T) {
 	}
 	want := "all is well\nan instance of orders is killed\nan instance of stock is slow\nall instances of payments fail\n" +
 		"the registry is silent\nall is well\n"
-	if got := out.String(); got != want {
+	if got := out.String(); complaint.ReplaceAllString(got, "") != want {
 		t.Errorf("the program printed:\n%swant:\n%s", got, want)
+	} else if got != want {
+		t.Logf("the program printed:\n%s", got)
 	}
-	place := strings.NewReplacer("$__rate_interval", "30s", "$__range", "30s", "$job", ".*", "$service", ".*")
+	deadline := time.Now().Add(30 * time.Second) // for what was sent last and is on its way
+	// data returns the answer to a query as soon as there is one.
+	data := func(expr string) []telemetrytest.Sample {
+		for {
+			samples, err := p.Ask(expr)
+			if err == nil && len(samples) > 0 || time.Now().After(deadline) {
+				if err != nil {
+					t.Error(err)
+				}
+				return samples
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}
+	place := strings.NewReplacer("$__rate_interval", "5m", "$__range", "5m", "$job", ".*", "$service", ".*")
 	exprs := 0
 	for file, b := range boards(t) {
 		for _, panel := range b.Panels {
 			for _, q := range panel.Targets {
 				expr := place.Replace(q.Expr)
 				exprs++
-				samples, err := p.Ask(expr)
-				for try := 0; try < 20 && err == nil && len(samples) == 0; try++ { // what was sent last is on its way
-					if slices.ContainsFunc(rare, func(name string) bool { return strings.Contains(expr, name) }) {
-						break
+				if slices.ContainsFunc(rare, func(name string) bool { return strings.Contains(expr, name) }) {
+					if _, err := p.Ask(expr); err != nil {
+						t.Errorf("%s: %q: %v", file, panel.Title, err)
 					}
-					time.Sleep(100 * time.Millisecond)
-					samples, err = p.Ask(expr)
-					if try == 19 && len(samples) == 0 {
-						t.Errorf("%s: %q has no data: %s", file, panel.Title, expr)
-					}
-				}
-				if err != nil {
-					t.Fatalf("%s: %q: %v", file, panel.Title, err)
+				} else if len(data(expr)) == 0 {
+					t.Errorf("%s: %q has no data: %s", file, panel.Title, expr)
 				}
 			}
 		}
 	}
-	if n := p.Sum(t, "count(zerohop:call_failures:ratio_rate5m)"); n == 0 { // of a service without failures there are none
-		t.Error("no failures were recorded")
-	}
 	for what, expr := range map[string]string{
-		"an open breaker":       `zerohop_breaker_changes_total{zerohop_service="payments",zerohop_breaker_state="open"}`,
-		"refused calls":         `zerohop_refusals_total{zerohop_service="payments",zerohop_stage="rate-limit"}`,
-		"a silent source":       `max_over_time(zerohop_discovery_age_seconds{zerohop_service="stock"}[30s]) > 1`,
-		"an empty retry budget": `zerohop_call_duration_seconds_count{zerohop_detail="retry_budget_empty"}`,
+		"failures":              `zerohop:call_failures:ratio_rate5m`, // of a service without failures there are none
+		"an open breaker":       `zerohop_breaker_changes_total{zerohop_service="payments",zerohop_breaker_state="open"} > 0`,
+		"refused calls":         `zerohop_refusals_total{zerohop_service="payments",zerohop_stage="rate-limit"} > 0`,
+		"a silent source":       `max_over_time(zerohop_discovery_age_seconds{zerohop_service="stock"}[5m]) > 1`,
+		"an empty retry budget": `zerohop_call_duration_seconds_count{zerohop_detail="retry_budget_empty"} > 0`,
 	} {
-		if p.Sum(t, expr) == 0 {
-			t.Errorf("Prometheus has not seen %s", what)
+		if len(data(expr)) == 0 {
+			t.Errorf("Prometheus has not seen %s: %s", what, expr)
 		}
 	}
 	t.Logf("%d queries of dashboards", exprs)

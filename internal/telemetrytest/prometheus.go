@@ -23,13 +23,14 @@ type Prometheus struct {
 	port int
 }
 
-// Scrape returns a configuration that asks addrs for metrics, five times a second, and takes their word for job and instance.
+// Scrape returns a configuration that asks addrs for metrics, once a second, and takes their word for job and instance. Prometheus
+// forgets what it knew of one that takes longer than that to answer, until it answers.
 func Scrape(addrs ...string) string {
 	for i, addr := range addrs {
 		addrs[i] = strconv.Quote(addr)
 	}
 	return fmt.Sprintf(`
-global: { scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms }
+global: { scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 200ms }
 scrape_configs:
   - job_name: zerohop
     honor_labels: true
