@@ -193,7 +193,9 @@ func newTrial(t *testing.T, p protocol, list []*backend, rate float64) *trial {
 	l.until(time.Second)
 	if r := l.stop(); r.ok < r.calls {
 		r.log(t, p.name+" warm-up")
-		r.mustHold(t)
+		if !r.held() {
+			blame(t, r)
+		}
 		t.Fatal("calls failed before there was a fault")
 	}
 	return tr

@@ -29,7 +29,7 @@ func TestBrokenBackendIsNotSeen(t *testing.T) {
 			usual := run(t, "healthy", func(*backend) {})
 			for n := 1; !usual.held(); n++ { // would make the bound wider
 				if n == measurements {
-					usual.mustHold(t)
+					blame(t, usual)
 				}
 				usual = run(t, "healthy, once more", func(*backend) {})
 			}

@@ -30,7 +30,9 @@ func newCrowd(t *testing.T, p protocol, list []*backend, n int, rate float64) *c
 	l.until(time.Second)
 	if r := l.stop(); r.ok < r.calls {
 		r.log(t, p.name+" warm-up")
-		r.mustHold(t)
+		if !r.held() {
+			blame(t, r)
+		}
 		t.Fatal("calls failed before there was a fault")
 	}
 	return c
