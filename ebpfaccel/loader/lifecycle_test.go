@@ -3,7 +3,9 @@
 package loader
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -253,6 +255,38 @@ func TestUpTakesThePlaceOfAnotherVersion(t *testing.T) {
 	client.Close()
 	server.Close()
 	down(t, pins)
+}
+
+// A command that is newer, or older, than the accelerator can take it down all the same.
+func TestDownTakesAnotherVersionDown(t *testing.T) {
+	pins := pinsDir(t)
+	up(t, pins)
+	dir, err := openPins(pins, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	setting, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 64, MaxEntries: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer setting.Close()
+	if err := dir.pin(accelMapSetting, setting); err != nil {
+		t.Fatal(err)
+	}
+	dir.Close()
+	if _, err := Read(pins); err == nil || !strings.Contains(err.Error(), "another version") {
+		t.Errorf("Read() = %v, want an error that tells of another version", err)
+	}
+	down(t, pins)
+	value, err := setting.LookupBytes(uint32(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := make([]byte, 64)
+	binary.NativeEndian.PutUint32(want, 1)
+	if !bytes.Equal(value, want) {
+		t.Errorf("settings after Down = %v, want the switch alone changed", value)
+	}
 }
 
 func TestUpSurvivesBeingKilled(t *testing.T) {

@@ -2,11 +2,13 @@ package loader
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 )
@@ -48,6 +50,9 @@ func (d *pinDir) status() (Status, error) {
 	}
 	s.Cgroup = cgroupPath(id)
 	var settings accelSettings
+	if maps[accelMapSetting].ValueSize() != uint32(unsafe.Sizeof(settings)) || maps[accelMapCounts].ValueSize() != uint32(unsafe.Sizeof(accelCounters{})) {
+		return s, fmt.Errorf("loader: %s holds another version of the accelerator: Up replaces it", d.path)
+	}
 	if err := maps[accelMapSetting].Lookup(uint32(0), &settings); err != nil {
 		return s, fmt.Errorf("loader: settings: %w", err)
 	}
@@ -138,6 +143,19 @@ func Down(ctx context.Context, pins string, now bool) error {
 	return nil
 }
 
+// switchOff keeps to what the settings of every version have in common: they begin with the switch.
+func switchOff(setting *ebpf.Map) error {
+	settings, err := setting.LookupBytes(uint32(0))
+	if err != nil {
+		return err
+	}
+	if len(settings) < 4 {
+		return fmt.Errorf("%d bytes: not those of an accelerator", len(settings))
+	}
+	binary.NativeEndian.PutUint32(settings, 1)
+	return setting.Put(uint32(0), settings)
+}
+
 func (d *pinDir) drain(ctx context.Context, now bool) error {
 	setting, err := d.loadMap(accelMapSetting)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -146,9 +164,7 @@ func (d *pinDir) drain(ctx context.Context, now bool) error {
 		return err
 	}
 	defer setting.Close()
-	off := defaults
-	off.Off = 1
-	if err := setting.Put(uint32(0), off); err != nil {
+	if err := switchOff(setting); err != nil {
 		return fmt.Errorf("loader: settings: %w", err)
 	}
 	sockets, err := d.loadMap(accelMapSockets)
