@@ -68,7 +68,7 @@ func parseAccelerating(args []string) (accelerating, error) {
 		cgroup()
 		flags.BoolVar(&a.json, "json", false, "")
 	case "bench":
-		flags.DurationVar(&a.timeout, "time", 30*time.Second, "")
+		flags.DurationVar(&a.timeout, "time", time.Minute, "")
 		flags.BoolVar(&a.json, "json", false, "")
 	case selfTestCommand:
 		flags.BoolVar(&a.anyGain, "allow-no-gain", false, "")

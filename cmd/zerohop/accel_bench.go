@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,23 +63,35 @@ type benchResult struct {
 	P50      float64 `json:"p50_us,omitempty"`   // of calls, in microseconds
 	Rate     float64 `json:"mb_per_s,omitempty"` // of streams
 	CPU      float64 `json:"cpu_us"`             // of both ends, for a call or a megabyte
-	Ratio    float64 `json:"ratio_to_tcp"`       // of P50 or Rate
+	Ratio    float64 `json:"ratio_to_tcp"`       // of P50 or Rate: the median of those of the rounds
+	Low      float64 `json:"ratio_low"`          // what the ratio may be as well, from
+	High     float64 `json:"ratio_high"`         // to
 	CPURatio float64 `json:"cpu_ratio_to_tcp"`   // 0 if that of TCP was too little to be measured
 }
 
-// accelBench compares ways between two ends of a host. All take turns, in another order each time, so that what else the host does
-// hits all of them.
+// A host is now fast and now slow, for tens of milliseconds or for minutes. What is compared has to be near in time, so rounds are
+// short and many, and a ratio is that within a round. Where benchRounds do not depend on each other, what the median of any number
+// of rounds would be lies, 19 times of 20, between what is left if benchOuter of the lowest and of the highest are taken away.
+const (
+	benchRounds = 15
+	benchOuter  = 3
+)
+
+// accelBench compares ways between two ends of a host. All take turns, in another order each round and back again, so that what else
+// the host does hits all of them. One of them is TCP once more: that differs from TCP by chance alone, as the others may.
 func accelBench(ctx context.Context, total time.Duration, asJSON bool, stdout io.Writer) error {
 	if err := ebpfaccel.Probe(); err != nil {
 		return err
 	}
-	const rounds = 5
 	paths := slices.Clone(benchPaths)
 	stop, err := startBenchServer(ctx, paths)
 	if err != nil {
 		return err
 	}
 	defer stop()
+	again := paths[0]
+	again.name = "TCP again"
+	paths = slices.Insert(paths, 1, again)
 	var loads []workload
 	sizes := []int{64, 1 << 10, 16 << 10, 64 << 10, 1 << 20}
 	for _, size := range sizes {
@@ -88,68 +101,119 @@ func accelBench(ctx context.Context, total time.Duration, asJSON bool, stdout io
 	for _, size := range sizes {
 		loads = append(loads, workload{name: "stream", size: size, run: benchStream})
 	}
-	each := total * 9 / 10 / time.Duration(rounds*(3*len(loads)+1))
+	samples := 0
+	for _, load := range loads {
+		samples += 2 * benchRounds * len(load.over(paths))
+	}
+	sample := total * 9 / 10 / time.Duration(samples)
 	var results []benchResult
 	for _, load := range loads {
-		walls, cpus := make([][]time.Duration, len(paths)), make([][]time.Duration, len(paths))
-		for range rounds {
-			for _, i := range rand.Perm(len(paths)) {
-				if paths[i].network == "" && !load.http {
-					continue
-				}
-				m, err := load.run(ctx, paths[i], load.size, each)
-				if err != nil {
-					return fmt.Errorf("%s of %d bytes, %s: %w", load.name, load.size, paths[i].name, err)
-				}
-				walls[i], cpus[i] = append(walls[i], m.wall), append(cpus[i], m.cpu)
-			}
+		paths := load.over(paths)
+		rounds, err := takeTurns(ctx, load, paths, sample)
+		if err != nil {
+			return err
 		}
 		for i, p := range paths {
-			if walls[i] != nil {
-				results = append(results, resultOf(load, p, median(walls[i]), median(cpus[i]), median(walls[0]), median(cpus[0])))
-			}
+			results = append(results, resultOf(load, p, rounds[i], rounds[0]))
 		}
 	}
 	if asJSON {
 		return writeIndented(stdout, results)
 	}
-	fmt.Fprintf(stdout, "%d processors, %s; medians of %d rounds by turns, processor time of both ends\n\n",
-		runtime.NumCPU(), runtime.Version(), rounds)
+	fmt.Fprintf(stdout, "%d processors, %s; medians of %d rounds of 2 times %v, processor time of both ends.\n"+
+		"TCP again is TCP: what it differs by is chance. A range that has 1 in it shows no difference.\n\n",
+		runtime.NumCPU(), runtime.Version(), benchRounds, sample.Round(time.Millisecond))
 	return writeBench(stdout, results)
 }
 
-// resultOf compares what a path took with what TCP took.
-func resultOf(load workload, p path, wall, cpu, tcp, tcpCPU time.Duration) benchResult {
-	r := benchResult{Workload: load.name, Bytes: load.size, Path: p.name, CPU: microseconds(cpu)}
-	if load.name == "stream" {
-		r.Rate, r.Ratio = 1/wall.Seconds(), float64(tcp)/float64(wall)
-	} else {
-		r.P50, r.Ratio = microseconds(wall), float64(wall)/float64(tcp)
+// over returns the paths that the workload runs over.
+func (w workload) over(paths []path) []path {
+	return slices.DeleteFunc(slices.Clone(paths), func(p path) bool { return p.network == "" && !w.http })
+}
+
+// takeTurns returns what each path has shown in each round: the mean of twice, as far from the middle of the round as each other.
+func takeTurns(ctx context.Context, load workload, paths []path, d time.Duration) ([][]measure, error) {
+	rounds := make([][]measure, len(paths))
+	for range benchRounds {
+		order := rand.Perm(len(paths))
+		back := slices.Clone(order)
+		slices.Reverse(back)
+		sums := make([]measure, len(paths))
+		for _, i := range append(order, back...) {
+			m, err := load.run(ctx, paths[i], load.size, d)
+			if err != nil {
+				return nil, fmt.Errorf("%s of %d bytes, %s: %w", load.name, load.size, paths[i].name, err)
+			}
+			sums[i].wall += m.wall
+			sums[i].cpu += m.cpu
+		}
+		for i, sum := range sums {
+			rounds[i] = append(rounds[i], measure{sum.wall / 2, sum.cpu / 2})
+		}
 	}
-	if tcpCPU > 0 {
-		r.CPURatio = float64(cpu) / float64(tcpCPU)
+	return rounds, nil
+}
+
+// resultOf compares what a path took in each round with what TCP took.
+func resultOf(load workload, p path, rounds, tcp []measure) benchResult {
+	wall, cpu := func(m measure) float64 { return microseconds(m.wall) }, func(m measure) float64 { return microseconds(m.cpu) }
+	r := benchResult{Workload: load.name, Bytes: load.size, Path: p.name, CPU: median(each(rounds, cpu))}
+	times := each(rounds, wall)
+	ratios := quotients(times, each(tcp, wall))
+	if load.name == "stream" {
+		r.Rate = 1e6 / median(times)
+		ratios = quotients(each(tcp, wall), times)
+	} else {
+		r.P50 = median(times)
+	}
+	r.Ratio = median(ratios)
+	slices.Sort(ratios)
+	outer := min(benchOuter, (len(ratios)-1)/2)
+	r.Low, r.High = ratios[outer], ratios[len(ratios)-1-outer]
+	if ratios := quotients(each(rounds, cpu), each(tcp, cpu)); len(ratios) > 0 {
+		r.CPURatio = median(ratios)
 	}
 	return r
+}
+
+func each(ms []measure, of func(measure) float64) []float64 {
+	fs := make([]float64, len(ms))
+	for i, m := range ms {
+		fs[i] = of(m)
+	}
+	return fs
+}
+
+// quotients leaves out what would be divided by zero.
+func quotients(a, b []float64) []float64 {
+	var qs []float64
+	for i := range a {
+		if b[i] > 0 {
+			qs = append(qs, a[i]/b[i])
+		}
+	}
+	return qs
 }
 
 func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
 func writeBench(w io.Writer, results []benchResult) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "workload\tbytes\tpath\tp50 or rate\tto TCP\tCPU per call or MB\tto TCP\t")
+	fmt.Fprintln(t, "workload\tbytes\tpath\tp50 or rate\tto TCP\tfrom\tto\tCPU per call or MB\tto TCP\t")
 	for _, r := range results {
 		what := fmt.Sprintf("%.1f µs", r.P50)
 		if r.Rate > 0 {
 			what = fmt.Sprintf("%.0f MB/s", r.Rate)
 		}
-		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%.2f\t%.1f µs\t%.2f\t\n", r.Workload, r.Bytes, r.Path, what, r.Ratio, r.CPU, r.CPURatio)
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%.2f\t%.2f\t%.2f\t%.1f µs\t%.2f\t\n",
+			r.Workload, r.Bytes, r.Path, what, r.Ratio, r.Low, r.High, r.CPU, r.CPURatio)
 	}
 	return t.Flush()
 }
 
-func median(ds []time.Duration) time.Duration {
-	ds = slices.Sorted(slices.Values(ds))
-	return ds[len(ds)/2]
+func median[T cmp.Ordered](of []T) T {
+	of = slices.Sorted(slices.Values(of))
+	return of[len(of)/2]
 }
 
 // connected calls run with the ends of a connection.

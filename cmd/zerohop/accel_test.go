@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"runtime"
 	"slices"
@@ -82,15 +83,26 @@ func TestAccelStatusShowsEveryCounter(t *testing.T) {
 func TestAccelBenchComparesWithTCP(t *testing.T) {
 	tcp, unix := benchPaths[0], benchPaths[2]
 	echo, stream := workload{name: "echo", size: 64}, workload{name: "stream", size: 1 << 10}
+	// Rounds on a host that is slower in some.
+	us := time.Microsecond
+	of := func(wall, cpu time.Duration, percent ...time.Duration) (ms []measure) {
+		for _, p := range percent {
+			ms = append(ms, measure{wall * p / 100, cpu * p / 100})
+		}
+		return ms
+	}
+	slow := []time.Duration{100, 100, 300, 100, 200}
 	results := []benchResult{
-		resultOf(echo, unix, 30*time.Microsecond, 8*time.Microsecond, 40*time.Microsecond, 10*time.Microsecond),
-		resultOf(stream, unix, time.Millisecond, time.Microsecond, 2*time.Millisecond, 4*time.Microsecond),
-		resultOf(stream, tcp, time.Millisecond, 0, time.Millisecond, 0),
+		resultOf(echo, unix, of(30*us, 8*us, slow...), of(40*us, 10*us, slow...)),
+		resultOf(stream, unix, of(1000*us, us, slow...), of(2000*us, 4*us, slow...)),
+		resultOf(stream, tcp, of(1000*us, 0, slow...), of(1000*us, 0, slow...)),
+		resultOf(echo, unix, of(100*us, 0, 5, 50, 60, 60, 61, 62, 70, 71, 71, 72, 80, 80, 90, 99, 900), of(100*us, 0, slices.Repeat(slow[:1], 15)...)),
 	}
 	want := []benchResult{
-		{Workload: "echo", Bytes: 64, Path: "Unix socket", P50: 30, CPU: 8, Ratio: 0.75, CPURatio: 0.8},
-		{Workload: "stream", Bytes: 1024, Path: "Unix socket", Rate: 1000, CPU: 1, Ratio: 2, CPURatio: 0.25},
-		{Workload: "stream", Bytes: 1024, Path: "TCP", Rate: 1000, Ratio: 1},
+		{Workload: "echo", Bytes: 64, Path: "Unix socket", P50: 30, CPU: 8, Ratio: 0.75, Low: 0.75, High: 0.75, CPURatio: 0.8},
+		{Workload: "stream", Bytes: 1024, Path: "Unix socket", Rate: 1000, CPU: 1, Ratio: 2, Low: 2, High: 2, CPURatio: 0.25},
+		{Workload: "stream", Bytes: 1024, Path: "TCP", Rate: 1000, Ratio: 1, Low: 1, High: 1},
+		{Workload: "echo", Bytes: 64, Path: "Unix socket", P50: 71, Ratio: 0.71, Low: 0.6, High: 0.8},
 	}
 	if !slices.Equal(results, want) {
 		t.Errorf("resultOf() = %+v, want %+v", results, want)
@@ -99,10 +111,62 @@ func TestAccelBenchComparesWithTCP(t *testing.T) {
 	if err := writeBench(&b, results); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"30.0 µs 0.75 8.0 µs 0.80", "1000 MB/s 2.00 1.0 µs 0.25"} {
+	for _, want := range []string{"30.0 µs 0.75 0.75 0.75 8.0 µs 0.80", "1000 MB/s 2.00 2.00 2.00 1.0 µs 0.25", "71.0 µs 0.71 0.60 0.80"} {
 		if !strings.Contains(strings.Join(strings.Fields(b.String()), " "), want) {
 			t.Errorf("the table lacks %q:\n%s", want, &b)
 		}
+	}
+}
+
+// The median of more rounds is outside of the range if as many are on one side of it as are left out there, or fewer.
+func TestAccelBenchRangeHoldsTheMedian(t *testing.T) {
+	outside, ways := 0.0, 1.0
+	for k := range benchOuter {
+		outside += 2 * ways / (1 << benchRounds)
+		ways *= float64(benchRounds-k) / float64(k+1)
+	}
+	next := outside + 2*ways/(1<<benchRounds)
+	after := next + 2*ways*float64(benchRounds-benchOuter)/float64(benchOuter+1)/(1<<benchRounds)
+	if next > 0.05 || after <= 0.05 {
+		t.Errorf("the range misses the median in %v of all cases, one that leaves out more in %v; want 0.05 between them", next, after)
+	}
+}
+
+func TestAccelBenchTakesTurnsThereAndBack(t *testing.T) {
+	var order []string
+	load := workload{size: 5, run: func(_ context.Context, p path, size int, d time.Duration) (measure, error) {
+		if size != 5 || d != time.Second {
+			t.Errorf("a run of %d bytes for %v", size, d)
+		}
+		order = append(order, p.name)
+		return measure{time.Duration(len(order)), time.Duration(2 * len(order))}, nil
+	}}
+	paths := []path{{name: "a"}, {name: "b"}, {name: "c"}}
+	rounds, err := takeTurns(t.Context(), load, paths, time.Second)
+	if err != nil || len(order) != 6*benchRounds {
+		t.Fatalf("%d runs, %v", len(order), err)
+	}
+	firsts := make(map[string]bool)
+	for round := range benchRounds {
+		turn := order[6*round:][:6]
+		for i, p := range paths {
+			if there := slices.Index(turn[:3], p.name); there < 0 || turn[5-there] != p.name {
+				t.Errorf("the order of a round is %v", turn)
+			}
+			// All are at the same time, on average.
+			if want := time.Duration(6*round+1+6*round+6) / 2; rounds[i][round] != (measure{want, 2*want + 1}) {
+				t.Errorf("round %d of %s = %v, want %v", round, p.name, rounds[i][round], want)
+			}
+		}
+		firsts[turn[0]] = true
+	}
+	if len(firsts) < 2 {
+		t.Error("one is always first")
+	}
+	failure := errors.New("broken")
+	load.run = func(context.Context, path, int, time.Duration) (measure, error) { return measure{}, failure }
+	if _, err := takeTurns(t.Context(), load, paths, time.Second); !errors.Is(err, failure) {
+		t.Errorf("takeTurns() = %v, want %v", err, failure)
 	}
 }
 
