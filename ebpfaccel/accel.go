@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -30,9 +31,14 @@ func mark(network string, c syscall.RawConn, log *slog.Logger) bool {
 	}
 	if markErr != nil {
 		logged.Do(func() { logWhy(log) })
+		return false
 	}
-	return markErr == nil
+	everMarked.Store(true)
+	return true
 }
+
+// everMarked says that a socket of this process could be marked: any may be accelerated, also after the accelerator was taken down.
+var everMarked atomic.Bool
 
 // logged lets one line be logged in the life of a process.
 var logged sync.Once
@@ -123,8 +129,7 @@ func (lc *ListenConfig) Listen(ctx context.Context, network, address string) (ne
 	if !ok {
 		return l, nil
 	}
-	if !marked(tcp) {
-		sums.unsupported()
+	if !mayBeAccelerated(tcp) {
 		return l, nil
 	}
 	return &listener{tcp}, nil
@@ -148,8 +153,11 @@ func (l *listener) Addr() net.Addr                        { return l.tcp.Addr() 
 func (l *listener) SetDeadline(t time.Time) error         { return l.tcp.SetDeadline(t) }
 func (l *listener) SyscallConn() (syscall.RawConn, error) { return l.tcp.SyscallConn() }
 
-// marked reports whether the socket is marked, or can be.
-func marked(c syscall.Conn) bool {
-	raw, err := c.SyscallConn()
-	return err == nil && mark("tcp", raw, nil)
+// mayBeAccelerated reports whether the socket may be accelerated, or those that it accepts. It marks it, if it is not.
+func mayBeAccelerated(c syscall.Conn) bool {
+	if raw, err := c.SyscallConn(); err == nil && mark("tcp", raw, nil) {
+		return true
+	}
+	sums.unsupported()
+	return everMarked.Load()
 }

@@ -8,9 +8,10 @@ import (
 	"weak"
 )
 
-// Wrap returns a connection with the methods of c that an accelerated connection can be used by, or c itself if it is not marked
-// for acceleration. What the wrapper hides makes the kernel move bytes from one socket to another by splice(2), which stalls
-// for ever if the bytes came past TCP: that c is a *net.TCPConn, and its methods ReadFrom and WriteTo.
+// Wrap returns a connection with the methods of c that an accelerated connection can be used by, or c itself if it cannot be
+// accelerated: it is none of TCP, or no socket of this process could be marked yet. What the wrapper hides makes the kernel move
+// bytes from one socket to another by splice(2), which stalls for ever if the bytes came past TCP: that c is a *net.TCPConn, and
+// its methods ReadFrom and WriteTo.
 //
 // The wrapper has CloseRead, CloseWrite, SyscallConn and the setters of a *net.TCPConn for keep-alive, delay, linger and buffers.
 func Wrap(c net.Conn) net.Conn {
@@ -18,8 +19,7 @@ func Wrap(c net.Conn) net.Conn {
 	if !ok {
 		return c
 	}
-	if !marked(tcp) {
-		sums.unsupported()
+	if !mayBeAccelerated(tcp) {
 		return c
 	}
 	return newConn(tcp)

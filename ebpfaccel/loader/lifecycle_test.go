@@ -572,6 +572,24 @@ func TestDownAtOnceLosesNothing(t *testing.T) {
 	}
 }
 
+// The socket has joined by then.
+func TestConnectionsAreWrappedAfterDown(t *testing.T) {
+	pins := pinsDir(t)
+	up(t, pins)
+	l := listen(t, "127.0.0.1:0")
+	c, err := (&net.Dialer{Control: ebpfaccel.Control}).DialContext(t.Context(), "tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := Down(t.Context(), pins, true); err != nil {
+		t.Fatal(err)
+	}
+	if wrapped := ebpfaccel.Wrap(c); wrapped == c {
+		t.Error("Wrap returns the connection itself, which may be accelerated")
+	}
+}
+
 func TestLockIsThatOfTheDirectoryInPlace(t *testing.T) {
 	pins := pinsDir(t)
 	dir, err := openPins(pins, true)
