@@ -150,6 +150,7 @@ func connect(l net.Listener, d *ebpfaccel.Dialer) (client, server net.Conn, err 
 	}
 	client.SetDeadline(time.Now().Add(patience))
 	server.SetDeadline(time.Now().Add(patience))
+	client, server = measured(client, server)
 	return client, server, nil
 }
 

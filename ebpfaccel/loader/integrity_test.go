@@ -56,6 +56,7 @@ func TestBytesArriveAsSent(t *testing.T) {
 			o := load(t, with.settings)
 			for _, test := range integrity {
 				t.Run(test.name, func(t *testing.T) {
+					noStalls(t)
 					before := counters(t, o)
 					if err := test.run(integrityRounds[test.name]); err != nil {
 						t.Fatal(err)
@@ -125,6 +126,8 @@ func fastOpen(rounds int) error {
 
 // writeThenRead writes some messages, has the connection accepted, writes more, and only then reads.
 func writeThenRead(client net.Conn, accept func() (net.Conn, error)) error {
+	var m measuring
+	client = m.client(client)
 	out, in := stream{seed: 7}, stream{seed: 7}
 	b := make([]byte, 1000)
 	write := func(n int) error {
@@ -142,6 +145,7 @@ func writeThenRead(client net.Conn, accept func() (net.Conn, error)) error {
 	if err != nil {
 		return err
 	}
+	server = m.server(server)
 	defer server.Close()
 	server.SetDeadline(time.Now().Add(patience))
 	if err := write(3); err != nil {
@@ -203,6 +207,7 @@ func backlogRound() error {
 		return err
 	}
 	const clients = 4
+	var all [clients]measuring
 	errs := make(chan error, 2*clients)
 	for i := range clients {
 		go func() {
@@ -213,6 +218,7 @@ func backlogRound() error {
 				}
 				defer client.Close()
 				client.SetDeadline(time.Now().Add(patience))
+				client = all[i].client(client)
 				s := stream{seed: uint64(i)}
 				b := make([]byte, 1000)
 				binary.LittleEndian.PutUint64(b, uint64(i))
@@ -244,22 +250,25 @@ func backlogRound() error {
 				defer server.Close()
 				server.SetDeadline(time.Now().Add(patience))
 				b := make([]byte, 40*1000)
+				from := time.Now()
 				if _, err := io.ReadFull(server, b[:8]); err != nil {
 					return err
 				}
 				s := stream{seed: binary.LittleEndian.Uint64(b)}
-				if _, err := io.ReadFull(server, b); err != nil {
+				m := &all[s.seed]
+				m.there.read(8, from)
+				if _, err := io.ReadFull(m.server(server), b); err != nil {
 					return fmt.Errorf("stream %d: %w", s.seed, err)
 				}
 				return s.check(b)
 			}()
 		}()
 	}
-	var all error
+	var joined error
 	for range cap(errs) {
-		all = errors.Join(all, <-errs)
+		joined = errors.Join(joined, <-errs)
 	}
-	return all
+	return joined
 }
 
 // firstWords lets the server speak first, the client, and both at a time.
@@ -330,8 +339,11 @@ func namespaces(rounds int) error {
 				if conns[i][0], err = dialMapped(7002, 7001); err != nil {
 					return err
 				}
-				conns[i][1], err = l.Accept()
-				return err
+				if conns[i][1], err = l.Accept(); err != nil {
+					return err
+				}
+				conns[i][0], conns[i][1] = measured(conns[i][0], conns[i][1])
+				return nil
 			}); err != nil {
 				return err
 			}
@@ -398,7 +410,7 @@ func dialMapped(from, to int) (net.Conn, error) {
 func onPair(f func(client, server net.Conn) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	return withPair(ctx, f)
+	return withPair(ctx, func(client, server net.Conn) error { return f(measured(client, server)) })
 }
 
 // stoppedReader writes to a reader that has stopped.
@@ -545,6 +557,7 @@ func isTimeout(err error) bool {
 
 // Connections keep both ways apart however often they change, with much under way on all of them.
 func TestBytesArriveThroughTenThousandChanges(t *testing.T) {
+	noStalls(t)
 	o := load(t, churning)
 	deadline := time.Now().Add(patience)
 	for counters(t, o).Returned < 10_000 {
@@ -588,6 +601,7 @@ func testChanges(client, server net.Conn) error {
 }
 
 func TestFullMapLeavesConnectionsPlain(t *testing.T) {
+	noStalls(t)
 	o := load(t, defaults, func(spec *ebpf.CollectionSpec) {
 		spec.Maps[accelMapSockets].MaxEntries = 64
 		spec.Maps[accelMapConns].MaxEntries = 64
@@ -702,6 +716,7 @@ func TestAllAddressesOfAHostAreWithinIt(t *testing.T) {
 
 // Sockets leave the map while both ends send: what is under way to them at that moment must not be lost.
 func TestSocketsOfStreamsLeaveWithoutLoss(t *testing.T) {
+	noStalls(t)
 	o := load(t, accelSettings{Limit: 1 << 20, Messages: 4096, Hold: 256, StreamBytes: 32 << 10, StreamMessages: 32})
 	const connections = 400
 	var wg sync.WaitGroup

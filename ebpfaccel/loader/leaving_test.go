@@ -21,6 +21,7 @@ var leavingTime = flag.Duration("leaving", 4*time.Second, "how long sockets are 
 // Sockets leave while both ends send, change between both ways, close halves and come and go; because of streams, and as the
 // accelerator is switched off and on.
 func TestSocketsLeaveUnderFire(t *testing.T) {
+	noStalls(t)
 	// Few messages make a stream, and a queue is full after a few.
 	settings := accelSettings{Limit: 2 << 10, Messages: 3, Hold: 1, StreamBytes: 64 << 10, StreamMessages: 24}
 	o := load(t, settings)

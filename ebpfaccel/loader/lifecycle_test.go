@@ -181,6 +181,7 @@ func onListener(l net.Listener, f func(client, server net.Conn) error) error {
 }
 
 func TestUpTakesThePlaceOfAnotherUnderTraffic(t *testing.T) {
+	noStalls(t)
 	pins := pinsDir(t)
 	up(t, pins)
 	client, server := pair(t)
@@ -225,6 +226,7 @@ func TestUpTakesThePlaceOfAnotherUnderTraffic(t *testing.T) {
 
 // An earlier version had other maps. What listeners have been marked with must last, and so must its connections.
 func TestUpTakesThePlaceOfAnotherVersion(t *testing.T) {
+	noStalls(t)
 	pins := pinsDir(t)
 	cgroup := testCgroup(t)
 	old := load(t, defaults, func(spec *ebpf.CollectionSpec) { spec.Maps[accelMapSockets].MaxEntries = 1000 })
@@ -290,6 +292,7 @@ func TestDownTakesAnotherVersionDown(t *testing.T) {
 }
 
 func TestUpSurvivesBeingKilled(t *testing.T) {
+	noStalls(t)
 	pins := pinsDir(t)
 	cgroup := testCgroup(t)
 	stop := traffic(t)
@@ -347,6 +350,7 @@ func roleStay(args []string) error {
 }
 
 func TestConnectionsOutliveALoaderWithoutPins(t *testing.T) {
+	noStalls(t)
 	cmd := roleCommand(t.Context(), "stay "+testCgroup(t))
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -427,6 +431,7 @@ func TestProgramsNeedNoPrivileges(t *testing.T) {
 }
 
 func TestReaderGetsTheBeginningWhenTheWriterIsKilled(t *testing.T) {
+	noStalls(t)
 	load(t, defaults)
 	l := listen(t, "127.0.0.1:0")
 	for range 10 {
@@ -440,7 +445,11 @@ func TestReaderGetsTheBeginningWhenTheWriterIsKilled(t *testing.T) {
 		b := make([]byte, 64<<10)
 		var killed time.Time
 		for {
+			from, begun := time.Now(), s.at > 0
 			n, err := server.Read(b)
+			if begun { // The writer is another process, which takes its time to start. Then it always has something to write.
+				noteStall(from, time.Now())
+			}
 			if err := s.check(b[:n]); err != nil {
 				t.Fatal(err)
 			}
@@ -459,6 +468,7 @@ func TestReaderGetsTheBeginningWhenTheWriterIsKilled(t *testing.T) {
 }
 
 func TestWriterFailsWhenTheReaderIsKilled(t *testing.T) {
+	noStalls(t)
 	load(t, defaults)
 	l := listen(t, "127.0.0.1:0")
 	for range 10 {
@@ -472,9 +482,12 @@ func TestWriterFailsWhenTheReaderIsKilled(t *testing.T) {
 		}
 		server.SetWriteDeadline(time.Now().Add(patience))
 		cmd.Process.Kill()
+		cmd.Wait()
 		var writeErr error
 		for writeErr == nil {
+			from := time.Now()
 			_, writeErr = server.Write(make([]byte, 8<<10))
+			noteStall(from, time.Now())
 		}
 		if isTimeout(writeErr) {
 			t.Error("writes wait for a reader that is gone")
@@ -484,6 +497,7 @@ func TestWriterFailsWhenTheReaderIsKilled(t *testing.T) {
 }
 
 func TestDownWaitsForConnectionsAndHarmsNone(t *testing.T) {
+	noStalls(t)
 	pins := pinsDir(t)
 	up(t, pins)
 	client, server := pair(t)
@@ -543,6 +557,7 @@ func TestDownWaitsForConnectionsAndHarmsNone(t *testing.T) {
 }
 
 func TestDownAtOnceLosesNothing(t *testing.T) {
+	noStalls(t)
 	pins := pinsDir(t)
 	for range 3 {
 		up(t, pins)
