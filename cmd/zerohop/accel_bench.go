@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -69,13 +70,37 @@ type benchResult struct {
 	CPURatio float64 `json:"cpu_ratio_to_tcp"`   // 0 if that of TCP was too little to be measured
 }
 
-// A host is now fast and now slow, for tens of milliseconds or for minutes. What is compared has to be near in time, so rounds are
-// short and many, and a ratio is that within a round. Where benchRounds do not depend on each other, what the median of any number
-// of rounds would be lies, 19 times of 20, between what is left if benchOuter of the lowest and of the highest are taken away.
+// A host is now fast and now slow, for tens of milliseconds or for minutes. What is compared has to be near in time, so a ratio is
+// that within a round, and rounds are short. Connections differ from each other for as long as they last, so more time makes rounds
+// more, not longer. Shorter samples would have too much of what a stream has before it is found to be one.
 const (
-	benchRounds = 15
-	benchOuter  = 3
+	benchSample = 40 * time.Millisecond
+	fewRounds   = 7 // fewer say too little of chance: samples become shorter then
 )
+
+// turns returns how many rounds of how long samples there are, an odd number, if each round takes so many samples.
+func turns(total time.Duration, samples int) (rounds int, sample time.Duration) {
+	all := total * 9 / 10 / time.Duration(samples) // The rest is for connections.
+	rounds = int(all / benchSample)
+	if rounds < fewRounds {
+		return fewRounds, all / fewRounds
+	}
+	return rounds - 1 + rounds%2, benchSample
+}
+
+// outer returns how many of the lowest and of the highest of n values are to be left out for the median of any number of such values
+// to lie between the others 19 times of 20 or more, if the values do not depend on each other: each is as likely on either side of
+// it, and it is outside if no more than that are on one side.
+func outer(n int) int {
+	outside, ways := 0.0, math.Pow(2, -float64(n))
+	for k := range n {
+		if outside += 2 * ways; outside > 0.05 {
+			return max(k-1, 0)
+		}
+		ways *= float64(n-k) / float64(k+1)
+	}
+	return 0
+}
 
 // accelBench compares ways between two ends of a host. All take turns, in another order each round and back again, so that what else
 // the host does hits all of them. One of them is TCP once more: that differs from TCP by chance alone, as the others may.
@@ -103,18 +128,18 @@ func accelBench(ctx context.Context, total time.Duration, asJSON bool, stdout io
 	}
 	samples := 0
 	for _, load := range loads {
-		samples += 2 * benchRounds * len(load.over(paths))
+		samples += 2 * len(load.over(paths))
 	}
-	sample := total * 9 / 10 / time.Duration(samples)
+	rounds, sample := turns(total, samples)
 	var results []benchResult
 	for _, load := range loads {
 		paths := load.over(paths)
-		rounds, err := takeTurns(ctx, load, paths, sample)
+		taken, err := takeTurns(ctx, load, paths, rounds, sample)
 		if err != nil {
 			return err
 		}
 		for i, p := range paths {
-			results = append(results, resultOf(load, p, rounds[i], rounds[0]))
+			results = append(results, resultOf(load, p, taken[i], taken[0]))
 		}
 	}
 	if asJSON {
@@ -122,7 +147,7 @@ func accelBench(ctx context.Context, total time.Duration, asJSON bool, stdout io
 	}
 	fmt.Fprintf(stdout, "%d processors, %s; medians of %d rounds of 2 times %v, processor time of both ends.\n"+
 		"TCP again is TCP: what it differs by is chance. A range that has 1 in it shows no difference.\n\n",
-		runtime.NumCPU(), runtime.Version(), benchRounds, sample.Round(time.Millisecond))
+		runtime.NumCPU(), runtime.Version(), rounds, sample.Round(time.Millisecond))
 	return writeBench(stdout, results)
 }
 
@@ -132,9 +157,9 @@ func (w workload) over(paths []path) []path {
 }
 
 // takeTurns returns what each path has shown in each round: the mean of twice, as far from the middle of the round as each other.
-func takeTurns(ctx context.Context, load workload, paths []path, d time.Duration) ([][]measure, error) {
-	rounds := make([][]measure, len(paths))
-	for range benchRounds {
+func takeTurns(ctx context.Context, load workload, paths []path, rounds int, d time.Duration) ([][]measure, error) {
+	taken := make([][]measure, len(paths))
+	for range rounds {
 		order := rand.Perm(len(paths))
 		back := slices.Clone(order)
 		slices.Reverse(back)
@@ -148,10 +173,10 @@ func takeTurns(ctx context.Context, load workload, paths []path, d time.Duration
 			sums[i].cpu += m.cpu
 		}
 		for i, sum := range sums {
-			rounds[i] = append(rounds[i], measure{sum.wall / 2, sum.cpu / 2})
+			taken[i] = append(taken[i], measure{sum.wall / 2, sum.cpu / 2})
 		}
 	}
-	return rounds, nil
+	return taken, nil
 }
 
 // resultOf compares what a path took in each round with what TCP took.
@@ -168,8 +193,8 @@ func resultOf(load workload, p path, rounds, tcp []measure) benchResult {
 	}
 	r.Ratio = median(ratios)
 	slices.Sort(ratios)
-	outer := min(benchOuter, (len(ratios)-1)/2)
-	r.Low, r.High = ratios[outer], ratios[len(ratios)-1-outer]
+	out := outer(len(ratios))
+	r.Low, r.High = ratios[out], ratios[len(ratios)-1-out]
 	if ratios := quotients(each(rounds, cpu), each(tcp, cpu)); len(ratios) > 0 {
 		r.CPURatio = median(ratios)
 	}

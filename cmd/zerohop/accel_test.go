@@ -118,17 +118,29 @@ func TestAccelBenchComparesWithTCP(t *testing.T) {
 	}
 }
 
-// The median of more rounds is outside of the range if as many are on one side of it as are left out there, or fewer.
 func TestAccelBenchRangeHoldsTheMedian(t *testing.T) {
-	outside, ways := 0.0, 1.0
-	for k := range benchOuter {
-		outside += 2 * ways / (1 << benchRounds)
-		ways *= float64(benchRounds-k) / float64(k+1)
+	// From tables of the sign test at 5 %.
+	for n, want := range map[int]int{1: 0, 5: 0, 6: 0, 7: 0, 8: 0, 9: 1, 15: 3, 25: 7, 40: 13, 99: 39} {
+		if got := outer(n); got != want {
+			t.Errorf("outer(%d) = %d, want %d", n, got, want)
+		}
 	}
-	next := outside + 2*ways/(1<<benchRounds)
-	after := next + 2*ways*float64(benchRounds-benchOuter)/float64(benchOuter+1)/(1<<benchRounds)
-	if next > 0.05 || after <= 0.05 {
-		t.Errorf("the range misses the median in %v of all cases, one that leaves out more in %v; want 0.05 between them", next, after)
+}
+
+func TestAccelBenchMakesMoreRoundsInMoreTime(t *testing.T) {
+	const samples = 90
+	for _, test := range []struct {
+		total, sample time.Duration
+		rounds        int
+	}{
+		{time.Minute, benchSample, 15},
+		{4 * time.Minute, benchSample, 59},
+		{30 * time.Second, benchSample, 7},
+		{7 * time.Second, 10 * time.Millisecond, 7},
+	} {
+		if rounds, sample := turns(test.total, samples); rounds != test.rounds || sample != test.sample {
+			t.Errorf("turns(%v) = %d, %v, want %d, %v", test.total, rounds, sample, test.rounds, test.sample)
+		}
 	}
 }
 
@@ -141,21 +153,22 @@ func TestAccelBenchTakesTurnsThereAndBack(t *testing.T) {
 		order = append(order, p.name)
 		return measure{time.Duration(len(order)), time.Duration(2 * len(order))}, nil
 	}}
+	const rounds = 15
 	paths := []path{{name: "a"}, {name: "b"}, {name: "c"}}
-	rounds, err := takeTurns(t.Context(), load, paths, time.Second)
-	if err != nil || len(order) != 6*benchRounds {
+	taken, err := takeTurns(t.Context(), load, paths, rounds, time.Second)
+	if err != nil || len(order) != 6*rounds {
 		t.Fatalf("%d runs, %v", len(order), err)
 	}
 	firsts := make(map[string]bool)
-	for round := range benchRounds {
+	for round := range rounds {
 		turn := order[6*round:][:6]
 		for i, p := range paths {
 			if there := slices.Index(turn[:3], p.name); there < 0 || turn[5-there] != p.name {
 				t.Errorf("the order of a round is %v", turn)
 			}
 			// All are at the same time, on average.
-			if want := time.Duration(6*round+1+6*round+6) / 2; rounds[i][round] != (measure{want, 2*want + 1}) {
-				t.Errorf("round %d of %s = %v, want %v", round, p.name, rounds[i][round], want)
+			if want := time.Duration(6*round+1+6*round+6) / 2; taken[i][round] != (measure{want, 2*want + 1}) {
+				t.Errorf("round %d of %s = %v, want %v", round, p.name, taken[i][round], want)
 			}
 		}
 		firsts[turn[0]] = true
@@ -165,7 +178,7 @@ func TestAccelBenchTakesTurnsThereAndBack(t *testing.T) {
 	}
 	failure := errors.New("broken")
 	load.run = func(context.Context, path, int, time.Duration) (measure, error) { return measure{}, failure }
-	if _, err := takeTurns(t.Context(), load, paths, time.Second); !errors.Is(err, failure) {
+	if _, err := takeTurns(t.Context(), load, paths, rounds, time.Second); !errors.Is(err, failure) {
 		t.Errorf("takeTurns() = %v, want %v", err, failure)
 	}
 }

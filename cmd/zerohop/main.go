@@ -175,7 +175,7 @@ privileges: self-test fails unless all bytes arrive as sent, and calls are faste
   --allow-no-gain     with up and self-test: not to be faster than TCP is no failure
   --timeout DURATION  how long up (default 1m) and down (default 30s) may take
   --now               with down: do not wait; open connections go on
-  --time DURATION     how long bench takes (default 1m)
+  --time DURATION     how long bench takes (default 1m): the more, the less is left to chance
   --json              with status, doctor and bench
 
 Exit code: 0, 1 if it did not succeed or anything is missing, 2 for wrong usage.
