@@ -25,7 +25,8 @@ type path struct {
 	network string // "" for none: the handler is called in this process
 	listen  func(ctx context.Context, network, address string) (net.Listener, error)
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
-	server  string // the address of a server of HTTP
+	near    string // the address of a server of HTTP in this process
+	far     string // and of one in another
 }
 
 // benchPaths are compared, the first with each of the others.
@@ -50,10 +51,10 @@ type measure struct {
 }
 
 type workload struct {
-	name string
-	size int
-	run  func(ctx context.Context, p path, size int, d time.Duration) (measure, error)
-	http bool // what is not runs over connections alone
+	name  string
+	size  int
+	run   func(ctx context.Context, p path, size int, d time.Duration) (measure, error)
+	calls bool // a handler can be called without a connection
 }
 
 // A benchResult is that of a workload over a path: medians of all rounds.
@@ -109,7 +110,7 @@ func accelBench(ctx context.Context, total time.Duration, asJSON bool, stdout io
 		return err
 	}
 	paths := slices.Clone(benchPaths)
-	stop, err := startBenchServer(ctx, paths)
+	stop, err := startBenchServers(ctx, paths)
 	if err != nil {
 		return err
 	}
@@ -122,7 +123,9 @@ func accelBench(ctx context.Context, total time.Duration, asJSON bool, stdout io
 	for _, size := range sizes {
 		loads = append(loads, workload{name: "echo", size: size, run: benchEcho})
 	}
-	loads = append(loads, workload{name: "HTTP GET", size: 1 << 10, run: benchHTTP, http: true})
+	loads = append(loads,
+		workload{name: "HTTP GET", size: 1 << 10, run: benchNear, calls: true},
+		workload{name: "HTTP GET to another process", size: 1 << 10, run: benchFar})
 	for _, size := range sizes {
 		loads = append(loads, workload{name: "stream", size: size, run: benchStream})
 	}
@@ -153,7 +156,7 @@ func accelBench(ctx context.Context, total time.Duration, asJSON bool, stdout io
 
 // over returns the paths that the workload runs over.
 func (w workload) over(paths []path) []path {
-	return slices.DeleteFunc(slices.Clone(paths), func(p path) bool { return p.network == "" && !w.http })
+	return slices.DeleteFunc(slices.Clone(paths), func(p path) bool { return p.network == "" && !w.calls })
 }
 
 // takeTurns returns what each path has shown in each round: the mean of twice, as far from the middle of the round as each other.

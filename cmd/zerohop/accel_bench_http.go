@@ -33,85 +33,124 @@ func benchHandler(w http.ResponseWriter, r *http.Request) {
 	w.Write(make([]byte, size))
 }
 
-// benchServer serves HTTP over all paths, in a process of its own as services are. It prints where, in the order of benchPaths, and
-// ends with its standard input.
-func benchServer(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
+// serveBench serves HTTP over all paths. It returns where, in the order of benchPaths.
+func serveBench(ctx context.Context) (addrs []string, stop func(), err error) {
 	dir, err := os.MkdirTemp("", "zerohop-bench-*")
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	defer os.RemoveAll(dir)
-	var addrs []any
+	var servers []*http.Server
+	stop = func() {
+		for _, s := range servers {
+			s.Close()
+		}
+		os.RemoveAll(dir)
+	}
 	for _, p := range benchPaths {
 		if p.network == "" {
 			continue
 		}
 		l, err := p.listen(ctx, p.network, p.address(dir))
 		if err != nil {
-			return err
+			stop()
+			return nil, nil, err
 		}
-		addrs = append(addrs, l.Addr())
+		addrs = append(addrs, l.Addr().String())
 		s := &http.Server{Handler: http.HandlerFunc(benchHandler), ReadHeaderTimeout: time.Minute}
-		defer s.Close()
-		go s.Serve(l) // until Close
+		servers = append(servers, s)
+		go s.Serve(l) // until stop
 	}
-	if _, err := fmt.Fprintln(stdout, addrs...); err != nil {
+	return addrs, stop, nil
+}
+
+// benchServer is a process that serves, as services are. It prints where and ends with its standard input.
+func benchServer(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
+	addrs, stop, err := serveBench(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	if _, err := fmt.Fprintln(stdout, strings.Join(addrs, " ")); err != nil {
 		return err
 	}
 	_, err = io.Copy(io.Discard, stdin)
 	return err
 }
 
-// startBenchServer starts it and sets the addresses of the paths.
-func startBenchServer(ctx context.Context, paths []path) (stop func(), err error) {
-	self, err := os.Executable()
+// startBenchServers starts one in this process and one in another, and sets the addresses of the paths.
+func startBenchServers(ctx context.Context, paths []path) (stop func(), err error) {
+	near, stopNear, err := serveBench(ctx)
 	if err != nil {
 		return nil, err
+	}
+	far, stopFar, err := startBenchServer(ctx)
+	if err != nil {
+		stopNear()
+		return nil, err
+	}
+	stop = func() {
+		stopNear()
+		stopFar()
+	}
+	for i := range paths {
+		if paths[i].network == "" {
+			continue
+		}
+		if len(near) == 0 || len(far) == 0 {
+			stop()
+			return nil, errors.New("the server of the benchmark serves at too few addresses")
+		}
+		paths[i].near, near = near[0], near[1:]
+		paths[i].far, far = far[0], far[1:]
+	}
+	return stop, nil
+}
+
+// startBenchServer starts a benchServer.
+func startBenchServer(ctx context.Context) (addrs []string, stop func(), err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, nil, err
 	}
 	cmd := exec.CommandContext(ctx, self, "accel", benchServerCommand)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	stop = func() {
 		stdin.Close()
 		cmd.Wait()
 	}
 	line, err := bufio.NewReader(stdout).ReadString('\n')
-	addrs := strings.Fields(line)
-	for i := range paths {
-		if paths[i].network == "" || err != nil {
-			continue
-		}
-		if len(addrs) == 0 {
-			err = errors.New("too few addresses")
-			continue
-		}
-		paths[i].server, addrs = addrs[0], addrs[1:]
-	}
 	if err != nil {
 		stop()
-		return nil, fmt.Errorf("the server of the benchmark says %q: %w", line, err)
+		return nil, nil, fmt.Errorf("the server of the benchmark says %q: %w", line, err)
 	}
-	return stop, nil
+	return strings.Fields(line), stop, nil
 }
 
-func benchHTTP(ctx context.Context, p path, size int, d time.Duration) (measure, error) {
+// benchNear calls a server in this process.
+func benchNear(ctx context.Context, p path, size int, d time.Duration) (measure, error) {
 	if p.network == "" {
 		return benchHandlerInProcess(ctx, size, d)
 	}
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return p.dial(ctx, p.network, p.server)
-	}}
-	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport}
+	client, stop := p.client(p.near)
+	defer stop()
+	m, _, err := benchGet(ctx, client, size, d)
+	return m, err
+}
+
+// benchFar calls a server in another process.
+func benchFar(ctx context.Context, p path, size int, d time.Duration) (measure, error) {
+	client, stop := p.client(p.far)
+	defer stop()
 	before, err := serverCPU(ctx, client)
 	if err != nil {
 		return measure{}, err
@@ -123,6 +162,14 @@ func benchHTTP(ctx context.Context, p path, size int, d time.Duration) (measure,
 	after, err := serverCPU(ctx, client)
 	m.cpu += (after - before) / time.Duration(calls)
 	return m, err
+}
+
+// client returns one that calls an address whatever it is asked for.
+func (p path) client(addr string) (c *http.Client, stop func()) {
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return p.dial(ctx, p.network, addr)
+	}}
+	return &http.Client{Transport: transport}, transport.CloseIdleConnections
 }
 
 // benchHandlerInProcess makes calls by a mesh that has the handler in this process.

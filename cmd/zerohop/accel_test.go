@@ -188,10 +188,18 @@ func TestAccelBenchRunsOverEveryPath(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("no Unix sockets are compared")
 	}
+	addrs, stop, err := serveBench(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
 	for _, p := range benchPaths {
-		loads := []workload{{name: "echo", size: 1 << 10, run: benchEcho}, {name: "stream", size: 1 << 10, run: benchStream}}
-		if p.network == "" {
-			loads = []workload{{name: "HTTP GET", size: 1 << 10, run: benchHTTP}}
+		loads := []workload{{name: "HTTP GET", size: 1 << 10, run: benchNear}}
+		if p.network != "" {
+			p.near, addrs = addrs[0], addrs[1:]
+			p.far = p.near // what serves elsewhere is the same
+			loads = append(loads, workload{name: "HTTP GET to another process", size: 1 << 10, run: benchFar},
+				workload{name: "echo", size: 1 << 10, run: benchEcho}, workload{name: "stream", size: 1 << 10, run: benchStream})
 		}
 		for _, load := range loads {
 			m, err := load.run(t.Context(), p, load.size, time.Millisecond)
