@@ -13,7 +13,7 @@ type Reason string
 const (
 	// ReasonNoPeer: the other end did not opt in, or is gone or closing.
 	ReasonNoPeer Reason = "no_peer"
-	// ReasonUnread: the other end had not read what came over TCP before.
+	// ReasonUnread: the other end had not read what came over TCP before, or its socket is one that waits, which none is in Go.
 	ReasonUnread Reason = "unread"
 	// ReasonFull: too much waits at the other end, which does not read it. Most return.
 	ReasonFull Reason = "full"
@@ -27,7 +27,7 @@ const (
 	ReasonDevice Reason = "device"
 	// ReasonRefused: the accelerator has no room, or another program has the socket.
 	ReasonRefused Reason = "refused"
-	// ReasonLate: it was connected before it opted in, or before there was an accelerator.
+	// ReasonLate: it was connected before it opted in or before there was an accelerator, or to another end before this one.
 	ReasonLate Reason = "late"
 	// ReasonNotSupported: sockets of this process cannot be marked; see [Probe].
 	ReasonNotSupported Reason = "not_supported"

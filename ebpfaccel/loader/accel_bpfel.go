@@ -92,8 +92,10 @@ type accelState struct {
 	RunMessages uint32
 	Streams     uint32
 	Joined      uint32
+	Within      uint32
 	Accelerated uint32
 	Fell        uint32
+	_           [4]byte
 	Redirected  uint64
 	Fallbacks   [9]uint32
 	_           [4]byte

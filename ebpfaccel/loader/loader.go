@@ -64,7 +64,7 @@ type Counters struct {
 
 	// Why messages went over TCP.
 	NoPeer uint64 `json:"no_peer"` // the other end did not opt in, or is closing
-	Unread uint64 `json:"unread"`  // the other end had not read all that was sent over TCP
+	Unread uint64 `json:"unread"`  // the other end had not read all that was sent over TCP, or its socket is one that waits
 	Held   uint64 `json:"held"`    // its queue had been full shortly before
 	Stream uint64 `json:"stream"`  // the connection carries a stream
 	Off    uint64 `json:"off"`     // the accelerator is draining

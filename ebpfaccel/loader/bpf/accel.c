@@ -6,7 +6,7 @@
  * The receiver reads what was redirected before what came over TCP. So:
  *
  *  - TCP to redirect: only if no byte of this direction is unread on TCP. Proof: none was ever written, or the other end has
- *    copied all that was written to its user.
+ *    copied all that was written to its user, and is in no call that waits for more on TCP.
  *  - Redirect to TCP: always.
  *
  * What is in a socket's queue is lost if the socket leaves the map, so no socket is replaced in it, and sockets leave when they
@@ -44,14 +44,14 @@ enum path { TCP, REDIRECT };
 /* Why a connection takes TCP. Package ebpfaccel has them in this order. */
 enum reason {
 	NO_PEER,   /* the other end did not opt in, is gone or closing */
-	UNREAD,    /* bytes on TCP may be unread */
+	UNREAD,    /* bytes on TCP may be unread, or more awaited there */
 	FULL,      /* too many bytes or messages are queued */
 	STREAM,    /* it carries a stream */
 	OFF,       /* switched off */
 	ELSEWHERE, /* the other end is not on this host */
 	DEVICE,    /* it is bound to a device */
 	REFUSED,   /* the map is full, or another program has the socket or its key */
-	LATE,      /* it opted in when it was connected, or was connected before there was an accelerator */
+	LATE,      /* it opted in when it was connected, was connected before there was an accelerator, or is not for the first time */
 	REASONS,
 	NONE = REASONS,
 };
@@ -70,6 +70,7 @@ struct state {
 	__u32 run_bytes, run_messages; /* sent since the other end sent something */
 	__u32 streams;  /* what this end has seen of conn.stream */
 	__u32 joined;
+	__u32 within; /* it is in sockets, and has not left */
 	__u32 accelerated;
 	__u32 fell; /* since the last redirected message, or from the start */
 	__u64 redirected; /* bytes */
@@ -291,6 +292,21 @@ static inline bool peer_lives(struct state *st)
 }
 
 /*
+ * Whether the other end may be in a call that has read what came over TCP, and waits for more there, as MSG_WAITALL and SO_RCVLOWAT
+ * make it. It would not see what is redirected meanwhile, and take what comes over TCP after that for the next bytes. Nothing tells
+ * of such a call; but there is none if the file is one that never waits, as all are in Go.
+ */
+static inline bool may_wait(struct state *st)
+{
+	struct socket *s = PEER(st, struct sock, sk_socket);
+	struct file *f = 0;
+	__u32 flags = 0;
+	bpf_probe_read_kernel(&f, sizeof(f), &s->file);
+	bpf_probe_read_kernel(&flags, sizeof(flags), &f->f_flags);
+	return !(flags & O_NONBLOCK);
+}
+
+/*
  * How many bytes may be queued at the other end for its receive buffer to have room for TCP. The kernel makes the buffer larger for
  * what is redirected to it, unless the user has set its size: then it would drop what comes over TCP after that, and the sender
  * would repeat it after longer and longer times. A quarter is left of what TCP promises half of to its peer.
@@ -395,6 +411,13 @@ static inline int join(struct bpf_sock_ops *ctx, struct bpf_sock *sk, bool activ
 		COUNT(refused, 1);
 		return 1;
 	}
+	bool again = st->self.cookie;
+	if (st->within) { /* That throws away what is in its queue, which is of the connection before. */
+		struct key before;
+		turn(&before, &st->peer);
+		bpf_map_delete_elem(&sockets, &before);
+		st->within = 0;
+	}
 	st->peer = peer;
 	st->side = !active;
 	st->self.sk = (__u64)tp;
@@ -403,6 +426,10 @@ static inline int join(struct bpf_sock_ops *ctx, struct bpf_sock *sk, bool activ
 	st->self.snd = active ? ctx->snd_una - (__u32)ctx->bytes_acked + 1 : ctx->snd_nxt;
 	st->self.rcv = ctx->rcv_nxt - (__u32)ctx->bytes_received;
 
+	if (again) { /* It was disconnected by connect(2), and what is known of the other end is of the one before. */
+		st->fallbacks[LATE]++;
+		return 1;
+	}
 	if (set->off) {
 		st->fallbacks[OFF]++;
 		return 1;
@@ -433,7 +460,7 @@ static inline int join(struct bpf_sock_ops *ctx, struct bpf_sock *sk, bool activ
 		COUNT(refused, 1);
 		return 1;
 	}
-	st->joined = 1;
+	st->joined = st->within = 1;
 	COUNT(sockets, 1);
 	if (!c) {
 		struct conn none = {};
@@ -505,8 +532,10 @@ static inline int leave(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 out:;
 	struct key self;
 	turn(&self, &st->peer);
-	if (!bpf_map_delete_elem(&sockets, &self))
+	if (!bpf_map_delete_elem(&sockets, &self)) {
+		st->within = 0;
 		COUNT(left, 1);
+	}
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_RTT_CB_FLAG);
 	return 1;
 }
@@ -612,7 +641,7 @@ static inline enum reason decide(struct sk_msg_md *ctx, struct bpf_sock *sk, str
 			return UNREAD;
 		__u32 written = tp->write_seq;
 		if (tp->bytes_sent || written != tp->snd_nxt) {
-			if (PEER(st, struct tcp_sock, copied_seq) != written || !peer_lives(st)) {
+			if (PEER(st, struct tcp_sock, copied_seq) != written || may_wait(st) || !peer_lives(st)) {
 				COUNT(unread, 1);
 				return UNREAD;
 			}

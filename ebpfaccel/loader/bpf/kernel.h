@@ -37,6 +37,7 @@ enum { SK_DROP, SK_PASS };
 enum { BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB = 4, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB = 5, BPF_SOCK_OPS_RTT_CB = 12 };
 enum { BPF_SOCK_OPS_RTT_CB_FLAG = 1 << 3 };
 enum { SOCK_RCVBUF_LOCK = 2 };
+enum { O_NONBLOCK = 04000 }; /* Where it is another number, as on MIPS, no file has this one. */
 /* What __builtin_preserve_field_info tells. */
 enum { FIELD_BYTE_OFFSET = 0, FIELD_BYTE_SIZE = 1, FIELD_LSHIFT_U64 = 4, FIELD_RSHIFT_U64 = 5 };
 enum {
@@ -141,8 +142,17 @@ struct sock_common {
 struct sock {
 	struct sock_common __sk_common;
 	void *sk_user_data;
+	void *sk_socket;
 	__u8 sk_userlocks : 4; /* of some versions; a byte in others: see FIELD */
 	__s32 sk_rcvbuf;
+};
+
+struct socket {
+	void *file;
+};
+
+struct file {
+	__u32 f_flags;
 };
 
 struct tcp_sock {
