@@ -567,6 +567,7 @@ func TestHungNodeCostsFewCalls(t *testing.T) {
 }
 
 func TestServiceRecoversFromATotalFailure(t *testing.T) {
+	long(t)
 	const down, up = 5 * time.Second, 40 * time.Second
 	for _, p := range policies {
 		for _, c := range []struct {

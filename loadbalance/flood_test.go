@@ -16,6 +16,7 @@ import (
 // node that has more than 1.25 times the mean in flight with it, rounded up. (The mean of still
 // larger sets is an estimate.)
 func TestKeysOfAnAttackerDoNotFillANode(t *testing.T) {
+	long(t)
 	sizes := []int{3, 10, 100, sampled, 1000}
 	if raced { // there is one goroutine, and it takes 20 times as long
 		sizes = sizes[:2]

@@ -69,6 +69,7 @@ func TestHashingFollowsTheWeights(t *testing.T) {
 // When one of N nodes leaves, its keys move, a share of 1/N more or less, and few or none besides: in all at most
 // 1.5/N, for Maglev up to the number of nodes that its table suffices for.
 func TestHashingMovesFewKeysWhenANodeLeaves(t *testing.T) {
+	long(t)
 	const keys, rounds = 20_000, 3
 	check := func(name string, build Builder, n int, others float64, weights ...uint32) {
 		nodes := newNodes(n, weights...)

@@ -38,6 +38,7 @@ func brownOut(t *testing.T, c *town) (before, during, after tally) {
 // is counted is calls of a second at most, all attempts included: the queues of the zone are full half a second after
 // it becomes slow.
 func TestZoneThatBrownsOutLosesFewCalls(t *testing.T) {
+	long(t)
 	type trial struct {
 		policy  int
 		callers int // in each zone
@@ -81,6 +82,7 @@ func TestZoneThatBrownsOutLosesFewCalls(t *testing.T) {
 
 // The same without retries and backups, which is what the band alone does.
 func TestZoneThatBrownsOutLosesFewAttempts(t *testing.T) {
+	long(t)
 	for _, callers := range []int{4, 64} {
 		if raced && callers > 4 {
 			continue
@@ -95,6 +97,7 @@ func TestZoneThatBrownsOutLosesFewAttempts(t *testing.T) {
 
 // A service with a long tail, and one that is slow for a while everywhere, is no reason to cross zones.
 func TestUnevenServiceStaysInItsZone(t *testing.T) {
+	long(t)
 	for i, c := range []struct {
 		name    string
 		most    float64 // of the calls cross; callers in dozens have nine calls a second each to judge by

@@ -50,6 +50,7 @@ func TestDecayedGrowsBackwards(t *testing.T) {
 
 // The busier node of two wins against itself in a quarter of the picks, a node of n that never answers in one of n*n.
 func TestChoicesWithReplacementFallOnTheBusyNode(t *testing.T) {
+	long(t)
 	for _, n := range []int{2, 4, 10} {
 		for _, c := range []struct {
 			cfg  LeastRequestConfig

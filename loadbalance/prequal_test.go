@@ -170,6 +170,7 @@ func TestReportLoadToleratesAnything(t *testing.T) {
 // The ramp of section 5.1 of the paper: weighted round robin breaks as soon as the load is more than what is granted to
 // the servers, since on some machines that is all there is, while Prequal finds out which have more to give.
 func TestPrequalStandsLoadsThatBreakRoundRobin(t *testing.T) {
+	long(t)
 	t.Parallel()
 	const size, cost = 100, 0.12 // 100 clients and 100 servers
 	t.Run("WeightedRoundRobin", func(t *testing.T) {

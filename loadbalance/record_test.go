@@ -166,6 +166,7 @@ func (o own) Pick(in Info) *Node {
 // random words of the record: it comes to the same node, and the record names it, counts every endpoint once, and names no
 // endpoint that would have been better.
 func TestChoiceTellsWhatHappened(t *testing.T) {
+	long(t)
 	seen := map[How]int{}
 	removed := map[Removal]int{}
 	for name, build := range recordable {

@@ -41,8 +41,8 @@ t() { # runs tests; the title comes first
 
 compute() {
 	nice='nice -n 19'
-	t 'what computes' -race -shuffle=on -p 1 -timeout=40m ./resilience $computing
-	t 'short simulations' -race -short -timeout=40m ./sim
+	t 'models' -race -shuffle=on -timeout=40m ./resilience
+	t 'what computes and is short' -race -short -shuffle=on -p 1 -timeout=40m $computing ./sim
 	t 'what the race detector would slow down' -p 1 -timeout=40m $computing
 	t "$seeds simulations and all mutants" -timeout=40m ./sim -seeds="$seeds" -mutants
 	return $rc
