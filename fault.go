@@ -1,6 +1,7 @@
 package zerohop
 
 import (
+	"math"
 	"strconv"
 	"time"
 
@@ -53,7 +54,7 @@ func askedFor(f *routing.Fault, h routing.Values) (in injection) {
 	if h == nil {
 		return in
 	}
-	if ms, ok := asked(h, faultDelayHeader, 1, 1<<31); ok {
+	if ms, ok := asked(h, faultDelayHeader, 1, math.MaxInt32); ok {
 		in.delay = min(time.Duration(ms)*time.Millisecond, maxDelay)
 		if f.Delay > 0 {
 			in.delay = min(in.delay, f.Delay)
