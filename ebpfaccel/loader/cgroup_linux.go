@@ -39,7 +39,9 @@ func checkCgroup(dir string, allowRoot bool) error {
 	if err := syscall.Statfs(dir, &where); err != nil {
 		return fmt.Errorf("%s: %w", dir, err)
 	}
-	if uint32(where.Type) != cgroup2Magic {
+	if what, err := os.Stat(dir); err != nil {
+		return err
+	} else if uint32(where.Type) != cgroup2Magic || !what.IsDir() {
 		return fmt.Errorf("%s is not the directory of a cgroup of version 2", dir)
 	}
 	if !allowRoot && isRootCgroup(dir) {
@@ -77,6 +79,9 @@ func cgroupOf(l link.Link) (uint64, error) {
 
 // cgroupPath returns the directory of a cgroup, or what else there is to say of it.
 func cgroupPath(id uint64) string {
+	if id == 0 {
+		return "(gone)"
+	}
 	found := fmt.Sprintf("(gone, id %d)", id)
 	root, err := cgroup2Mount()
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -54,6 +55,13 @@ func checkStructures() error {
 }
 
 func checkCapabilities() error {
+	var own syscall.Stat_t
+	if err := syscall.Stat("/proc/self/ns/user", &own); err != nil {
+		return err
+	}
+	if own.Ino != initialUserNamespace {
+		return errors.New("this process is in a user namespace of its own, such as that of a container: its capabilities are none for this")
+	}
 	data, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return err
@@ -68,6 +76,9 @@ func checkCapabilities() error {
 	}
 	return lacking(effective)
 }
+
+// initialUserNamespace is the inode that the kernel gives the first one.
+const initialUserNamespace = 0xeffffffd
 
 // lacking names the capabilities that are wanted and not in the set.
 func lacking(effective uint64) error {

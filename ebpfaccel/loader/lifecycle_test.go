@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/zerohop/zerohop/ebpfaccel"
+	"github.com/zerohop/zerohop/internal/testenv"
 )
 
 func init() {
@@ -659,6 +661,7 @@ func TestUpRefuses(t *testing.T) {
 	refused("no cgroup", Config{Pins: pins}, "none is given")
 	refused("the root", Config{Cgroup: root, Pins: pins}, "is the root")
 	refused("no cgroup's directory", Config{Cgroup: t.TempDir(), Pins: pins}, "not the directory of a cgroup")
+	refused("a file of a cgroup", Config{Cgroup: filepath.Join(cgroup, "cgroup.procs"), Pins: pins}, "not the directory of a cgroup")
 	refused("pins elsewhere", Config{Cgroup: cgroup, Pins: filepath.Join(t.TempDir(), "pins")}, "not in a BPF file system")
 	if err := os.Mkdir(pins, 0o755); err != nil {
 		t.Fatal(err)
@@ -745,6 +748,44 @@ func TestUpNeedsThreeCapabilitiesAndNoRoot(t *testing.T) {
 	}
 	if out, err := run("down "+pins, netAdmin, perfmon, bpf); err != nil {
 		t.Errorf("down: %v, %s", err, out)
+	}
+}
+
+func TestStatusSaysThatTheCgroupIsGone(t *testing.T) {
+	pins := pinsDir(t)
+	cgroup := filepath.Join(testCgroup(t), "gone")
+	if err := os.Mkdir(cgroup, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Up(t.Context(), Config{Cgroup: cgroup, Pins: pins}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(cgroup); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := Read(pins); err != nil || !strings.HasPrefix(s.Cgroup, "(gone") {
+		t.Errorf("Read() = %+v, %v, want that the cgroup is gone", s, err)
+	}
+	if err := Down(t.Context(), pins, false); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestUpSaysThatCapabilitiesOfContainersDoNotCount(t *testing.T) {
+	pins := pinsDir(t)
+	cmd := roleCommand(t.Context(), "up "+testCgroup(t)+" "+pins)
+	cmd.Stderr = nil
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{Size: 1 << 16}}, GidMappings: []syscall.SysProcIDMap{{Size: 1 << 16}},
+		Pdeathsig: syscall.SIGKILL,
+	}
+	out, err := cmd.CombinedOutput()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		testenv.Need(t, "ebpf", "no user namespace: "+err.Error())
+	}
+	if err == nil || !strings.Contains(string(out), "user namespace") {
+		t.Errorf("up in a user namespace: %v, %s", err, out)
 	}
 }
 

@@ -45,7 +45,7 @@ func (c Config) pins() string {
 
 // A Status is what is known of an accelerator that is up.
 type Status struct {
-	Cgroup   string   `json:"cgroup"`   // its directory, or its id if it is gone
+	Cgroup   string   `json:"cgroup"`   // its directory, or "(gone)", with its id while the kernel has that
 	Pins     string   `json:"pins"`     // where it is pinned
 	Draining bool     `json:"draining"` // Down has begun and not ended
 	Sockets  int      `json:"sockets"`  // that are connected through it now
