@@ -27,10 +27,10 @@ build ZEROHOP_CONSUL consul 'Consul server'
 build ZEROHOP_KUBE_APISERVER kubernetes 'Kubernetes API server'
 build ZEROHOP_OTELCOL otelcol 'OpenTelemetry Collector'
 
-computing='./loadbalance ./routing ./vet ./telemetry/incident ./config/gatewayapi ./config/istio ./examples/simulate'
+computing='./loadbalance ./routing ./vet ./telemetry/incident ./config/gatewayapi ./config/istio'
 timed='./faulttest ./faulttest/collector ./faulttest/outage ./examples/quickstart'
 packages=$("$go" list ./...) || exit
-others=$(grep -vxF "$("$go" list ./resilience $computing $timed ./sim)" <<<"$packages")
+others=$(grep -vxF "$("$go" list ./resilience $computing ./examples/simulate $timed ./sim)" <<<"$packages")
 
 rc=0 nice='' background=''
 t() { # runs tests; the title comes first
@@ -43,7 +43,7 @@ compute() {
 	nice='nice -n 19'
 	t 'models' -race -shuffle=on -timeout=40m ./resilience
 	t 'what computes and is short' -race -short -shuffle=on -p 1 -timeout=40m $computing ./sim
-	t 'what the race detector would slow down' -p 1 -timeout=40m $computing
+	t 'what the race detector would slow down' -p 1 -timeout=40m $computing ./examples/simulate
 	t "$seeds simulations and all mutants" -timeout=40m ./sim -seeds="$seeds" -mutants
 	return $rc
 }
