@@ -266,8 +266,10 @@ func selfTest(ctx context.Context, config Config) error {
 		}
 		cmd := exec.CommandContext(ctx, "/proc/self/exe", config.SelfTest...)
 		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(place.Fd()), Pdeathsig: syscall.SIGKILL}
-		if out, err := cmd.CombinedOutput(); err != nil {
+		if out, err := cmd.CombinedOutput(); len(out) > 0 && err != nil {
 			return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
+		} else if err != nil {
+			return err
 		}
 		c, err := readCounters(objects.Counts)
 		if err != nil {

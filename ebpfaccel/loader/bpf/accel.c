@@ -10,9 +10,9 @@
  *  - Redirect to TCP: always.
  *
  * What is in a socket's queue is lost if the socket leaves the map, so no socket is replaced in it, and sockets leave when they
- * close. There is one exception: those of a connection that redirects nothing any more leave once it is certain that nothing is
- * in the queue, and that nothing can come to it. Redirecting gains nothing for streams, and to be in the map makes each send
- * slower.
+ * close. There are two exceptions: those of a connection that redirects nothing any more leave once it is certain that nothing is
+ * in the queue, and that nothing can come to it; redirecting gains nothing for streams, and to be in the map makes each send
+ * slower. And those that are connected again leave with the queue of the connection before.
  */
 #include "kernel.h"
 
