@@ -39,10 +39,11 @@ func TestReadersThatWaitForAllGetItInOrder(t *testing.T) {
 				t.Fatalf("there is nothing in both ways yet: %+v", c)
 			}
 			const more = 500
+			total := int(out.at) + more
 			read := make(chan error, 1)
 			go func() { // reads until it has what was sent after it had read all there was
 				var readErr error
-				err := raw.Control(func(fd uintptr) { readErr = readWaiting(int(fd), &in, int(out.at)+more, wait.lowat, wait.flags) })
+				err := raw.Control(func(fd uintptr) { readErr = readWaiting(int(fd), &in, total, wait.lowat, wait.flags) })
 				read <- errors.Join(err, readErr)
 			}()
 			for unread := 1; unread > 0; {
