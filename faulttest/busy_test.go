@@ -3,8 +3,11 @@
 package faulttest
 
 import (
+	"fmt"
 	"testing"
 	"time"
+
+	"github.com/zerohop/zerohop/internal/testenv"
 )
 
 // maxLag is how late one call in a thousand may be sent, at most. More says that the machine is too busy for the
@@ -16,7 +19,7 @@ func (r result) held() bool { return r.lag <= maxLag && r.still <= maxStandstill
 
 // blame ends the test, whose result did not hold. It skips it if the machine is too busy for a client without a mesh and backends
 // without a fault, too: the figures would be those of the machine, and package sim holds zerohop to the same promises in virtual
-// time. If it is not, what is tested is what keeps it busy, and the test fails.
+// time; where ZEROHOP_REQUIRE has "quiet" it fails. If it is not, what is tested is what keeps it busy, and the test fails.
 func blame(t *testing.T, r result) {
 	t.Helper()
 	const controls = 3
@@ -24,9 +27,9 @@ func blame(t *testing.T, r result) {
 		var control result
 		t.Run("control", func(t *testing.T) { control = measureMachine(t) })
 		if !control.held() {
-			t.Skipf("this machine is too busy to measure on: 1 in 1000 calls was sent %v late or more, want at most %v; two backends "+
-				"stood still for %v, want at most %v; without a mesh and a fault %v and %v",
-				r.lag, maxLag, r.still, maxStandstill, control.lag, control.still)
+			testenv.Need(t, "quiet", fmt.Sprintf("this machine is too busy to measure on: 1 in 1000 calls was sent %v late or more, "+
+				"want at most %v; two backends stood still for %v, want at most %v; without a mesh and a fault %v and %v",
+				r.lag, maxLag, r.still, maxStandstill, control.lag, control.still))
 		}
 	}
 	t.Fatalf("1 in 1000 calls was sent %v late or more, want at most %v; two backends stood still for %v, want at most %v; "+

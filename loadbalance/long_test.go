@@ -7,6 +7,6 @@ import "testing"
 func long(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("long")
+		t.Skip("takes seconds: runs without -short")
 	}
 }
